@@ -1,0 +1,1 @@
+"""Ranges to scales to Q/DQ graphs."""

@@ -1,0 +1,50 @@
+"""Rewrite a batch normalization as a 1x1 depthwise convolution.
+
+    BN(x) = a x + c per channel,   a = g / sqrt(v + eps),   c = b - m a
+
+ONNX Runtime has no integer kernel for BatchNormalization; the depthwise convolution becomes a
+QLinearConv. A channel has one weight, which int8 with a scale of its own holds exactly.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from graphs.onnx_file import constant, initializer
+
+
+def bn_as_convolution(model: ir.Model) -> list[str]:
+    """Rewrite every BatchNormalization in place and return their names."""
+    rewritten = []
+    for node in list(model.graph):
+        if node.op_type == "BatchNormalization":
+            _rewrite(model.graph, node)
+            rewritten.append(node.name or "")
+    return rewritten
+
+
+def _rewrite(graph: ir.Graph, bn: ir.Node) -> None:
+    gamma, beta, mean, variance = (constant(value) for value in bn.inputs[1:])
+    slope = gamma / np.sqrt(variance + bn.attributes["epsilon"].as_float())
+    offset = beta - mean * slope
+    channels = len(slope)
+    attributes = {
+        "kernel_shape": [1, 1],
+        "strides": [1, 1],
+        "pads": [0, 0, 0, 0],
+        "dilations": [1, 1],
+        "group": channels,
+    }
+    weight = initializer(
+        graph, f"{bn.name}.slope", slope.astype(np.float32).reshape(channels, 1, 1, 1)
+    )
+    bias = initializer(graph, f"{bn.name}.offset", offset.astype(np.float32))
+    conv = ir.node("Conv", [bn.inputs[0], weight, bias], attributes, name=bn.name)
+    old, new = bn.outputs[0], conv.outputs[0]
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    parameters = bn.inputs[1:]
+    graph.insert_before(bn, conv)
+    ir.convenience.replace_all_uses_with(old, new)
+    graph.remove(bn, safe=True)
+    for value in parameters:
+        if value is not None and not value.uses():
+            del graph.initializers[str(value.name)]

@@ -1,0 +1,75 @@
+"""From what was seen of a tensor to the range it is quantized over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from calibration.histogram import Histogram
+from errors import UserError
+
+DEFAULT_METHOD = "percentile"
+DEFAULT_PERCENTILE = 99.99
+
+
+class Range(NamedTuple):
+    """Values below `low` and above `high` saturate."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose ranges.
+
+    Attributes:
+        name: one of `METHODS`.
+        percentile: per cent of the values that stay inside each end; used by `percentile` alone.
+    """
+
+    name: str = DEFAULT_METHOD
+    percentile: float = DEFAULT_PERCENTILE
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise UserError(
+                f"unknown calibration method '{self.name}'", f"use {' or '.join(METHODS)}"
+            )
+        if not 50 < self.percentile <= 100:
+            raise UserError(f"percentile {self.percentile}", "give a value over 50 and up to 100")
+
+    def range_of(self, histogram: Histogram) -> Range:
+        """Choose the range of one tensor; it always contains 0, which must be exact."""
+        low, high = METHODS[self.name](histogram, self)
+        return Range(min(low, 0.0), max(high, 0.0))
+
+    def to_json(self) -> dict[str, object]:
+        """What decides the result, as JSON values."""
+        if self.name == "percentile":
+            return {"name": self.name, "percentile": self.percentile}
+        return {"name": self.name}
+
+
+def _minmax(histogram: Histogram, method: Method) -> Range:
+    """Everything that was seen."""
+    return Range(histogram.minimum, histogram.maximum)
+
+
+def _percentile(histogram: Histogram, method: Method) -> Range:
+    """All but the outermost (100 - percentile) % at either end."""
+    share = method.percentile / 100
+    return Range(-_mirrored(histogram).quantile(share), histogram.quantile(share))
+
+
+def _mirrored(histogram: Histogram) -> Histogram:
+    mirrored = Histogram()
+    mirrored.counts = histogram.counts[::-1]
+    mirrored.exponent = histogram.exponent
+    mirrored.minimum, mirrored.maximum = -histogram.maximum, -histogram.minimum
+    return mirrored
+
+
+METHODS: dict[str, Callable[[Histogram, Method], Range]] = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+}

@@ -1,0 +1,97 @@
+"""Ranges to scales, and arrays to integers (ONNX QuantizeLinear: round half to even, saturate).
+
+    activation, uint8:  s = (high - low) / 255,       z = round(-low / s)
+    activation, int8:   s = max(-low, high) / 127,    z = 0
+    weight, int8:       s_c = max |w_c| / 127 for each output channel c,  z = 0
+    bias, int32:        s_c = s_x s_c,                z = 0
+
+Saturation-safe weights. Without VNNI, x86 CPUs add two neighbouring uint8 x int8 products in 16
+bits. Codes of an activation with zero point above 0 are large everywhere, and 2 * 255 * 127 exceeds
+32767. With w the weights of a channel, no pair can overflow, in whatever order a kernel takes the
+products, if also
+
+    s_c >= (sum of its two largest positive weights) / 128
+    s_c >= (sum of its two largest negative weights' magnitudes) / 128
+
+since then two codes of one sign add up to 128 and a rounding of at most one, and 128.49 * 255 <= 32767.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.methods import Range
+
+INT8_LIMIT = 127
+UINT8_LEVELS = 255
+# Bias codes stay clear of the accumulator's own limit.
+_BIAS_LIMIT = 2**30
+_PAIR_LIMIT = 128
+
+
+@dataclass(frozen=True)
+class ActivationScale:
+    """One scale and zero point for a tensor; the zero point's dtype is the code's."""
+
+    scale: np.float32
+    zero_point: np.uint8 | np.int8
+
+
+def activation_scale(value_range: Range, flavour: str) -> ActivationScale:
+    """Scale of an activation: uint8 for "cpu", symmetric int8 for "gpu".
+
+    A tensor that is always zero gets scale 1.
+    """
+    low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
+    if flavour == "gpu":
+        return ActivationScale(_usable(max(-low, high) / INT8_LIMIT), np.int8(0))
+    scale = _usable((high - low) / UINT8_LEVELS)
+    zero_point = np.clip(np.rint(-low / scale), 0, UINT8_LEVELS)
+    return ActivationScale(scale, np.uint8(zero_point))
+
+
+def weight_scales(weight: NDArray[np.float32], saturation_safe: bool) -> NDArray[np.float32]:
+    """Scale of each output channel.
+
+    Args:
+        weight: [out, in, kh, kw].
+        saturation_safe: rule out 16-bit overflow of pairs of products, as above.
+    """
+    flat = weight.reshape(len(weight), -1).astype(np.float64)
+    needed = np.abs(flat).max(1) / INT8_LIMIT
+    if saturation_safe and flat.shape[1] > 1:
+        largest = np.sort(flat, axis=1)
+        positive = np.maximum(largest[:, -2:], 0).sum(1)
+        negative = np.maximum(-largest[:, :2], 0).sum(1)
+        needed = np.maximum(needed, np.maximum(positive, negative) / _PAIR_LIMIT)
+    return np.array([_usable(scale) for scale in needed], np.float32)
+
+
+def widened_for_bias(
+    scales: NDArray[np.float32], bias: NDArray[np.float32], activation: np.float32
+) -> NDArray[np.float32]:
+    """Enlarge the scales of channels whose weights are so small that their int32 bias overflows."""
+    return np.maximum(scales, np.abs(bias) / (activation * _BIAS_LIMIT)).astype(np.float32)
+
+
+def weight_codes(
+    weight: NDArray[np.float32], scales: NDArray[np.floating]
+) -> NDArray[np.int8]:
+    """int8 codes of a weight [out, in, kh, kw] under per-channel scales [out]."""
+    ratio = weight / scales.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+    return np.clip(np.rint(ratio), -INT8_LIMIT, INT8_LIMIT).astype(np.int8)
+
+
+def bias_codes(
+    bias: NDArray[np.float32], scales: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """int32 codes of a bias [out] under the accumulator's scales [out]."""
+    return np.rint(bias.astype(np.float64) / scales).astype(np.int32)
+
+
+def _usable(scale: float) -> np.float32:
+    """A scale that float32 and float16 can hold and divide by; 1 where every value is zero."""
+    if scale == 0:
+        return np.float32(1)
+    return np.float32(max(scale, float(np.finfo(np.float16).tiny)))

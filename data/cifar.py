@@ -1,0 +1,111 @@
+"""CIFAR-10 and CIFAR-100 in the parquet layout of `uoft-cs/cifar10` and `uoft-cs/cifar100`.
+
+Files `train-00000-of-00001.parquet` and `test-00000-of-00001.parquet`, columns `img` (a struct with
+`bytes`) and the label. Read from a folder, or fetched from the Hugging Face hub.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import Dataset, Split, dataset_from_splits
+from data.images import images_from_bytes
+from errors import UserError
+from progress import Progress, silent
+
+_FILES = {"train": "train-00000-of-00001.parquet", "test": "test-00000-of-00001.parquet"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set lies on the hub, and what its label column is called."""
+
+    repository: str
+    folder: str
+    label: str
+    num_classes: int
+
+
+SOURCES = {
+    "cifar10": Source("uoft-cs/cifar10", "plain_text", "label", 10),
+    "cifar100": Source("uoft-cs/cifar100", "cifar100", "fine_label", 100),
+}
+
+
+def cifar(name: str, data_dir: Path | None, progress: Progress = silent) -> Dataset:
+    """Load `cifar10` or `cifar100`.
+
+    Args:
+        data_dir: folder that holds the two files, itself or in a subfolder; fetched from the hub if
+            None.
+
+    Raises:
+        UserError: files missing, truncated or of another data set; the hub out of reach.
+    """
+    source = SOURCES[name]
+    splits, names = {}, None
+    for split, file in _FILES.items():
+        path = _found(data_dir, file) if data_dir else _fetched(name, source, file)
+        splits[split], file_names = _split_from_parquet(path, source, progress)
+        names = names or file_names
+    classes = names or [f"class {label}" for label in range(source.num_classes)]
+    return dataset_from_splits(name, classes, splits["train"], splits["test"])
+
+
+def _found(data_dir: Path, file: str) -> Path:
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir} is not a folder", f"give the folder that holds {file}")
+    for candidate in (data_dir / file, *sorted(data_dir.glob(f"*/{file}"))):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{data_dir} holds no {file}", "give the folder of the two parquet files")
+
+
+def _fetched(name: str, source: Source, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(
+            source.repository, f"{source.folder}/{file}", repo_type="dataset"
+        )
+    except Exception as error:  # the hub client raises its own, its HTTP library's and OS errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{name} could not be fetched from the Hugging Face hub ({reason})",
+            f"give a folder that holds {file} with --data-dir",
+        ) from error
+    return Path(path)
+
+
+def _split_from_parquet(
+    path: Path, source: Source, progress: Progress
+) -> tuple[Split, list[str] | None]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        contents = table.column("img").combine_chunks().field("bytes").to_pylist()
+        labels = table.column(source.label).to_numpy().astype(np.int64)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path} cannot be read as parquet with columns img and {source.label} ({reason})",
+            "fetch it again",
+        ) from error
+    if any(content is None for content in contents):
+        raise UserError(f"{path} has rows without an image", "fetch it again")
+    return Split(images_from_bytes(contents, str(path), progress), labels), _class_names(
+        table.schema.metadata, source.label
+    )
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str] | None:
+    """Names that the `datasets` library keeps in the schema, if they are there."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return list(features[label]["names"])
+    except (KeyError, ValueError, TypeError):
+        return None

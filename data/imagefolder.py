@@ -1,0 +1,80 @@
+"""`imagefolder`: one's own pictures, a folder a class.
+
+Either `DIR/train/<class>/*` with `DIR/test/<class>/*`, or `DIR/<class>/*`, of which the fifth of
+each class with the smallest sha256 becomes the test split, so the cut depends on the pictures alone.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import Dataset, Split, dataset_from_splits, image_hashes
+from data.images import images_from_files
+from errors import UserError
+from progress import Progress, silent
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif", ".tiff"}
+_TEST_SHARE = 0.2
+
+
+def imagefolder(data_dir: Path | None, progress: Progress = silent) -> Dataset:
+    """Load a folder of pictures; other sizes than 32x32 are cut to a square and resized.
+
+    Raises:
+        UserError: no folder, fewer than two classes, a class without pictures, different classes in
+            train and test, or a file that is no picture (named).
+    """
+    if data_dir is None:
+        raise UserError("imagefolder needs a folder", "give it with --data-dir DIR")
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir} is not a folder", "give a folder that holds one folder a class")
+    train_dir, test_dir = data_dir / "train", data_dir / "test"
+    if train_dir.is_dir() != test_dir.is_dir():
+        present, absent = sorted((train_dir, test_dir), key=lambda path: not path.is_dir())
+        raise UserError(f"{present} is there and {absent} is not", f"add {absent}")
+    if train_dir.is_dir():
+        classes, training = _split_from_folder(train_dir, progress)
+        test_classes, test = _split_from_folder(test_dir, progress)
+        if classes != test_classes:
+            odd = sorted(set(classes) ^ set(test_classes))[0]
+            raise UserError(
+                f"class '{odd}' is not in both {train_dir} and {test_dir}",
+                "give both the same folders",
+            )
+        return dataset_from_splits("imagefolder", classes, training, test)
+    classes, everything = _split_from_folder(data_dir, progress)
+    test_indices = _test_indices(everything)
+    is_test = np.zeros(len(everything), dtype=bool)
+    is_test[test_indices] = True
+    return dataset_from_splits(
+        "imagefolder",
+        classes,
+        training=everything.subset(np.flatnonzero(~is_test)),
+        test=everything.subset(test_indices),
+    )
+
+
+def _split_from_folder(folder: Path, progress: Progress) -> tuple[list[str], Split]:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(classes) < 2:
+        raise UserError(
+            f"{folder} holds {len(classes)} class folders", "give one folder a class, two at least"
+        )
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        own = [path for path in sorted((folder / name).rglob("*")) if path.suffix.lower() in SUFFIXES]
+        if not own:
+            raise UserError(f"{folder / name} holds no pictures", "remove the folder or fill it")
+        paths += own
+        labels += [label] * len(own)
+    images = images_from_files(paths, f"decoding {folder.name}", progress)
+    return classes, Split(images, np.array(labels, dtype=np.int64))
+
+
+def _test_indices(split: Split) -> np.ndarray:
+    hashes = image_hashes(split.images)
+    chosen: list[int] = []
+    for label in np.unique(split.labels):
+        own = sorted(np.flatnonzero(split.labels == label).tolist(), key=hashes.__getitem__)
+        chosen += own[: max(1, round(len(own) * _TEST_SHARE))]
+    return np.array(sorted(chosen), dtype=np.intp)

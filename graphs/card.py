@@ -1,0 +1,71 @@
+"""What an exported graph says of itself, in the ONNX metadata properties.
+
+Each key stands under `skipfold.`; everything a consumer needs to feed the network and read its
+answer (classes, mean, std) is there, so the file alone is enough.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+PREFIX = "skipfold."
+INPUT = "images"
+OUTPUT = "logits"
+
+FLAVOURS = ("any", "gpu", "cpu")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class GraphCard:
+    """Metadata of one ONNX file.
+
+    Attributes:
+        classes: names in the order of the logits.
+        mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
+        checkpoint: sha256 of the weights it was exported from.
+        precision: fp32, fp16 or int8.
+        flavour: `gpu` (symmetric int8, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
+            OpenVINO) or `any` (no quantization).
+    """
+
+    variant: str
+    depth: int
+    block: str
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    trained: bool
+    checkpoint: str
+    precision: str = "fp32"
+    flavour: str = "any"
+
+    def with_precision(self, precision: str, flavour: str = "any") -> "GraphCard":
+        """The same network in another precision."""
+        return replace(self, precision=precision, flavour=flavour)
+
+    def to_properties(self) -> dict[str, str]:
+        """As ONNX metadata properties; values are JSON."""
+        return {PREFIX + f.name: json.dumps(getattr(self, f.name)) for f in fields(self)}
+
+    def is_same_network(self, other: "GraphCard") -> bool:
+        """Whether both come from the same weights, in whatever precision."""
+        return self.with_precision("fp32") == other.with_precision("fp32")
+
+
+def card_from_properties(properties: Mapping[str, str]) -> GraphCard:
+    """Read the card back.
+
+    Raises:
+        ValueError: a key is missing or is not JSON.
+    """
+    values: dict[str, Any] = {}
+    for entry in fields(GraphCard):
+        key = PREFIX + entry.name
+        if key not in properties:
+            raise ValueError(f"no {key} in its metadata")
+        value = json.loads(properties[key])
+        values[entry.name] = tuple(value) if isinstance(value, list) else value
+    return GraphCard(**values)

@@ -1,0 +1,83 @@
+"""Read and write ONNX files; the only place that does either."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from errors import UserError
+from graphs.card import INPUT, OUTPUT, GraphCard, card_from_properties
+
+# 19 is the first opset whose QuantizeLinear takes float16 scales.
+OPSET = 19
+IR_VERSION = 9
+
+
+def graph_from_file(path: Path) -> ir.Model:
+    """Read and check an ONNX file that skipfold wrote.
+
+    Raises:
+        UserError: no file, no ONNX, an invalid graph, or not a classifier exported by skipfold.
+    """
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+        model = ir.from_proto(proto)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", "export the network first") from error
+    except Exception as error:  # protobuf, checker and IR each raise their own types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is not a valid ONNX file ({reason})", "export it again") from error
+    names = ([value.name for value in model.graph.inputs], [v.name for v in model.graph.outputs])
+    if names != ([INPUT], [OUTPUT]):
+        raise UserError(
+            f"{path} takes {names[0]} and gives {names[1]}, not '{INPUT}' and '{OUTPUT}'",
+            "use a file that skipfold exported",
+        )
+    card_of(model, path)
+    return model
+
+
+def card_of(model: ir.Model, path: Path | str) -> GraphCard:
+    """The card of a graph; UserError names `path` if it has none."""
+    try:
+        return card_from_properties(model.metadata_props)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} was not exported by skipfold ({error})", "use a file that skipfold exported"
+        ) from error
+
+
+def card_from_file(path: Path) -> GraphCard:
+    """The card of an ONNX file; see `graph_from_file`."""
+    return card_of(graph_from_file(path), path)
+
+
+def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """Register a named constant with its type and shape."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype)
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def constant(value: ir.Value | None) -> np.ndarray:
+    """The array behind an initializer."""
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy()
+
+
+def write_graph(model: ir.Model, card: GraphCard, path: Path) -> None:
+    """Check a graph with its shapes inferred, and write it with its card.
+
+    Raises:
+        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is wrong, which
+            is a bug of the pass that made it.
+    """
+    model.metadata_props.update(card.to_properties())
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True)
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))

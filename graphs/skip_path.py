@@ -1,0 +1,118 @@
+"""Find the skip path of an exported ResNet from the graph alone, without trusting names.
+
+Each block ends in an Add. Walking back from its two operands through Conv, BatchNormalization and
+Relu, both branches meet the stream x_l again: the output of the previous block (an Add, or the Relu
+on it in an original network) or of the stem. The branch with fewer convolutions is the skip path:
+none for an identity, one for a projection, two or three for F.
+"""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from errors import CheckFailed
+
+_IN_BRANCH = {"Conv", "BatchNormalization", "Relu"}
+
+
+@dataclass(frozen=True)
+class Junction:
+    """One Add and how the skip path reaches it.
+
+    Attributes:
+        add: the Add node.
+        skip_operand: index of the Add's input that is the skip path.
+        skip: nodes on the skip path between the stream and the Add, in order of execution.
+        residual: nodes of F, in order of execution.
+        stream: the value x_l both start from.
+    """
+
+    add: ir.Node
+    skip_operand: int
+    skip: tuple[ir.Node, ...]
+    residual: tuple[ir.Node, ...]
+    stream: ir.Value
+
+    @property
+    def skip_value(self) -> ir.Value:
+        """The Add's operand on the skip path."""
+        value = self.add.inputs[self.skip_operand]
+        assert value is not None
+        return value
+
+
+def junctions(model: ir.Model) -> list[Junction]:
+    """Every Add between stem and head with its skip path, in order of execution.
+
+    Raises:
+        CheckFailed: an Add whose operands do not both come from one stream; names the node.
+    """
+    return [_junction(node) for node in model.graph if node.op_type == "Add"]
+
+
+def _junction(add: ir.Node) -> Junction:
+    if len(add.inputs) != 2:
+        raise _fault(add, "does not have two operands")
+    chains = [_chain_to_stream(value, add) for value in add.inputs]
+    streams = [_stream_of(chain, value) for chain, value in zip(chains, add.inputs, strict=True)]
+    counts = [sum(node.op_type == "Conv" for node in chain) for chain in chains]
+    if counts[0] == counts[1]:
+        raise _fault(add, f"has {counts[0]} convolutions on both operands: neither is a skip path")
+    skip = 0 if counts[0] < counts[1] else 1
+    # An operand that is the stream itself has an empty chain; F starts at the same value, or, in a
+    # pre-activation block, at the activation of it.
+    if streams[0] is not streams[1]:
+        raise _fault(add, f"adds branches that start at {streams[0].name} and {streams[1].name}")
+    return Junction(add, skip, chains[skip], chains[1 - skip], streams[skip])
+
+
+def _chain_to_stream(value: ir.Value | None, add: ir.Node) -> tuple[ir.Node, ...]:
+    """Nodes from the stream to `value`; empty where `value` is the stream."""
+    chain: list[ir.Node] = []
+    while value is not None and not _is_stream(value):
+        node = value.producer()
+        if node is None or node.op_type not in _IN_BRANCH:
+            what = f"{node.op_type} {node.name}" if node else value.name
+            raise _fault(add, f"is fed through {what}, which belongs to no residual block")
+        chain.append(node)
+        value = node.inputs[0]
+    return tuple(reversed(chain))
+
+
+def _stream_of(chain: tuple[ir.Node, ...], value: ir.Value | None) -> ir.Value:
+    stream = chain[0].inputs[0] if chain else value
+    assert stream is not None
+    return stream
+
+
+def _is_stream(value: ir.Value) -> bool:
+    """Whether a value is some x_l: a block's or the stem's output.
+
+    A Relu straight after an Add or the stem is x_l in an original network, where f = ReLU; its input
+    then has no other consumer. In a pre-activation network nothing but BN and Add consume x_l.
+    """
+    node = value.producer()
+    if node is None:
+        return False
+    if node.op_type == "Relu":
+        before = node.inputs[0]
+        return before is not None and _ends_block_or_stem(before) and len(before.uses()) == 1
+    return _ends_block_or_stem(value) and not _only_feeds_relu(value)
+
+
+def _ends_block_or_stem(value: ir.Value) -> bool:
+    node = value.producer()
+    if node is None:
+        return False
+    if node.op_type == "Add":
+        return True
+    source = node.inputs[0]
+    return node.op_type == "Conv" and source is not None and source.is_graph_input()
+
+
+def _only_feeds_relu(value: ir.Value) -> bool:
+    return [node.op_type for node, _ in value.uses()] == ["Relu"]
+
+
+def _fault(node: ir.Node, what: str) -> CheckFailed:
+    return CheckFailed(f"skip path broken: Add {node.name} {what}", "check the model's definition")

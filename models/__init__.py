@@ -1,0 +1,1 @@
+"""Original and pre-activation ResNets for 32x32 images."""

@@ -1,0 +1,63 @@
+"""The networks, on one screen: stem, three stages of residual blocks, pooling, linear layer."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from models.blocks import ConvPlan, OriginalBlock, PreActBlock, convolution, residual_plan
+from models.config import STAGE_WIDTHS, STEM_CHANNELS, ResNetConfig
+
+
+class ResNet(nn.Module):
+    """A CIFAR-style ResNet of either variant.
+
+    Children: `stem`, `stage1` to `stage3` (a Sequential of blocks each), `head` (what precedes the
+    pooling: BN and ReLU in a pre-activation network, nothing in an original one), `pool`, `flatten`,
+    `classifier`. These names are stable: ONNX nodes, ranges and reports carry them.
+    """
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        preact = config.variant == "preact"
+        block_type = PreActBlock if preact else OriginalBlock
+
+        conv = convolution(ConvPlan(config.in_channels, STEM_CHANNELS, 3, 1))
+        stem: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
+        if not preact:
+            stem.update(bn=nn.BatchNorm2d(STEM_CHANNELS), relu=nn.ReLU())
+        self.stem = nn.Sequential(stem)
+
+        channels = STEM_CHANNELS
+        for number, width in enumerate(STAGE_WIDTHS, start=1):
+            stage = nn.Sequential()
+            for index in range(config.blocks_per_stage):
+                stride = 2 if number > 1 and index == 0 else 1
+                stage.append(block_type(residual_plan(config.block, channels, width, stride)))
+                channels = width * config.expansion
+            self.add_module(f"stage{number}", stage)
+
+        self.head = nn.Sequential()
+        if preact:
+            self.head = nn.Sequential(OrderedDict(bn=nn.BatchNorm2d(channels), relu=nn.ReLU()))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(channels, config.num_classes)
+        self.apply(_initialise)
+
+    def stages(self) -> list[nn.Sequential]:
+        """The three stages, in order."""
+        return [self.get_submodule(f"stage{n + 1}") for n in range(len(STAGE_WIDTHS))]  # type: ignore[misc]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [N, in_channels, H, W], float -> logits [N, num_classes]."""
+        x = self.stem(images)
+        for stage in self.stages():
+            x = stage(x)
+        return self.classifier(self.flatten(self.pool(self.head(x))))
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015, "Delving Deep into Rectifiers", eq. 14: variance 2 / fan-out."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,1 @@
+"""One protocol, one adapter a runtime, and the building of TensorRT engines."""

@@ -1,0 +1,278 @@
+"""ONNX graph -> TensorRT engine, with one code path for TensorRT 10, 11 and TensorRT for RTX.
+
+Networks are strongly typed: the precision of every tensor stands in the graph, so an FP16 engine
+comes from an FP16 graph and an INT8 engine from a Q/DQ graph. What the parser made of it is then
+counted, and an engine whose convolutions are not of the precision asked for is refused: TensorRT
+builds a float32 engine from a float32 graph without a word, whatever one meant.
+
+    engines/<precision>.<builder>[-<targets>].engine   the plan, as TensorRT wrote it
+    engines/<same>.json                                `EngineCard`
+"""
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from artifacts import (
+    ENGINES,
+    MODEL,
+    MODEL_FP16,
+    MODEL_INT8_GPU,
+    RunDirectory,
+    Step,
+    sha256_of,
+)
+from data.dataset import IMAGE_SIZE
+from errors import CheckFailed, UserError
+from graphs.card import INPUT, GraphCard, card_from_properties
+from graphs.onnx_file import card_from_file
+from progress import Progress, silent
+from runtimes.tensorrt_package import Builder, installed_builder
+
+SOURCES = {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_GPU}
+# Smallest, best tuned and largest batch of an engine.
+BATCHES = (1, 32, 128)
+_EXPECTED = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8"}
+
+
+@dataclass(frozen=True)
+class EngineCard:
+    """The sidecar of a plan file.
+
+    Attributes:
+        builder: "rtx" or "tensorrt"; `version` is that package's.
+        targets: compute capabilities it was built for; empty for the builder's own default.
+        convolutions: number of convolutions by the type they compute in.
+        batches: smallest, best tuned and largest batch.
+        source: sha256 of the ONNX file; `properties` are that file's metadata.
+        plan: sha256 of the plan file.
+    """
+
+    builder: str
+    version: str
+    precision: str
+    targets: tuple[str, ...]
+    convolutions: dict[str, int]
+    batches: tuple[int, ...]
+    source: str
+    plan: str
+    seconds: float
+    size: int
+    properties: dict[str, str]
+
+    @property
+    def graph(self) -> GraphCard:
+        """The card of the graph it was built from."""
+        return card_from_properties(self.properties)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def card_of_engine(plan: Path) -> EngineCard:
+    """Read the sidecar of a plan file.
+
+    Raises:
+        UserError: there is none, or it is not one.
+    """
+    sidecar = plan.with_suffix(".json")
+    try:
+        fields = json.loads(sidecar.read_text())
+        fields["targets"], fields["batches"] = tuple(fields["targets"]), tuple(fields["batches"])
+        return EngineCard(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{sidecar} does not describe an engine ({error})", "build it again") from error
+
+
+def engine_name(precision: str, builder: Builder, targets: tuple[str, ...]) -> str:
+    """File name of an engine in a run directory."""
+    return f"{ENGINES}/{'-'.join([f'{precision}.{builder.name}', *targets])}.engine"
+
+
+def engine_from_onnx(
+    run: RunDirectory,
+    precision: str,
+    targets: tuple[str, ...] = (),
+    builder_name: str | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[str, bool]:
+    """Build the engine of a precision, unless it is up to date.
+
+    Args:
+        targets: compute capabilities such as "sm89"; TensorRT for RTX alone takes them.
+        builder_name: "rtx" or "tensorrt"; see `installed_builder`.
+
+    Returns:
+        the engine's name in the run directory, and whether anything was done.
+
+    Raises:
+        UserError: no builder, unknown target, or a graph made for another runtime.
+        CheckFailed: TensorRT refuses the graph, or would not run it in this precision.
+    """
+    builder = installed_builder(builder_name)
+    targets = _checked_targets(builder, targets)
+    name = engine_name(precision, builder, targets)
+    source = SOURCES[precision]
+    step = Step(
+        stage="build",
+        options={"precision": precision, "targets": targets, "batches": BATCHES},
+        inputs=(source,),
+        outputs=(name, str(Path(name).with_suffix(".json"))),
+        packages=(builder.package,),
+    )
+    if run.is_current(step) and not force:
+        return name, False
+    graph = run.verified(source)
+    card = _checked_card(graph, precision)
+    with run.writing(step) as folder:
+        (folder / ENGINES).mkdir()
+        started = time.perf_counter()
+        for _ in progress([precision], f"building {Path(name).name}", 1):
+            plan, convolutions = build(graph, precision, builder, targets)
+        seconds = time.perf_counter() - started
+        (folder / name).write_bytes(plan)
+        sidecar = EngineCard(
+            builder=builder.name,
+            version=str(builder.version),
+            precision=precision,
+            targets=targets,
+            convolutions=convolutions,
+            batches=BATCHES,
+            source=sha256_of(graph),
+            plan=sha256_of(folder / name),
+            seconds=round(seconds, 2),
+            size=len(plan),
+            properties=card.to_properties(),
+        )
+        text = json.dumps(sidecar.to_json(), indent=1) + "\n"
+        (folder / name).with_suffix(".json").write_text(text)
+    return name, True
+
+
+def build(
+    graph: Path, precision: str, builder: Builder, targets: tuple[str, ...]
+) -> tuple[bytes, dict[str, int]]:
+    """Build a plan.
+
+    Returns:
+        the plan, and the number of convolutions by the type they compute in.
+    """
+    trt = builder.load()
+    logger = _logger(trt)
+    trt_builder = trt.Builder(logger)
+    network = trt_builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph.read_bytes()):
+        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        raise CheckFailed(
+            f"{builder.title} cannot parse {graph.name} ({reasons})", "export and calibrate again"
+        )
+    convolutions = convolution_types(trt, network)
+    if set(convolutions) != {_EXPECTED[precision]}:
+        raise CheckFailed(
+            f"{builder.title} would not run {graph.name} in {precision}: its convolutions are "
+            f"{dict(convolutions)}",
+            "export and calibrate again",
+        )
+    plan = trt_builder.build_serialized_network(network, _config(trt, trt_builder, network, targets))
+    if plan is None:
+        raise CheckFailed(
+            f"{builder.title} could not build {graph.name} ({'; '.join(logger.errors) or 'no reason'})",
+            "build another precision, or report this together with the ONNX file",
+        )
+    return bytes(plan), dict(convolutions)
+
+
+def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
+    """The type each convolution of a parsed network computes in.
+
+    int8 where data and weights come straight from DequantizeLinear: strong typing leaves TensorRT no
+    choice but the type of the codes.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    producers = {
+        layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)
+    }
+    types: Counter[str] = Counter()
+    for layer in layers:
+        if layer.type != trt.LayerType.CONVOLUTION:
+            continue
+        data = producers.get(layer.get_input(0).name)
+        weight_tensor = layer.get_input(1)
+        weight = producers.get(weight_tensor.name) if weight_tensor is not None else None
+        dequantized = [
+            source is not None and source.type == trt.LayerType.DEQUANTIZE
+            for source in (data, weight)
+        ]
+        kind = layer.get_input(0).dtype.name
+        types["int8" if all(dequantized) else _TYPE_NAMES.get(kind, kind)] += 1
+    return types
+
+
+def _checked_targets(builder: Builder, targets: tuple[str, ...]) -> tuple[str, ...]:
+    if targets and not builder.ahead_of_time:
+        raise UserError(
+            "TensorRT builds for the GPU of this machine alone",
+            "leave --target out, or use --builder rtx",
+        )
+    if targets:
+        known = _capabilities(builder.load())
+        for target in targets:
+            if target not in known:
+                raise UserError(f"unknown target '{target}'", f"use {', '.join(known)}")
+    return tuple(sorted(set(targets), key=lambda target: int(target.removeprefix("sm"))))
+
+
+def _capabilities(trt: ModuleType) -> list[str]:
+    return [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+
+
+def _checked_card(graph: Path, precision: str) -> GraphCard:
+    card = card_from_file(graph)
+    if card.precision != precision or card.flavour == "cpu":
+        # TensorRT reads uint8 codes as int8: those over 127 saturate, with a warning at most.
+        raise UserError(
+            f"{graph.name} is {card.precision} for {card.flavour}, not {precision} for TensorRT",
+            "build from the graph made for it",
+        )
+    return card
+
+
+def _strongly_typed(trt: ModuleType) -> int:
+    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def _config(trt: ModuleType, builder: Any, network: Any, targets: tuple[str, ...]) -> Any:
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # float32 is to mean float32
+    profile = builder.create_optimization_profile()
+    channels = network.get_input(0).shape[1]
+    profile.set_shape(INPUT, *[(batch, channels, IMAGE_SIZE, IMAGE_SIZE) for batch in BATCHES])
+    config.add_optimization_profile(profile)
+    if targets:
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
+    return config
+
+
+def _logger(trt: ModuleType) -> Any:
+    class Collector(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Keeps error messages for the exception; TensorRT would print them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.errors.append(message)
+
+    return Collector()

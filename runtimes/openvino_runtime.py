@@ -1,0 +1,84 @@
+"""OpenVINO on the CPU: float32 and INT8."""
+
+from collections import Counter
+from typing import Any
+
+import openvino
+
+from errors import CheckFailed, UserError
+from graphs.card import GraphCard
+from graphs.onnx_file import card_from_file
+from runtimes.runtime import Batch, Runtime
+
+
+class OpenVinoRuntime(Runtime):
+    """Runs an ONNX file, compiled once for each batch size: fixed shapes give its fastest kernels."""
+
+    name = "openvino"
+    supports = frozenset({("cpu", "fp32"), ("cpu", "int8")})
+    refusal = (
+        "used here for x86 CPUs, where it computes in float32 and INT8",
+        "use --device cpu with --precision fp32 or int8, or another --engine",
+    )
+
+    def _open(self) -> GraphCard:
+        card = card_from_file(self.path)
+        if card.precision != self.precision or card.flavour == "gpu":
+            raise UserError(
+                f"{self.path.name} is {card.precision} for {card.flavour}, and openvino was asked "
+                f"for {self.precision} on the CPU",
+                "open the file made for this runtime",
+            )
+        self._core = openvino.Core()
+        self._model = self._core.read_model(self.path)
+        self._requests: dict[int, openvino.InferRequest] = {}
+        self._convolutions = Counter(_convolution_precisions(self._request(1)))
+        if self.precision == "int8" and not {"i8", "u8"} >= set(self._convolutions):
+            raise CheckFailed(
+                f"OpenVINO runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
+                "calibrate again with this version of skipfold",
+            )
+        return card
+
+    def _request(self, batch: int) -> openvino.InferRequest:
+        if batch not in self._requests:
+            model = self._model.clone()
+            model.reshape([batch, *list(model.input().partial_shape)[1:]])
+            # Left alone, it computes float32 graphs in bfloat16 on CPUs that have it.
+            compiled = self._core.compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": "f32",
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": self.threads,
+                },
+            )
+            self._requests[batch] = compiled.create_infer_request()
+        return self._requests[batch]
+
+    def _infer(self, images: Batch) -> Batch:
+        request = self._request(len(images))
+        request.infer({0: images}, share_inputs=True, share_outputs=True)
+        return request.get_output_tensor(0).data.copy()
+
+    def _close(self) -> None:
+        del self._requests, self._model, self._core
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": openvino.get_version(),
+            "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "threads": self.threads,
+            "convolutions": dict(self._convolutions),
+        }
+
+
+def _convolution_precisions(request: openvino.InferRequest) -> list[str]:
+    """Runtime precision of each convolution in the compiled graph."""
+    operations = request.get_compiled_model().get_runtime_model().get_ops()
+    return [
+        op.get_rt_info()["runtimePrecision"].astype(str)
+        for op in operations
+        if op.get_rt_info()["layerType"].astype(str) == "Convolution"
+    ]

@@ -1,0 +1,123 @@
+"""ONNX Runtime: float32 and INT8 on the CPU, float32 and FP16 on CUDA."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+
+from errors import CheckFailed, UserError
+from graphs.card import GraphCard
+from graphs.onnx_file import card_from_file
+from runtimes.runtime import Batch, Runtime
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OrtRuntime(Runtime):
+    """Runs an ONNX file with all graph optimizations."""
+
+    name = "ort"
+    supports = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "fp16")})
+    refusal = (
+        "its CPU kernels have no float16 and its CUDA kernels no quantized convolution",
+        "use --precision fp32 or int8 on the CPU, fp32 or fp16 on CUDA, or --engine trt",
+    )
+    _optimization = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+    def _open(self) -> GraphCard:
+        card = card_from_file(self.path)
+        self._refuse_misfed(card)
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder, "optimized.onnx")
+            self._session = self._session_for(optimized)
+            self._convolutions = _convolutions_in(optimized)
+        if self.precision == "int8" and not self._runs_int8():
+            raise CheckFailed(
+                f"ONNX Runtime runs {self.path.name} with float convolutions "
+                f"({dict(self._convolutions)})",
+                "calibrate again with this version of skipfold",
+            )
+        return card
+
+    def _refuse_misfed(self, card: GraphCard) -> None:
+        if card.precision != self.precision or card.flavour == "gpu":
+            raise UserError(
+                f"{self.path.name} is {card.precision} for {card.flavour}, and {self.name} was "
+                f"asked for {self.precision} on {self.device}",
+                "open the file made for this runtime",
+            )
+
+    def _session_for(self, optimized: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = self._optimization
+        options.optimized_model_filepath = str(optimized)
+        options.log_severity_level = 3
+        # Workers that go on spinning after a call slow down whatever is measured next to this.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        provider = _PROVIDERS[self.device]
+        if provider not in onnxruntime.get_available_providers():
+            raise UserError(
+                f"this ONNX Runtime has no {provider}", "install onnxruntime-gpu, or use --device cpu"
+            )
+        session = onnxruntime.InferenceSession(str(self.path), options, providers=[provider])
+        # A provider that cannot load is dropped with a log line, and the CPU is used.
+        if session.get_providers()[0] != provider:
+            raise UserError(
+                f"ONNX Runtime could not load {provider}",
+                "install the CUDA and cuDNN versions it was built for, or use --device cpu",
+            )
+        return session
+
+    def _runs_int8(self) -> bool:
+        return self._convolutions["QLinearConv"] > 0 and self._convolutions["Conv"] == 0
+
+    def _infer(self, images: Batch) -> Batch:
+        return self._session.run(None, {self._session.get_inputs()[0].name: images})[0]
+
+    def _close(self) -> None:
+        del self._session
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": onnxruntime.__version__,
+            "device": self._session.get_providers()[0],
+            "threads": self.threads,
+            "convolutions": dict(self._convolutions),
+        }
+
+
+class ReferenceRuntime(OrtRuntime):
+    """Evaluates a graph operator by operator, as ONNX defines it, on the CPU.
+
+    For the numerics of graphs meant for other hardware: FP16 tensors are rounded after every
+    operator and Q/DQ pairs are executed as they stand. It is slow, and no latency is claimed of it.
+    """
+
+    name = "reference"
+    supports = frozenset({("cpu", "fp32"), ("cpu", "fp16"), ("cpu", "int8")})
+    refusal = ("it evaluates on the CPU", "use --device cpu")
+    _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def _refuse_misfed(self, card: GraphCard) -> None:
+        if card.precision != self.precision:
+            raise UserError(
+                f"{self.path.name} is {card.precision}, not {self.precision}",
+                "open the file of that precision",
+            )
+
+    def _runs_int8(self) -> bool:
+        return True
+
+
+def _convolutions_in(optimized: Path) -> Counter[str]:
+    """Convolution operators of the graph as ONNX Runtime runs it, fused ones under their names."""
+    graph = onnx.load(optimized, load_external_data=False).graph
+    names = {"FusedConv": "Conv", "NhwcFusedConv": "Conv"}
+    return Counter(
+        names.get(node.op_type, node.op_type) for node in graph.node if "Conv" in node.op_type
+    )

@@ -1,0 +1,102 @@
+"""Every way a run directory comes by its checkpoint, other than by training."""
+
+from pathlib import Path
+
+import torch
+
+from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step
+from data.dataset import Dataset
+from errors import UserError
+from models.checkpoint import (
+    CheckpointCard,
+    bytes_from_weights,
+    card_in,
+    model_from_checkpoint,
+)
+from models.config import ResNetConfig
+from models.resnet import ResNet
+
+# Enough for the statistics of a BN layer, little enough for depth 1001 on two cores.
+_STATISTICS_IMAGES = 32
+
+
+def checkpoint_from_initialisation(
+    run: RunDirectory, config: ResNetConfig, dataset: Dataset, seed: int
+) -> CheckpointCard:
+    """Write freshly initialised weights, recorded as untrained.
+
+    BN's running statistics are those of a batch of calibration images: with mean 0 and variance 1
+    every block would double the variance of the stream in evaluation, which overflows float32 long
+    before depth 1001.
+    """
+    step = Step(
+        stage="initialise",
+        options={"model": config.to_json(), "dataset": dataset.sha256, "seed": seed},
+        inputs=(),
+        outputs=(CHECKPOINT, CHECKPOINT_CARD),
+        packages=("torch",),
+    )
+    if not run.is_current(step):
+        with run.writing(step) as folder:
+            torch.manual_seed(seed)
+            model = ResNet(config).train()
+            images = dataset.normalised(dataset.calibration.images[:_STATISTICS_IMAGES])
+            for module in model.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.momentum = None  # a plain average instead of a moving one
+            with torch.no_grad():
+                model(torch.from_numpy(images))
+            write_checkpoint(folder, model, card_of(config, dataset, trained=False))
+    return card_in(run)
+
+
+def checkpoint_from_files(run: RunDirectory, weights: Path) -> CheckpointCard:
+    """Take over a checkpoint from elsewhere: `weights` and the .json file of the same name.
+
+    Raises:
+        UserError: not a checkpoint, see `model_from_checkpoint`.
+    """
+    description = weights.with_suffix(".json")
+    model, card = model_from_checkpoint(weights, description)
+    step = Step(
+        stage="import",
+        options={"model": card.model.to_json(), "source": weights.name},
+        inputs=(),
+        outputs=(CHECKPOINT, CHECKPOINT_CARD),
+    )
+    with run.writing(step) as folder:
+        write_checkpoint(folder, model, card)
+    return card
+
+
+def write_checkpoint(folder: Path, model: ResNet, card: CheckpointCard) -> None:
+    """Write both files of a checkpoint into `folder`."""
+    (folder / CHECKPOINT).write_bytes(bytes_from_weights(model))
+    (folder / CHECKPOINT_CARD).write_text(card.to_json())
+
+
+def card_of(
+    config: ResNetConfig, dataset: Dataset, trained: bool, training: dict[str, object] | None = None
+) -> CheckpointCard:
+    """Describe weights that belong to `dataset`."""
+    return CheckpointCard(
+        model=config,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        trained=trained,
+        training=training or {},
+    )
+
+
+def require_same_network(card: CheckpointCard, config: ResNetConfig, dataset: str, run: RunDirectory) -> None:
+    """Raise UserError where the run's checkpoint is not the network that was asked for."""
+    if card.dataset != dataset or card.model != config:
+        has, wanted = card.model, config
+        raise UserError(
+            f"{run.path} holds a {has.variant} ResNet-{has.depth} ({has.block}, "
+            f"{has.num_classes} classes, {card.dataset}), not {wanted.variant} ResNet-{wanted.depth} "
+            f"({wanted.block}, {wanted.num_classes} classes, {dataset})",
+            "give the options it was made with, or another --run-dir",
+        )
