@@ -209,7 +209,7 @@ class RunDirectory:
         for name in step.outputs:
             target = self.path / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(partial / name, target)
+            (partial / name).replace(target)
         self._write_manifest(self._records | fresh)
 
     def _expected(self, step: Step) -> dict[str, Any] | None:
@@ -259,9 +259,7 @@ def environment_errors(place: Path) -> Iterator[None]:
         if fix is None:
             raise
         where = error.filename or place
-        raise UserError(
-            f"cannot write {where} ({error.strerror}); nothing was changed", fix
-        ) from error
+        raise UserError(f"cannot write {where} ({error.strerror}); nothing was changed", fix) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -272,7 +270,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

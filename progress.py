@@ -13,15 +13,11 @@ Item = TypeVar("Item")
 class Progress(Protocol):
     """Wraps an iterable and reports each item it hands out."""
 
-    def __call__(
-        self, items: Iterable[Item], description: str, total: int | None = None
-    ) -> Iterator[Item]:
+    def __call__(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         """Yield `items` unchanged; `total` is needed where `len(items)` is not known."""
         ...
 
 
-def silent(
-    items: Iterable[Item], description: str, total: int | None = None
-) -> Iterator[Item]:
+def silent(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """Report nothing."""
     return iter(items)

@@ -34,9 +34,7 @@ def _rewrite(graph: ir.Graph, bn: ir.Node) -> None:
         "dilations": [1, 1],
         "group": channels,
     }
-    weight = initializer(
-        graph, f"{bn.name}.slope", slope.astype(np.float32).reshape(channels, 1, 1, 1)
-    )
+    weight = initializer(graph, f"{bn.name}.slope", slope.astype(np.float32).reshape(channels, 1, 1, 1))
     bias = initializer(graph, f"{bn.name}.offset", offset.astype(np.float32))
     conv = ir.node("Conv", [bn.inputs[0], weight, bias], attributes, name=bn.name)
     old, new = bn.outputs[0], conv.outputs[0]

@@ -32,9 +32,7 @@ class Method:
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
-            raise UserError(
-                f"unknown calibration method '{self.name}'", f"use {' or '.join(METHODS)}"
-            )
+            raise UserError(f"unknown calibration method '{self.name}'", f"use {' or '.join(METHODS)}")
         if not 50 < self.percentile <= 100:
             raise UserError(f"percentile {self.percentile}", "give a value over 50 and up to 100")
 

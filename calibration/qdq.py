@@ -35,9 +35,7 @@ FILES = {"cpu": MODEL_INT8_CPU, "gpu": MODEL_INT8_GPU}
 STREAMS = ("int8", "fp16")
 
 
-def qdq_from_ranges(
-    run: RunDirectory, flavour: str, stream: str = "int8", force: bool = False
-) -> bool:
+def qdq_from_ranges(run: RunDirectory, flavour: str, stream: str = "int8", force: bool = False) -> bool:
     """Write the Q/DQ graph of a flavour from model.onnx and ranges.json, unless up to date.
 
     Args:
@@ -59,9 +57,7 @@ def qdq_from_ranges(
     return True
 
 
-def quantize(
-    model: ir.Model, ranges: dict[str, Range], flavour: str, stream: str = "int8"
-) -> None:
+def quantize(model: ir.Model, ranges: dict[str, Range], flavour: str, stream: str = "int8") -> None:
     """Turn a float32 graph into a Q/DQ graph in place.
 
     Raises:
@@ -117,9 +113,7 @@ def _quantize_activations(
         else:
             graph.insert_after(producer, quantize_node)
         for number, use in enumerate(own):
-            dequantize = ir.node(
-                "DequantizeLinear", [codes, *parameters], name=f"{name}.dequantize{number}"
-            )
+            dequantize = ir.node("DequantizeLinear", [codes, *parameters], name=f"{name}.dequantize{number}")
             dequantize.outputs[0].name = f"{name}.dequantized{number}"
             graph.insert_before(use.consumer, dequantize)
             use.consumer.replace_input_with(use.index, dequantize.outputs[0])
@@ -132,7 +126,7 @@ def _quantize_parameters(
     activation = scales[_quantized_source(conv)]
     weight = constant(conv.inputs[1]).astype(np.float32)
     # Only codes of a tensor with a zero point are large throughout; behind a ReLU most are small.
-    per_channel = weight_scales(weight, saturation_safe=flavour == "cpu" and activation.zero_point > 0)
+    per_channel = weight_scales(weight, saturation_safe=flavour == "cpu" and int(activation.zero_point) > 0)
     bias = conv.inputs[2] if len(conv.inputs) > 2 else None
     if flavour == "cpu" and bias is not None:
         per_channel = widened_for_bias(per_channel, constant(bias), activation.scale)
@@ -143,9 +137,7 @@ def _quantize_parameters(
         _store(graph, conv, 2, bias_codes(constant(bias), accumulator), accumulator)
 
 
-def _store(
-    graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, scales: np.ndarray
-) -> None:
+def _store(graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, scales: np.ndarray) -> None:
     """Replace a float initializer by integers and a DequantizeLinear over axis 0."""
     old = conv.inputs[index]
     assert old is not None

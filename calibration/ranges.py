@@ -49,7 +49,7 @@ def ranges_from_graph(
         UserError: the data set is not the one the network was exported for, or its calibration split
             shares an image with the test split.
     """
-    split = hashlib.sha256(np.ascontiguousarray(dataset.calibration.images)).hexdigest()
+    split = hashlib.sha256(dataset.calibration.images.tobytes()).hexdigest()
     step = Step(
         stage="calibrate",
         options={"method": method.to_json(), "split": split},
@@ -76,9 +76,7 @@ def ranges_from_graph(
     return True
 
 
-def observe(
-    model: ir.Model, images: np.ndarray, progress: Progress = silent
-) -> dict[str, Histogram]:
+def observe(model: ir.Model, images: np.ndarray, progress: Progress = silent) -> dict[str, Histogram]:
     """Histogram of every tensor that some flavour quantizes.
 
     Args:
@@ -123,13 +121,10 @@ def _summary(histogram: Histogram, method: Method) -> dict[str, Any]:
     return {"min": histogram.minimum, "max": histogram.maximum, "low": low, "high": high}
 
 
-def _session_with_outputs(
-    model: ir.Model, values: list[ir.Value]
-) -> onnxruntime.InferenceSession:
+def _session_with_outputs(model: ir.Model, values: list[ir.Value]) -> onnxruntime.InferenceSession:
     proto = ir.to_proto(model)
     proto.graph.output.extend(
-        onnx.helper.make_tensor_value_info(str(value.name), onnx.TensorProto.FLOAT, None)
-        for value in values
+        onnx.helper.make_tensor_value_info(str(value.name), onnx.TensorProto.FLOAT, None) for value in values
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_threads()
@@ -139,6 +134,12 @@ def _session_with_outputs(
     )
 
 
+def _dimensions(value: ir.Value) -> list[int]:
+    """All but the batch."""
+    assert value.shape is not None
+    return [size for size in value.shape[1:] if isinstance(size, int)]
+
+
 def _batch_size(values: list[ir.Value]) -> int:
-    per_image = sum(4 * math.prod(int(d) for d in value.shape[1:]) for value in values)  # type: ignore[union-attr]
+    per_image = sum(4 * math.prod(_dimensions(value)) for value in values)
     return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // per_image))

@@ -75,17 +75,13 @@ def widened_for_bias(
     return np.maximum(scales, np.abs(bias) / (activation * _BIAS_LIMIT)).astype(np.float32)
 
 
-def weight_codes(
-    weight: NDArray[np.float32], scales: NDArray[np.floating]
-) -> NDArray[np.int8]:
+def weight_codes(weight: NDArray[np.float32], scales: NDArray[np.floating]) -> NDArray[np.int8]:
     """int8 codes of a weight [out, in, kh, kw] under per-channel scales [out]."""
     ratio = weight / scales.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
     return np.clip(np.rint(ratio), -INT8_LIMIT, INT8_LIMIT).astype(np.int8)
 
 
-def bias_codes(
-    bias: NDArray[np.float32], scales: NDArray[np.float32]
-) -> NDArray[np.int32]:
+def bias_codes(bias: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int32]:
     """int32 codes of a bias [out] under the accumulator's scales [out]."""
     return np.rint(bias.astype(np.float64) / scales).astype(np.int32)
 

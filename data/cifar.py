@@ -67,9 +67,7 @@ def _fetched(name: str, source: Source, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(
-            source.repository, f"{source.folder}/{file}", repo_type="dataset"
-        )
+        path = hf_hub_download(source.repository, f"{source.folder}/{file}", repo_type="dataset")
     except Exception as error:  # the hub client raises its own, its HTTP library's and OS errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -79,9 +77,7 @@ def _fetched(name: str, source: Source, file: str) -> Path:
     return Path(path)
 
 
-def _split_from_parquet(
-    path: Path, source: Source, progress: Progress
-) -> tuple[Split, list[str] | None]:
+def _split_from_parquet(path: Path, source: Source, progress: Progress) -> tuple[Split, list[str] | None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -67,18 +67,14 @@ class Dataset:
         return normalised(images, self.mean, self.std)
 
 
-def normalised(
-    images: Images, mean: Sequence[float], std: Sequence[float]
-) -> NDArray[np.float32]:
+def normalised(images: Images, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
     """(x / 255 - mean) / std per channel: uint8 [N, C, H, W] -> float32 of the same shape."""
     scale = (1 / (255 * np.asarray(std))).astype(np.float32)[:, None, None]
     shift = (np.asarray(mean) / np.asarray(std)).astype(np.float32)[:, None, None]
     return images.astype(np.float32) * scale - shift
 
 
-def dataset_from_splits(
-    name: str, classes: Sequence[str], training: Split, test: Split
-) -> Dataset:
+def dataset_from_splits(name: str, classes: Sequence[str], training: Split, test: Split) -> Dataset:
     """Cut the calibration split, compute the statistics and check what must hold.
 
     Raises:
@@ -157,27 +153,23 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
     Raises:
         UserError: a channel is constant, so nothing can be normalised by its deviation.
     """
-    counts = np.stack(
-        [np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])]
-    )
+    counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
     values = np.arange(256) / 255
     mean = (counts * values).sum(1) / counts.sum(1)
     std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1))
     if (std == 0).any():
-        raise UserError(
-            "the training images are constant in a channel", "check that the images are pictures"
-        )
+        raise UserError("the training images are constant in a channel", "check that the images are pictures")
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def image_hashes(images: Images) -> list[bytes]:
     """sha256 of each image's pixels."""
-    return [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
+    return [hashlib.sha256(image.tobytes()).digest() for image in images]
 
 
 def _content_sha256(*splits: Split) -> str:
     digest = hashlib.sha256()
     for split in splits:
-        digest.update(np.ascontiguousarray(split.images))
-        digest.update(np.ascontiguousarray(split.labels))
+        digest.update(split.images.tobytes())
+        digest.update(split.labels.tobytes())
     return digest.hexdigest()

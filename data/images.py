@@ -47,9 +47,7 @@ def image_from_file(path: Path) -> Images:
 
 def images_from_bytes(contents: list[bytes], source: str, progress: Progress) -> Images:
     """Decode many pictures to uint8 [N, 3, 32, 32]; errors name `source` and the row."""
-    rows = (
-        image_from_bytes(content, f"{source}, row {row},") for row, content in enumerate(contents)
-    )
+    rows = (image_from_bytes(content, f"{source}, row {row},") for row, content in enumerate(contents))
     return _stacked(rows, len(contents), f"decoding {Path(source).name}", progress)
 
 
@@ -58,9 +56,7 @@ def images_from_files(paths: list[Path], description: str, progress: Progress) -
     return _stacked((image_from_file(path) for path in paths), len(paths), description, progress)
 
 
-def _stacked(
-    pictures: Iterator[Images], count: int, description: str, progress: Progress
-) -> Images:
+def _stacked(pictures: Iterator[Images], count: int, description: str, progress: Progress) -> Images:
     # One thread: with pictures this small, Pillow's Python part dominates and threads made it
     # twice as slow.
     images = np.empty((count, CHANNELS, IMAGE_SIZE, IMAGE_SIZE), np.uint8)

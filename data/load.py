@@ -12,9 +12,7 @@ from progress import Progress, silent
 DATASETS = ("digits", *SOURCES, "imagefolder")
 
 
-def dataset_from_name(
-    name: str, data_dir: Path | None = None, progress: Progress = silent
-) -> Dataset:
+def dataset_from_name(name: str, data_dir: Path | None = None, progress: Progress = silent) -> Dataset:
     """Load a data set.
 
     Args:

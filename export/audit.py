@@ -69,9 +69,7 @@ def audit(model: ir.Model, config: ResNetConfig) -> Audit:
     _require_stem(found[0].stream)
     _require_head(end, config)
     if len(projections) != config.projections:
-        raise _fault(
-            found[0].add, f"{len(projections)} projections, where {config.projections} are due"
-        )
+        raise _fault(found[0].add, f"{len(projections)} projections, where {config.projections} are due")
     return Audit(tuple(j.add.name or "" for j in found), tuple(projections), tuple(relus))
 
 
@@ -162,6 +160,4 @@ def _listed(nodes: Iterable[ir.Node]) -> str:
 
 
 def _fault(node: ir.Node, what: str) -> CheckFailed:
-    return CheckFailed(
-        f"skip path broken: {node.op_type} {node.name} {what}", "check the model's definition"
-    )
+    return CheckFailed(f"skip path broken: {node.op_type} {node.name} {what}", "check the model's definition")

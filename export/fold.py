@@ -30,7 +30,8 @@ def fold_batchnorm(module: fx.GraphModule) -> Folded:
     """
     folded, kept = [], {}
     for node in list(module.graph.nodes):
-        if not isinstance(_module_of(module, node), nn.BatchNorm2d):
+        bn = _module_of(module, node)
+        if not isinstance(bn, nn.BatchNorm2d):
             continue
         source = node.args[0]
         conv = _module_of(module, source)
@@ -39,7 +40,7 @@ def fold_batchnorm(module: fx.GraphModule) -> Folded:
         elif len(source.users) > 1:
             kept[node.target] = f"{source.target} has other consumers"
         else:
-            fused = fuse_conv_bn_eval(conv, module.get_submodule(node.target))
+            fused = fuse_conv_bn_eval(conv, bn)
             parent, _, name = source.target.rpartition(".")
             setattr(module.get_submodule(parent), name, fused)
             node.replace_all_uses_with(source)

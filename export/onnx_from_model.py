@@ -59,9 +59,7 @@ def _copy_of(model: ResNet) -> ResNet:
     return copy.eval()
 
 
-def _converted(
-    graph: ir.Graph, traced: fx.GraphModule, node: fx.Node, inputs: list[ir.Value]
-) -> ir.Value:
+def _converted(graph: ir.Graph, traced: fx.GraphModule, node: fx.Node, inputs: list[ir.Value]) -> ir.Value:
     name, module = _name_of(node), None
     if node.op == "call_module":
         module = traced.get_submodule(str(node.target))

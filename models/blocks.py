@@ -86,9 +86,9 @@ class OriginalBlock(nn.Module):
                 layers[f"relu{number}"] = nn.ReLU()
         self.residual = nn.Sequential(layers)
         self.projection: nn.Module | None = None
-        if (plan := shortcut_plan(plans)) is not None:
+        if (shortcut := shortcut_plan(plans)) is not None:
             self.projection = nn.Sequential(
-                OrderedDict(conv=convolution(plan), bn=nn.BatchNorm2d(plan.out_channels))
+                OrderedDict(conv=convolution(shortcut), bn=nn.BatchNorm2d(shortcut.out_channels))
             )
         self.relu = nn.ReLU()
 
@@ -109,17 +109,15 @@ class PreActBlock(nn.Module):
 
     def __init__(self, plans: list[ConvPlan]) -> None:
         super().__init__()
-        self.preact = nn.Sequential(
-            OrderedDict(bn1=nn.BatchNorm2d(plans[0].in_channels), relu1=nn.ReLU())
-        )
+        self.preact = nn.Sequential(OrderedDict(bn1=nn.BatchNorm2d(plans[0].in_channels), relu1=nn.ReLU()))
         layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=convolution(plans[0]))
         for number, (before, plan) in enumerate(pairwise(plans), start=2):
             layers[f"bn{number}"] = nn.BatchNorm2d(before.out_channels)
             layers[f"relu{number}"] = nn.ReLU()
             layers[f"conv{number}"] = convolution(plan)
         self.residual = nn.Sequential(layers)
-        plan = shortcut_plan(plans)
-        self.projection = None if plan is None else convolution(plan)
+        shortcut = shortcut_plan(plans)
+        self.projection = None if shortcut is None else convolution(shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C', H/stride, W/stride]."""

@@ -40,7 +40,7 @@ class ResNetConfig:
 
     @property
     def blocks_per_stage(self) -> int:
-        """n of the depth formula."""
+        """N of the depth formula."""
         return (self.depth - 2) // (len(STAGE_WIDTHS) * LAYERS_PER_BLOCK[self.block])
 
     @property

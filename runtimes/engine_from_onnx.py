@@ -197,9 +197,7 @@ def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
     choice but the type of the codes.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    producers = {
-        layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)
-    }
+    producers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
     types: Counter[str] = Counter()
     for layer in layers:
         if layer.type != trt.LayerType.CONVOLUTION:
@@ -208,8 +206,7 @@ def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
         weight_tensor = layer.get_input(1)
         weight = producers.get(weight_tensor.name) if weight_tensor is not None else None
         dequantized = [
-            source is not None and source.type == trt.LayerType.DEQUANTIZE
-            for source in (data, weight)
+            source is not None and source.type == trt.LayerType.DEQUANTIZE for source in (data, weight)
         ]
         kind = layer.get_input(0).dtype.name
         types["int8" if all(dequantized) else _TYPE_NAMES.get(kind, kind)] += 1

@@ -36,8 +36,7 @@ class OrtRuntime(Runtime):
             self._convolutions = _convolutions_in(optimized)
         if self.precision == "int8" and not self._runs_int8():
             raise CheckFailed(
-                f"ONNX Runtime runs {self.path.name} with float convolutions "
-                f"({dict(self._convolutions)})",
+                f"ONNX Runtime runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
                 "calibrate again with this version of skipfold",
             )
         return card
@@ -118,6 +117,4 @@ def _convolutions_in(optimized: Path) -> Counter[str]:
     """Convolution operators of the graph as ONNX Runtime runs it, fused ones under their names."""
     graph = onnx.load(optimized, load_external_data=False).graph
     names = {"FusedConv": "Conv", "NhwcFusedConv": "Conv"}
-    return Counter(
-        names.get(node.op_type, node.op_type) for node in graph.node if "Conv" in node.op_type
-    )
+    return Counter(names.get(node.op_type, node.op_type) for node in graph.node if "Conv" in node.op_type)

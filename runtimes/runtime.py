@@ -43,9 +43,7 @@ class Runtime(ABC):
     #: why another pair is refused, and what to use instead
     refusal = ("not offered by it", "see `python cli.py doctor`")
 
-    def __init__(
-        self, path: Path, precision: str, device: str = "cpu", threads: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, precision: str, device: str = "cpu", threads: int | None = None) -> None:
         if (device, precision) not in self.supports:
             reason, fix = self.refusal
             raise UserError(f"{self.name} cannot run {precision} on {device} ({reason})", fix)
@@ -88,8 +86,7 @@ class Runtime(ABC):
         expected = (len(card.mean), None, None)
         if images.dtype != np.float32 or images.ndim != 4 or images.shape[1] != expected[0]:
             raise ValueError(
-                f"{self.name} takes float32 [N, {expected[0]}, H, W], "
-                f"not {images.dtype} {list(images.shape)}"
+                f"{self.name} takes float32 [N, {expected[0]}, H, W], not {images.dtype} {list(images.shape)}"
             )
         if not len(images):
             raise ValueError("no images")

@@ -26,7 +26,8 @@ class TorchRuntime(Runtime):
         # TF32 would make the original less exact than what is compared with it.
         torch.backends.cudnn.allow_tf32 = False
         model, card = model_from_checkpoint(self.path, self.path.with_name(CHECKPOINT_CARD))
-        self._model = model.to(self.device)
+        # The layout eager PyTorch is fastest in, so that no speed-up is owed to a slow baseline.
+        self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return graph_card(card, self.path)
 
     def _infer(self, images: Batch) -> Batch:
@@ -41,7 +42,7 @@ class TorchRuntime(Runtime):
             "version": torch.__version__,
             "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
             "threads": self.threads,
-            "arithmetic": "float32, eager",
+            "arithmetic": "float32, eager, channels_last",
         }
 
 

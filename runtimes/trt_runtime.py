@@ -24,8 +24,7 @@ class TrtRuntime(Runtime):
         devices = gpus()
         if not devices:
             raise UserError(
-                f"the engine {self.path} is built, but this machine has no NVIDIA driver or GPU to "
-                "run it",
+                f"the engine {self.path} is built, but this machine has no NVIDIA driver or GPU to run it",
                 "take it to one that has, or use --engine ort or --engine openvino here",
             )
         builder = BUILDERS[sidecar.builder]

@@ -5,9 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def augmented(
-    images: Tensor, padding: int, flip: bool, fill: Tensor, generator: torch.Generator
-) -> Tensor:
+def augmented(images: Tensor, padding: int, flip: bool, fill: Tensor, generator: torch.Generator) -> Tensor:
     """Crop and mirror each image on its own.
 
     Args:

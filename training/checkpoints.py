@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step
+from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step, sha256_of
 from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import (
@@ -50,23 +50,39 @@ def checkpoint_from_initialisation(
     return card_in(run)
 
 
-def checkpoint_from_files(run: RunDirectory, weights: Path) -> CheckpointCard:
+def checkpoint_from_files(run: RunDirectory, weights: Path, force: bool = False) -> bool:
     """Take over a checkpoint from elsewhere: `weights` and the .json file of the same name.
 
+    Returns:
+        whether anything was done.
+
     Raises:
-        UserError: not a checkpoint, see `model_from_checkpoint`.
+        UserError: not a checkpoint, see `model_from_checkpoint`, or the run holds other trained
+            weights and `force` is not given.
     """
-    description = weights.with_suffix(".json")
-    model, card = model_from_checkpoint(weights, description)
+    model, card = model_from_checkpoint(weights, weights.with_suffix(".json"))
     step = Step(
         stage="import",
-        options={"model": card.model.to_json(), "source": weights.name},
+        options={"model": card.model.to_json(), "weights": sha256_of(weights)},
         inputs=(),
         outputs=(CHECKPOINT, CHECKPOINT_CARD),
     )
+    if not force:
+        if run.is_current(step):
+            return False
+        refuse_to_replace(run)
     with run.writing(step) as folder:
         write_checkpoint(folder, model, card)
-    return card
+    return True
+
+
+def refuse_to_replace(run: RunDirectory) -> None:
+    """Raise UserError where the run holds trained weights."""
+    if run.is_intact(CHECKPOINT) and card_in(run).trained:
+        raise UserError(
+            f"{run.path} holds other trained weights",
+            "repeat the options they were made with, replace them with --force, or choose another --run-dir",
+        )
 
 
 def write_checkpoint(folder: Path, model: ResNet, card: CheckpointCard) -> None:

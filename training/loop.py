@@ -24,7 +24,7 @@ from models.config import ResNetConfig
 from models.resnet import ResNet
 from progress import Progress, silent
 from training.augment import augmented
-from training.checkpoints import card_of, write_checkpoint
+from training.checkpoints import card_of, refuse_to_replace, write_checkpoint
 from training.recipes import Recipe
 
 STATE = "training-state.safetensors"
@@ -65,7 +65,7 @@ def checkpoint_from_dataset(
     if not force:
         if run.is_current(step):
             return card_in(run)
-        _refuse_to_replace(run)
+        refuse_to_replace(run)
     torch_device = device_named(device)
     images = torch.from_numpy(dataset.train.images).to(torch_device)
     labels = torch.from_numpy(dataset.train.labels).to(torch_device)
@@ -144,21 +144,15 @@ def _step(config: ResNetConfig, dataset: Dataset, recipe: Recipe, seed: int) -> 
     )
 
 
-def _refuse_to_replace(run: RunDirectory) -> None:
-    if run.is_intact(CHECKPOINT) and card_in(run).trained:
-        raise UserError(
-            f"{run.path} holds a checkpoint trained with other options",
-            "repeat those options, replace it with --force, or choose another --run-dir",
-        )
-
-
 def _start(config: ResNetConfig, seed: int, recipe: Recipe, device: torch.device) -> _Run:
     torch.manual_seed(seed)
     model = ResNet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1]},
+    ]
     optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others}],
+        groups,
         lr=recipe.peak_rate,
         momentum=recipe.momentum,
         nesterov=True,
@@ -184,9 +178,7 @@ def _train_epoch(
     loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     state.model.train()
     batches = _shuffled_batches(images, labels, dataset, recipe, state.generator)
-    for index, (inputs, targets) in enumerate(
-        progress(batches, _bar_text(state.log, recipe), per_epoch)
-    ):
+    for index, (inputs, targets) in enumerate(progress(batches, _bar_text(state.log, recipe), per_epoch)):
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.rate_at(epoch * per_epoch + index, steps)
         with _autocast(device):

@@ -1,0 +1,1001 @@
+"""skipfold's command line: one thin command a stage.
+
+The only place that prints, shows progress or exits. Heavy packages are imported inside the commands,
+so that `--help` is instant. Exit status: 0 done and verified, 1 a check failed, 2 wrong usage or a
+missing part, 130 interrupted.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from artifacts import (
+    CHECKPOINT,
+    CHECKPOINT_CARD,
+    MANIFEST,
+    RunDirectory,
+    environment_errors,
+)
+from errors import UserError
+
+if TYPE_CHECKING:
+    from data.dataset import Dataset
+    from models.checkpoint import CheckpointCard
+    from models.config import ResNetConfig
+    from runtimes.subjects import Subject
+
+RUNS = Path("runs")
+# Wide enough for the widest table where there is no terminal to ask.
+_PIPED_WIDTH = 150
+DEFAULTS: dict[str, Any] = {"dataset": "digits", "variant": "preact", "depth": 20}
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="CIFAR-style ResNets, original and pre-activation, from training to verified engines.",
+)
+
+
+class Variant(StrEnum):
+    original = "original"
+    preact = "preact"
+
+
+class Block(StrEnum):
+    basic = "basic"
+    bottleneck = "bottleneck"
+
+
+class DatasetName(StrEnum):
+    digits = "digits"
+    cifar10 = "cifar10"
+    cifar100 = "cifar100"
+    imagefolder = "imagefolder"
+
+
+class Engine(StrEnum):
+    torch = "torch"
+    ort = "ort"
+    openvino = "openvino"
+    trt = "trt"
+    reference = "reference"
+
+
+class Precision(StrEnum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class BuilderName(StrEnum):
+    rtx = "rtx"
+    tensorrt = "tensorrt"
+
+
+class Stream(StrEnum):
+    int8 = "int8"
+    fp16 = "fp16"
+
+
+VariantOption = Annotated[Variant | None, typer.Option("--variant", help="Default: preact.")]
+DepthOption = Annotated[
+    int | None, typer.Option("--depth", help="Layers with weights: 20, 110, 164, 1001, … Default: 20.")
+]
+BlockOption = Annotated[
+    Block | None, typer.Option("--block", help="Default: the papers' choice for the depth.")
+]
+DatasetOption = Annotated[DatasetName | None, typer.Option("--dataset", help="Default: digits.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of parquet files, or of class folders.")
+]
+RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="Default: runs/DATASET-VARIANT-DEPTH.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of initialisation, order and augmentation.")]
+DeviceOption = Annotated[Device, typer.Option("--device")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Redo what is up to date; replace weights.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output; the rest on standard error.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say how long each step took.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads of a call. Default: all cores.")
+]
+EngineOption = Annotated[
+    list[Engine] | None, typer.Option("--engine", help="Repeatable. Default: all that run here.")
+]
+PrecisionOption = Annotated[
+    list[Precision] | None,
+    typer.Option("--precision", help="Repeatable. Default: all that the engine computes in."),
+]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="Compute capabilities, e.g. sm86,sm89,sm120 (TensorRT for RTX).")
+]
+BuilderOption = Annotated[
+    BuilderName | None, typer.Option("--builder", help="Default: the one that suits this machine.")
+]
+MethodOption = Annotated[str, typer.Option("--method", help="minmax or percentile.")]
+PercentileOption = Annotated[
+    float, typer.Option("--percentile", help="Per cent of values kept at each end of a range.")
+]
+StreamOption = Annotated[
+    Stream, typer.Option("--stream", help="Skip path of the GPU's INT8 graph: int8 or fp16.")
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Take over FILE.safetensors, with FILE.json beside it."),
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="modern, digits or smoke. Default: by data set.")
+]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")]
+PeakRateOption = Annotated[
+    float | None, typer.Option("--peak-rate", help="Learning rate, instead of the recipe's.")
+]
+
+
+class Screen:
+    """Where words, tables, bars and the final JSON go.
+
+    Args:
+        as_json: one document on standard output, all else on standard error.
+        quiet: neither words nor bars.
+        verbose: how long each step took.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.verbose = verbose
+        self._since = time.perf_counter()
+
+    @cached_property
+    def _console(self) -> Any:
+        from rich.console import Console
+
+        console = Console(stderr=self.as_json, highlight=False)
+        if not console.is_terminal:
+            console.width = _PIPED_WIDTH
+        return console
+
+    def say(self, step: str, text: str) -> None:
+        """One line: the stage and what came of it."""
+        now = time.perf_counter()
+        if self.verbose:
+            text += f" ({now - self._since:.1f} s)"
+        self._since = now
+        if not self.quiet:
+            self._console.print(f"{step:<10} {text}", markup=False, soft_wrap=True)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table, its first two columns to the left, figures to the right."""
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for index, name in enumerate(columns):
+            words = index < 2 or name == columns[-1]
+            table.add_column(name, justify="left" if words else "right", no_wrap=name != columns[-1])
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table, markup=False)
+
+    def finish(self, document: dict[str, Any]) -> None:
+        """The JSON document, if it was asked for."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+
+    def progress(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        """Draw a bar while the items are worked through; see `progress.Progress`."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            transient=True,
+            disable=self.quiet or not console.is_terminal,
+        ) as bar:
+            yield from bar.track(items, total=total, description=description)
+
+
+@dataclass
+class Session:
+    """The run a command works on, and the network it is for.
+
+    Attributes:
+        seed: for weights that have to be initialised.
+    """
+
+    run: RunDirectory
+    config: dict[str, Any]
+    dataset_name: str
+    data_dir: Path | None
+    screen: Screen
+    seed: int = 0
+    force: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def dataset(self) -> "Dataset":
+        from data.load import dataset_from_name
+
+        return dataset_from_name(self.dataset_name, self.data_dir, self.screen.progress)
+
+    @property
+    def network(self) -> "ResNetConfig":
+        """The configuration asked for, with the data set's classes."""
+        from models.config import resnet_config
+
+        return resnet_config(**self.config, num_classes=len(self.dataset.classes))
+
+    @property
+    def card(self) -> "CheckpointCard":
+        from models.checkpoint import card_in
+
+        return card_in(self.run)
+
+    def document(self, command: str, **more: Any) -> dict[str, Any]:
+        """The JSON document of a command."""
+        return {"command": command, "run": str(self.run.path), **more}
+
+
+def _session(
+    screen: Screen,
+    variant: Variant | None,
+    depth: int | None,
+    block: Block | None,
+    dataset: DatasetName | None,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    newest: bool = True,
+    seed: int = 0,
+    force: bool = False,
+) -> Session:
+    """Find the run that the options mean.
+
+    Args:
+        newest: without any option that chooses one, work on the run that was written last.
+    """
+    from models.config import resnet_config
+
+    asked = {"variant": variant, "depth": depth, "dataset": dataset}
+    given = {name: getattr(value, "value", value) for name, value in asked.items() if value is not None}
+    if run_dir is None and not given and block is None and newest and (found := _newest_run()):
+        run_dir = found
+        screen.say("run", f"{run_dir}, the newest (--depth, --variant, --dataset or --run-dir choose)")
+    known = _known_options(run_dir) if run_dir else {}
+    chosen = DEFAULTS | known | given
+    config = {
+        "variant": chosen["variant"],
+        "depth": chosen["depth"],
+        "block": block.value if block else known.get("block") if "depth" not in given else None,
+    }
+    checked = resnet_config(**config)
+    name = f"{chosen['dataset']}-{checked.variant}-{checked.depth}"
+    if checked.block != resnet_config(checked.variant, checked.depth).block:
+        name += f"-{checked.block}"
+    run = RunDirectory(run_dir or RUNS / name)
+    session = Session(run, config, chosen["dataset"], data_dir, screen, seed, force)
+    if CHECKPOINT_CARD in run:
+        _require_same_network(session)
+    return session
+
+
+def _newest_run() -> Path | None:
+    manifests = sorted(RUNS.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    return manifests[-1].parent if manifests else None
+
+
+def _known_options(run_dir: Path) -> dict[str, Any]:
+    """What the checkpoint in a run directory says it is, if there is one."""
+    from models.checkpoint import card_in
+
+    run = RunDirectory(run_dir)
+    if not run.is_intact(CHECKPOINT_CARD):
+        return {}
+    card = card_in(run)
+    model = card.model
+    return {"dataset": card.dataset, "variant": model.variant, "depth": model.depth, "block": model.block}
+
+
+def _require_same_network(session: Session) -> None:
+    from models.config import resnet_config
+    from training.checkpoints import require_same_network
+
+    if session.run.is_intact(CHECKPOINT_CARD):
+        card = session.card
+        wanted = resnet_config(**session.config, num_classes=card.model.num_classes)
+        require_same_network(card, wanted, session.dataset_name, session.run)
+
+
+@app.command()
+def train(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    peak_rate: PeakRateOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.cpu,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train a network, or go on with an interrupted training."""
+    screen = Screen(as_json, quiet, verbose)
+    session = _session(
+        screen, variant, depth, block, dataset, data_dir, run_dir, newest=False, seed=seed, force=force
+    )
+    _train(session, recipe, epochs, peak_rate, device)
+    screen.finish(session.document("train", **session.card.training))
+
+
+@app.command()
+def export(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    checkpoint: CheckpointOption = None,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Export to ONNX and audit the skip path."""
+    screen = Screen(as_json, quiet, verbose)
+    session = _exporting_session(
+        screen, variant, depth, block, dataset, data_dir, run_dir, checkpoint, seed, force
+    )
+    result = _export(session)
+    screen.finish(
+        session.document(
+            "export",
+            trained=session.card.trained,
+            files=session.run.recorded("model."),
+            audit=result.audit.to_json(),
+            folded=result.folded,
+            kept=result.kept,
+            error=result.error,
+        )
+    )
+
+
+@app.command()
+def calibrate(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    method: MethodOption = "percentile",
+    percentile: PercentileOption = 99.99,
+    stream: StreamOption = Stream.int8,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Collect ranges and write the INT8 graphs."""
+    screen = Screen(as_json, quiet, verbose)
+    session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
+    _calibrate(session, method, percentile, stream)
+    screen.finish(session.document("calibrate", files=session.run.recorded("model.int8")))
+
+
+@app.command()
+def build(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    precision: PrecisionOption = None,
+    target: TargetOption = "",
+    builder: BuilderOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Build TensorRT engines; no GPU is needed for RTX."""
+    screen = Screen(as_json, quiet, verbose)
+    session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
+    engines = _build(session, precision or list(Precision), target, builder)
+    screen.finish(session.document("build", engines=engines))
+
+
+@app.command()
+def verify(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    engine: EngineOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = Device.cpu,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Compare engines with the PyTorch original.
+
+    On the whole test split; exit status 1 if one is out of tolerance.
+    """
+    screen = Screen(as_json, quiet, verbose)
+    session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
+    subjects = _subjects(session, engine, precision, device)
+    rows = _verify(session, subjects, threads)
+    _show_summary(session)
+    screen.finish(session.document("verify", rows=rows))
+    _exit_if_failed(rows)
+
+
+@app.command()
+def benchmark(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    engine: EngineOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = Device.cpu,
+    threads: ThreadsOption = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, help="For each engine and batch size.")
+    ] = 1.0,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Time engines in turns with PyTorch."""
+    screen = Screen(as_json, quiet, verbose)
+    session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
+    subjects = _subjects(session, engine, precision, device)
+    rows = _benchmark(session, subjects, threads, seconds)
+    _show_latency(screen, rows)
+    screen.finish(session.document("benchmark", rows=rows))
+
+
+@app.command()
+def deploy(
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    checkpoint: CheckpointOption = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    peak_rate: PeakRateOption = None,
+    method: MethodOption = "percentile",
+    percentile: PercentileOption = 99.99,
+    stream: StreamOption = Stream.int8,
+    target: TargetOption = "",
+    builder: BuilderOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.cpu,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Do every stage this machine can do, in order.
+
+    What is up to date is not done again.
+    """
+    screen = Screen(as_json, quiet, verbose)
+    session = _exporting_session(
+        screen, variant, depth, block, dataset, data_dir, run_dir, checkpoint, seed, force
+    )
+    _train_unless_trained(session, recipe, epochs, peak_rate, device)
+    _export(session)
+    _calibrate(session, method, percentile, stream)
+    _attempt(session, "build", lambda: _build(session, list(Precision), target, builder))
+    subjects = _deployable(session, device)
+    rows = _verify(session, subjects, threads)
+    _benchmark(session, [s for s in subjects if s.engine != Engine.reference], threads, seconds=1.0)
+    summary = _report(session)
+    _show_summary(session)
+    screen.finish(session.document("deploy", skipped=session.notes, **summary.to_json()))
+    _exit_if_failed(rows)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Picture files; other sizes are cut and resized.")],
+    variant: VariantOption = None,
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    engine: Annotated[Engine, typer.Option("--engine")] = Engine.ort,
+    precision: Annotated[Precision, typer.Option("--precision")] = Precision.fp32,
+    device: DeviceOption = Device.cpu,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to show.")] = 3,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Classify pictures with an artifact."""
+    import numpy as np
+
+    from data.dataset import normalised
+    from data.images import images_from_files
+    from runtimes.subjects import open_subject
+
+    screen = Screen(as_json, quiet)
+    pictures = images_from_files(images, "decoding", screen.progress)
+    session = _session(screen, variant, depth, block, dataset, data_dir, run_dir)
+    subject = _subjects(session, [engine], [precision], device)[0]
+    if not session.card.trained:
+        screen.say("warning", "the weights are freshly initialised: the classes mean nothing")
+    with open_subject(session.run, subject) as runtime:
+        card = runtime.card
+        logits = runtime.infer(normalised(pictures, card.mean, card.std)).astype(np.float64)
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    found = [
+        [(card.classes[index], float(share[index])) for index in np.argsort(-share)[:top]] for share in shares
+    ]
+    screen.table(
+        f"{subject.engine} {subject.precision}, {session.run.path}",
+        ["image", "class", *([""] * (top > 1))],
+        [
+            [str(path), f"{guesses[0][0]}  {guesses[0][1]:.1%}"]
+            + ([", ".join(f"{name} {share:.1%}" for name, share in guesses[1:])] if top > 1 else [])
+            for path, guesses in zip(images, found, strict=True)
+        ],
+    )
+    screen.finish(
+        session.document(
+            "predict",
+            predictions=[
+                {"image": str(path), "classes": [{"class": n, "probability": p} for n, p in guesses]}
+                for path, guesses in zip(images, found, strict=True)
+            ],
+        )
+    )
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can do and what is missing."""
+    from verification.doctor import capabilities
+
+    screen = Screen(as_json, quiet=False)
+    machine, found = capabilities()
+    screen.say("machine", machine.sentence())
+    screen.say("system", machine.system)
+    screen.table(
+        "What this machine can do",
+        ["task", "able", "with", "missing"],
+        [[c.task, "yes" if c.able else "no", c.provided_by, c.fix] for c in found],
+    )
+    screen.finish(
+        {"command": "doctor", "machine": machine.to_json(), "capabilities": [vars(c) for c in found]}
+    )
+
+
+def _exporting_session(
+    screen: Screen,
+    variant: Variant | None,
+    depth: int | None,
+    block: Block | None,
+    dataset: DatasetName | None,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    checkpoint: Path | None,
+    seed: int,
+    force: bool,
+) -> Session:
+    """A session for a command that may begin a run, from a checkpoint elsewhere if one is given."""
+    if checkpoint is None:
+        return _session(
+            screen, variant, depth, block, dataset, data_dir, run_dir, newest=False, seed=seed, force=force
+        )
+    from models.checkpoint import model_from_checkpoint
+    from models.config import resnet_config
+    from training.checkpoints import checkpoint_from_files, require_same_network
+
+    _, card = model_from_checkpoint(checkpoint, checkpoint.with_suffix(".json"))
+    model = card.model
+    session = _session(
+        screen,
+        variant or Variant(model.variant),
+        depth or model.depth,
+        block or (None if depth else Block(model.block)),
+        dataset or DatasetName(card.dataset),
+        data_dir,
+        run_dir,
+        seed=seed,
+        force=force,
+    )
+    asked = resnet_config(**session.config, num_classes=model.num_classes)
+    require_same_network(card, asked, session.dataset_name, RunDirectory(checkpoint))
+    if checkpoint_from_files(session.run, checkpoint, force):
+        screen.say("import", f"{checkpoint} -> {session.run.path / CHECKPOINT}")
+    else:
+        screen.say("import", "up to date")
+    return session
+
+
+def _train(
+    session: Session, recipe: str | None, epochs: int | None, peak_rate: float | None, device: Device
+) -> None:
+    from dataclasses import replace
+
+    from training.loop import checkpoint_from_dataset
+    from training.recipes import default_recipe, recipe_from_name
+
+    chosen = recipe_from_name(recipe or default_recipe(session.dataset_name))
+    if epochs is not None:
+        chosen = replace(chosen, epochs=epochs)
+    if peak_rate is not None:
+        chosen = replace(chosen, peak_rate=peak_rate)
+    card = checkpoint_from_dataset(
+        session.run,
+        session.network,
+        session.dataset,
+        chosen,
+        session.seed,
+        device.value,
+        session.force,
+        session.screen.progress,
+    )
+    facts = card.training
+    session.screen.say(
+        "train",
+        f"{card.model.variant} ResNet-{card.model.depth}, {facts['recipe']['epochs']} epochs in "
+        f"{facts['seconds']:.0f} s ({facts['arithmetic']}): test accuracy {facts['test_accuracy']:.2f} %",
+    )
+
+
+def _train_unless_trained(
+    session: Session, recipe: str | None, epochs: int | None, peak_rate: float | None, device: Device
+) -> None:
+    """Weights that are there are deployed as they are, unless training options say otherwise."""
+    options_given = (recipe, epochs, peak_rate) != (None, None, None)
+    if CHECKPOINT in session.run and not options_given and not session.force and session.card.trained:
+        session.run.verified(CHECKPOINT)
+        session.screen.say("train", "up to date: the weights in the run directory are used")
+    else:
+        _train(session, recipe, epochs, peak_rate, device)
+
+
+def _ensure_checkpoint(session: Session) -> None:
+    """Freshly initialised weights where there are none, and a plain word about it."""
+    from training.checkpoints import checkpoint_from_initialisation
+
+    if CHECKPOINT not in session.run:
+        checkpoint_from_initialisation(session.run, session.network, session.dataset, session.seed)
+    if not session.card.trained:
+        session.screen.say(
+            "warning",
+            f"no trained checkpoint in {session.run.path}: these are freshly initialised weights, of "
+            "which no accuracy is claimed (`train` makes trained ones)",
+        )
+
+
+def _export(session: Session) -> Any:
+    from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
+
+    _ensure_checkpoint(session)
+    result = graph_from_checkpoint(session.run, session.force)
+    half_from_graph(session.run, session.force)
+    state = "" if result.done else "up to date: "
+    session.screen.say(
+        "export",
+        f"{state}{result.audit.sentence()}; {result.folded} BN folded, {result.kept} kept; "
+        f"{result.error:.1e} from PyTorch",
+    )
+    return result
+
+
+def _calibrate(
+    session: Session, method: str = "percentile", percentile: float = 99.99, stream: Stream = Stream.int8
+) -> None:
+    from calibration.methods import Method
+    from calibration.qdq import FILES, qdq_from_ranges
+    from calibration.ranges import ranges_from_graph
+
+    chosen = Method(method, percentile)
+    _ensure_exported(session)
+    force = session.force
+    done = ranges_from_graph(session.run, session.dataset, chosen, force, session.screen.progress)
+    for flavour in FILES:
+        done |= qdq_from_ranges(session.run, flavour, stream.value, force)
+    state = f"{len(session.dataset.calibration)} images, {method}" if done else "up to date"
+    session.screen.say("calibrate", f"{state}: {', '.join(FILES.values())}")
+
+
+def _build(
+    session: Session, precisions: list[Precision], target: str, builder: BuilderName | None
+) -> list[dict[str, Any]]:
+    from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
+    from runtimes.tensorrt_package import installed_builder
+
+    name_of_builder = builder.value if builder else None
+    installed_builder(name_of_builder)
+    _ensure_exported(session)
+    if Precision.int8 in precisions:
+        _ensure_calibrated(session)
+    targets = tuple(part.strip() for part in target.split(",") if part.strip())
+    cards = []
+    for precision in precisions:
+        name, done = engine_from_onnx(
+            session.run, precision.value, targets, name_of_builder, session.force, session.screen.progress
+        )
+        card = card_of_engine(session.run.verified(name))
+        counts = ", ".join(f"{n} {kind}" for kind, n in card.convolutions.items())
+        session.screen.say(
+            "build",
+            f"{'' if done else 'up to date: '}{name}, {counts} convolutions, {card.size / 1e6:.1f} MB",
+        )
+        cards.append({"file": name, **card.to_json()})
+    return cards
+
+
+def _ensure_exported(session: Session) -> None:
+    from artifacts import MODEL, MODEL_FP16
+
+    if MODEL not in session.run or MODEL_FP16 not in session.run:
+        _export(session)
+
+
+def _ensure_calibrated(session: Session) -> None:
+    from calibration.qdq import FILES
+
+    if any(name not in session.run for name in FILES.values()):
+        _calibrate(session)
+
+
+def _ensure_built(session: Session, precisions: list[Precision]) -> None:
+    from artifacts import ENGINES
+
+    missing = [p for p in precisions if not session.run.recorded(f"{ENGINES}/{p.value}.")]
+    if missing:
+        _build(session, missing, "", None)
+
+
+def _subjects(
+    session: Session,
+    engines: list[Engine] | None,
+    precisions: list[Precision] | None,
+    device: Device,
+) -> "list[Subject]":
+    """What the options ask for, with the artifacts made that are missing."""
+    from runtimes.subjects import device_of, precisions_of, subject_in
+
+    wanted = engines or [Engine.ort, Engine.openvino]
+    subjects = []
+    for engine in wanted:
+        offered = precisions_of(engine.value, device_of(engine.value, device.value))
+        # All that the engines have, where none is named; what is named must be there.
+        own = precisions or [Precision(name) for name in offered]
+        if engines is None:
+            own = [p for p in own if p.value in offered]
+        if engine != Engine.torch:
+            _ensure_exported(session)
+        if engine != Engine.torch and Precision.int8 in own:
+            _ensure_calibrated(session)
+        if engine == Engine.trt:
+            _ensure_built(session, own)
+        _ensure_checkpoint_exists(session)
+        subjects += [subject_in(session.run, engine.value, p.value, device.value) for p in own]
+    if not subjects:
+        raise UserError("no engine runs that precision here", "see `python cli.py doctor`")
+    return subjects
+
+
+def _ensure_checkpoint_exists(session: Session) -> None:
+    if CHECKPOINT not in session.run:
+        _ensure_checkpoint(session)
+
+
+def _deployable(session: Session, device: Device) -> "list[Subject]":
+    """The engines of a deployment: all that run here, and what TensorRT would get where it does not."""
+    from runtimes.nvidia import gpus
+
+    engines = [Engine.ort, Engine.openvino]
+    subjects = [
+        subject
+        for engine in engines
+        for subject in _subjects(session, [engine], None, Device.cpu if engine == Engine.openvino else device)
+    ]
+    if gpus():
+        found = _attempt(session, "trt", lambda: _subjects(session, [Engine.trt], None, device))
+        return subjects + (found or [])
+    session.notes.append(
+        "trt: engines are built but not run: no NVIDIA driver or GPU here; their graphs are evaluated "
+        "by `reference` instead, without a latency"
+    )
+    return subjects + _subjects(session, [Engine.reference], [Precision.fp16, Precision.int8], Device.cpu)
+
+
+def _attempt(session: Session, stage: str, work: Callable[[], Any]) -> Any:
+    """Do what a machine may lack the parts for; a stage that cannot run is named with its reason."""
+    from errors import CheckFailed
+
+    try:
+        return work()
+    except CheckFailed:
+        raise
+    except UserError as error:
+        session.notes.append(f"{stage}: {error.problem} ({error.fix})")
+        session.screen.say(stage, f"skipped: {error.problem} ({error.fix})")
+        return None
+
+
+def _verify(session: Session, subjects: "list[Subject]", threads: int | None) -> list[dict[str, Any]]:
+    from verification.verify import verdicts_from_artifacts
+
+    rows, done = verdicts_from_artifacts(
+        session.run, session.dataset, subjects, threads, session.force, session.screen.progress
+    )
+    good = sum(row["passed"] for row in rows)
+    session.screen.say("verify", f"{'' if done else 'up to date: '}{good} of {len(rows)} within tolerance")
+    return rows
+
+
+def _benchmark(
+    session: Session, subjects: "list[Subject]", threads: int | None, seconds: float
+) -> list[dict[str, Any]]:
+    from verification.latency import benchmark_from_artifacts
+
+    rows, done = benchmark_from_artifacts(
+        session.run, session.dataset, subjects, threads, seconds, session.force, session.screen.progress
+    )
+    session.screen.say(
+        "benchmark", f"{'' if done else 'up to date: '}{len(rows)} rows, in turns with PyTorch"
+    )
+    return rows
+
+
+def _report(session: Session) -> Any:
+    from artifacts import REPORT
+    from verification.report import report_from_results
+
+    summary = report_from_results(session.run, session.notes)
+    session.screen.say("report", str(session.run.path / REPORT))
+    return summary
+
+
+def _show_summary(session: Session) -> None:
+    from verification.summary import summary_of
+
+    summary = summary_of(session.run)
+    model = summary.card.model
+    trained = "" if summary.card.trained else ", not trained"
+    session.screen.table(
+        f"{model.variant} ResNet-{model.depth} on {summary.card.dataset}{trained}",
+        [
+            "engine",
+            "precision",
+            "top-1 %",
+            "drop",
+            "agree %",
+            "dB",
+            "b1 ms",
+            "×",
+            "b32 ms",
+            "×",
+            "MB",
+            "verdict",
+        ],
+        [
+            [
+                line.engine,
+                line.precision,
+                _number(line.accuracy, 2),
+                _number(line.drop, 2),
+                _number(line.agreement, 2),
+                _number(line.snr_db, 1),
+                _number((line.latency_ms or {}).get(1), 2),
+                _number((line.speedup or {}).get(1), 2),
+                _number((line.latency_ms or {}).get(32), 2),
+                _number((line.speedup or {}).get(32), 2),
+                f"{line.size / 1e6:.2f}",
+                line.verdict,
+            ]
+            for line in summary.lines
+        ],
+    )
+    for note in session.notes:
+        session.screen.say("skipped", note)
+
+
+def _show_latency(screen: Screen, rows: list[dict[str, Any]]) -> None:
+    screen.table(
+        "Latency of a call, host to host",
+        ["engine", "precision", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "calls", "over PyTorch"],
+        [
+            [
+                row["engine"],
+                row["precision"],
+                str(row["batch"]),
+                _number(row["p50_ms"], 3),
+                _number(row["p90_ms"], 3),
+                _number(row["p99_ms"], 3),
+                _number(row["images_per_s"], 0),
+                str(row["calls"]),
+                f"{row['speedup']:.2f}×",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _exit_if_failed(rows: list[dict[str, Any]]) -> None:
+    if not all(row["passed"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _fail(error: UserError) -> NoReturn:
+    if "--json" in sys.argv:
+        fields = {"problem": error.problem, "fix": error.fix}
+        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+    sys.stderr.write(f"error: {error.problem}\n  fix: {error.fix}\n")
+    sys.exit(error.exit_status)
+
+
+def main() -> None:
+    """Run the command line; the console script `skipfold` and `python cli.py` both start here."""
+    import click
+
+    try:
+        with environment_errors(Path.cwd()):
+            sys.exit(app(standalone_mode=False) or 0)
+    except UserError as error:
+        _fail(error)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("interrupted: nothing is half-written; the same command continues\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

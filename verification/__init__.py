@@ -1,0 +1,1 @@
+"""Numerical parity, accuracy, latency, verdict, report."""

@@ -1,0 +1,77 @@
+"""Compare an engine's logits with the PyTorch original's, in figures.
+
+signal to noise    10 log10( sum y^2 / sum (y - z)^2 )   in dB, y the original, z the engine
+agreement          share of images with the same top-1 class, in %
+accuracy           share of images whose top-1 class is the label, in %
+drop               accuracy of the original minus accuracy of the engine, in points
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.dataset import Dataset, Labels, Split
+from progress import Progress, silent
+from runtimes.runtime import Batch, Runtime
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of one engine over `images` images; `snr_db` is inf where the logits are equal."""
+
+    images: int
+    snr_db: float
+    max_error: float
+    agreement: float
+    accuracy: float
+    drop: float
+
+
+def compare(original: Batch, engine: Batch, labels: Labels) -> Comparison:
+    """Compare logits [N, classes] of the same images.
+
+    Raises:
+        ValueError: nothing to compare, shapes that differ, or values that are not finite.
+    """
+    if not len(original):
+        raise ValueError("comparing nothing proves nothing")
+    if original.shape != engine.shape or len(labels) != len(original):
+        raise ValueError(f"shapes {original.shape}, {engine.shape} and {labels.shape} do not match")
+    if not (np.isfinite(original).all() and np.isfinite(engine).all()):
+        raise ValueError("logits that are not finite cannot be compared")
+    error = original.astype(np.float64) - engine
+    signal, noise = float((original.astype(np.float64) ** 2).sum()), float((error**2).sum())
+    snr_db = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+    accuracy = _percent(engine.argmax(1) == labels)
+    return Comparison(
+        images=len(original),
+        snr_db=snr_db,
+        max_error=float(np.abs(error).max()),
+        agreement=_percent(original.argmax(1) == engine.argmax(1)),
+        accuracy=accuracy,
+        drop=_percent(original.argmax(1) == labels) - accuracy,
+    )
+
+
+def logits_of(
+    runtime: Runtime, dataset: Dataset, split: Split, description: str, progress: Progress = silent
+) -> Batch:
+    """Logits float32 [N, classes] of a whole split, in batches of one size.
+
+    The last batch is filled up with its own images: some runtimes compile for each batch size.
+    """
+    parts = []
+    starts = range(0, len(split), BATCH)
+    for start in progress(starts, description, len(starts)):
+        images = dataset.normalised(split.images[start : start + BATCH])
+        filled = np.resize(images, (BATCH, *images.shape[1:]))
+        parts.append(runtime.infer(filled)[: len(images)])
+    return np.concatenate(parts)
+
+
+def _percent(hits: NDArray[np.bool_]) -> float:
+    return 100 * float(hits.mean())

@@ -1,0 +1,112 @@
+"""report.html: one self-contained page with the table, the plots and where the figures come from."""
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from artifacts import (
+    AUDIT,
+    BENCHMARK,
+    REPORT,
+    TRAINING_LOG,
+    RunDirectory,
+    Step,
+    version_of,
+)
+from verification.rows import is_current, read_table
+from verification.summary import Summary, summary_of
+
+_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
+_COLOURS = {"torch": "#6b7280", "ort": "#2563eb", "openvino": "#0d9488", "trt": "#65a30d"}
+
+
+def report_from_results(run: RunDirectory, notes: list[str]) -> Summary:
+    """Write report.html from what the run holds.
+
+    Args:
+        notes: what was skipped and why, a line each.
+    """
+    summary = summary_of(run)
+    page = _page(run, summary, notes)
+    step = Step("report", {"notes": notes}, (), (REPORT,))
+    with run.writing(step) as folder:
+        (folder / REPORT).write_text(page)
+    return summary
+
+
+def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
+    from jinja2 import Environment
+
+    template = resources.files("verification").joinpath("report.html.j2").read_text()
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    audit = json.loads(run.verified(AUDIT).read_text()) if run.is_intact(AUDIT) else None
+    return environment.from_string(template).render(
+        card=summary.card,
+        summary=summary,
+        audit=audit,
+        notes=notes,
+        latency_plot=_latency_plot(run),
+        training_plot=_training_plot(run),
+        versions={name: v for name in _PACKAGES if (v := version_of(name))},
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _latency_plot(run: RunDirectory) -> str | None:
+    """Images a second by engine and precision, a panel for each batch size."""
+    if not run.is_intact(BENCHMARK):
+        return None
+    rows = [row for row in read_table(run.path / BENCHMARK)["rows"] if is_current(run, row)]
+    batches = sorted({row["batch"] for row in rows})
+
+    def draw(figure: Any) -> None:
+        for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
+            own = [row for row in rows if row["batch"] == batch][::-1]
+            labels = [f"{row['engine']} {row['precision']}" for row in own]
+            rates = [row["images_per_s"] for row in own]
+            bars = axes.barh(labels, rates, color=[_COLOURS[row["engine"]] for row in own])
+            axes.bar_label(bars, [f"{row['speedup']:.2f}×" for row in own], padding=3, fontsize=8)
+            axes.set_title(f"batch {batch}", fontsize=10)
+            axes.set_xlabel("images/s (label: over PyTorch)", fontsize=8)
+            axes.margins(x=0.2)
+            if batch != batches[0]:
+                axes.set_yticklabels([])
+
+    return _svg(draw, (9.5, 0.4 * len(rows) / len(batches) + 1.2))
+
+
+def _training_plot(run: RunDirectory) -> str | None:
+    """Loss and held-out accuracy by epoch."""
+    if not run.is_intact(TRAINING_LOG):
+        return None
+    log = [json.loads(line) for line in run.verified(TRAINING_LOG).read_text().splitlines()]
+    epochs = [line["epoch"] for line in log]
+
+    def draw(figure: Any) -> None:
+        loss = figure.subplots()
+        loss.plot(epochs, [line["loss"] for line in log], color="#b45309", marker=".")
+        loss.set_xlabel("epoch")
+        loss.set_ylabel("training loss", color="#b45309")
+        loss.set_ylim(bottom=0)
+        accuracy = loss.twinx()
+        accuracy.plot(epochs, [line["held_out_accuracy"] for line in log], color="#2563eb", marker=".")
+        accuracy.set_ylabel("held-out accuracy, %", color="#2563eb")
+
+    return _svg(draw, (6, 2.8))
+
+
+def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    # Fixed ids keep the page the same for the same figures; text stays text.
+    with rc_context({"svg.hashsalt": "skipfold", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

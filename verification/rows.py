@@ -1,0 +1,68 @@
+"""Tables kept in JSON files of the run directory, a row for each engine and precision.
+
+Verifying one engine must not lose what is known of the others, nor keep what is no longer true: a row
+stays only while the artifact and the checkpoint it was measured on are still the ones in the run, and
+if it was measured on this machine.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from artifacts import CHECKPOINT, RunDirectory
+from errors import UserError
+from runtimes.subjects import Subject
+
+Row = dict[str, Any]
+
+
+def row_of(run: RunDirectory, subject: Subject, figures: Row) -> Row:
+    """A row: who was measured, on which files, and the figures."""
+    return {
+        "engine": subject.engine,
+        "precision": subject.precision,
+        "device": subject.device,
+        "artifact": subject.artifact,
+        "artifact_sha256": run.record(subject.artifact).sha256,
+        "checkpoint_sha256": run.record(CHECKPOINT).sha256,
+        **figures,
+    }
+
+
+def kept_rows(run: RunDirectory, name: str, machine: Row, new: list[Row]) -> list[Row]:
+    """Rows of an earlier document that still hold and that `new` does not replace."""
+    if not run.is_intact(name):
+        return []
+    document = read_table(run.path / name)
+    if document["machine"] != machine:
+        return []
+    replaced = {_key(row) for row in new}
+    return [row for row in document["rows"] if is_current(run, row) and _key(row) not in replaced]
+
+
+def is_current(run: RunDirectory, row: Row) -> bool:
+    """Whether a row was measured on files that are still the run's."""
+    return (
+        row["artifact"] in run
+        and run.record(row["artifact"]).sha256 == row["artifact_sha256"]
+        and run.record(CHECKPOINT).sha256 == row["checkpoint_sha256"]
+    )
+
+
+def read_table(path: Path) -> Row:
+    """Read a table back; UserError if it is none."""
+    try:
+        document = json.loads(path.read_text())
+        document["rows"], document["machine"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a table of results ({error})", "measure again") from error
+    return document
+
+
+def table_text(machine: Row, rows: list[Row], **more: Any) -> str:
+    """The text of a table's file."""
+    return json.dumps({**more, "machine": machine, "rows": rows}, indent=1) + "\n"
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["engine"], row["precision"], row["device"], row["artifact"], row.get("batch")

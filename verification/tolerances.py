@@ -1,0 +1,70 @@
+"""How far an artifact may be from the original, each limit with its reason. There is no default."""
+
+from dataclasses import dataclass
+
+from verification.compare import Comparison
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Limits for one precision.
+
+    Attributes:
+        snr_db: least signal to noise of the logits.
+        agreement: least share of images with the original's top-1 class, in %.
+        drop: most points of accuracy that may be lost.
+        reason: why these.
+    """
+
+    snr_db: float
+    agreement: float
+    drop: float
+    reason: str
+
+
+TOLERANCES = {
+    "fp32": Tolerance(
+        80,
+        99.9,
+        0.05,
+        "the same float32 arithmetic in another order: 134 dB at depth 20; 80 dB is an error of "
+        "1e-4, which folding with a wrong epsilon, a swapped channel or TF32 all exceed",
+    ),
+    "fp16": Tolerance(
+        35,
+        99.0,
+        0.2,
+        "11 significant bits rounded after every operator: 60 to 70 dB at depth 20, and noise that "
+        "grows with the number of blocks",
+    ),
+    "int8": Tolerance(
+        20,
+        97.0,
+        0.5,
+        "8 bits rounded at every block: 37 to 40 dB at depth 20, about 30 at 164; kernels whose "
+        "16-bit sums saturate give 15 dB and lose 2 points",
+    ),
+}
+# On a small test split one image is more than the limit in points.
+IMAGES_ALWAYS_ALLOWED = 2
+
+
+def failures(figures: Comparison, precision: str, trained: bool) -> list[str]:
+    """What is out of tolerance, a line each; empty if nothing is.
+
+    Args:
+        trained: whether accuracy and agreement mean anything; the logits of random weights hardly
+            differ between classes, so only their signal to noise is judged.
+    """
+    limit = TOLERANCES[precision]
+    found = []
+    if not figures.snr_db >= limit.snr_db:
+        found.append(f"signal to noise {figures.snr_db:.1f} dB, under {limit.snr_db:.0f}")
+    if not trained:
+        return found
+    allowed = 100 * IMAGES_ALWAYS_ALLOWED / figures.images
+    if not figures.agreement >= min(limit.agreement, 100 - allowed):
+        found.append(f"agreement {figures.agreement:.2f} %, under {limit.agreement:g}")
+    if not figures.drop <= max(limit.drop, allowed):
+        found.append(f"accuracy drop {figures.drop:.2f} points, over {limit.drop:g}")
+    return found

@@ -1,0 +1,141 @@
+"""Verification: engines against the PyTorch original on the whole test split.
+
+parity.json     signal to noise, largest error, agreement and verdict of each engine
+accuracy.json   top-1 accuracy of the original and of each engine, and the drop
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from artifacts import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, PARITY, RunDirectory, Step
+from data.dataset import Dataset
+from errors import UserError
+from progress import Progress, silent
+from runtimes.machine import this_machine
+from runtimes.subjects import Subject, open_subject, subject_in
+from verification.compare import Comparison, compare, logits_of
+from verification.rows import Row, kept_rows, read_table, row_of, table_text
+from verification.tolerances import TOLERANCES, failures
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One engine's figures and what is out of tolerance, if anything."""
+
+    subject: Subject
+    figures: Comparison
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is within tolerance."""
+        return not self.failures
+
+
+def verdicts_from_artifacts(
+    run: RunDirectory,
+    dataset: Dataset,
+    subjects: list[Subject],
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[list[Row], bool]:
+    """Verify each subject and write parity.json and accuracy.json.
+
+    Returns:
+        the rows of parity.json that belong to `subjects`, and whether anything was measured.
+
+    Raises:
+        UserError: nothing to verify; an artifact of another network than the checkpoint, or another
+            data set than it was trained on.
+    """
+    if not subjects:
+        raise UserError("nothing to verify", "name an engine and a precision")
+    machine = this_machine().to_json()
+    step = Step(
+        stage="verify",
+        options={
+            "subjects": [asdict(subject) for subject in subjects],
+            "dataset": dataset.sha256,
+            "machine": machine,
+            "tolerances": {name: asdict(limit) for name, limit in TOLERANCES.items()},
+        },
+        inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects)),
+        outputs=(PARITY, ACCURACY),
+        packages=("torch", "onnxruntime-gpu", "openvino"),
+    )
+    if run.is_current(step) and not force:
+        return _rows_of(subjects, read_table(run.path / PARITY)["rows"]), False
+    with run.writing(step) as folder:
+        verdicts, original = _measure(run, dataset, subjects, threads, progress)
+        parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
+        accuracy = [row_of(run, v.subject, _accuracy_figures(v)) for v in verdicts]
+        about = {"dataset": dataset.name, "images": len(dataset.test), **original}
+        (folder / PARITY).write_text(
+            table_text(machine, kept_rows(run, PARITY, machine, parity) + parity, **about)
+        )
+        (folder / ACCURACY).write_text(
+            table_text(machine, kept_rows(run, ACCURACY, machine, accuracy) + accuracy, **about)
+        )
+    return parity, True
+
+
+def _measure(
+    run: RunDirectory,
+    dataset: Dataset,
+    subjects: list[Subject],
+    threads: int | None,
+    progress: Progress,
+) -> tuple[list[Verdict], dict[str, Any]]:
+    with open_subject(run, subject_in(run, "torch", "fp32"), threads) as runtime:
+        reference = runtime.card
+        if reference.dataset != dataset.name or reference.classes != dataset.classes:
+            raise UserError(
+                f"{run.path} is for {reference.dataset} with {len(reference.classes)} classes, not "
+                f"{dataset.name} with {len(dataset.classes)}",
+                "give the data set it was made for with --dataset",
+            )
+        original = logits_of(runtime, dataset, dataset.test, "PyTorch original", progress)
+    verdicts = []
+    for subject in subjects:
+        with open_subject(run, subject, threads) as runtime:
+            if not runtime.card.is_same_network(reference):
+                raise UserError(
+                    f"{subject.artifact} is another network than {CHECKPOINT}",
+                    "export, calibrate and build again",
+                )
+            description = f"{subject.engine} {subject.precision}"
+            logits = logits_of(runtime, dataset, dataset.test, description, progress)
+        figures = compare(original, logits, dataset.test.labels)
+        found = failures(figures, subject.precision, reference.trained)
+        verdicts.append(Verdict(subject, figures, tuple(found)))
+    itself = compare(original, original, dataset.test.labels)
+    return verdicts, {"trained": reference.trained, "original_accuracy": itself.accuracy}
+
+
+def _parity_figures(verdict: Verdict) -> Row:
+    figures = verdict.figures
+    return {
+        "images": figures.images,
+        # JSON has no infinity.
+        "snr_db": figures.snr_db if math.isfinite(figures.snr_db) else None,
+        "max_error": figures.max_error,
+        "agreement": figures.agreement,
+        "passed": verdict.passed,
+        "failures": list(verdict.failures),
+    }
+
+
+def _accuracy_figures(verdict: Verdict) -> Row:
+    return {"accuracy": verdict.figures.accuracy, "drop": verdict.figures.drop}
+
+
+def _rows_of(subjects: list[Subject], rows: list[Row]) -> list[Row]:
+    wanted = [json.dumps(asdict(subject), sort_keys=True) for subject in subjects]
+
+    def identity(row: Row) -> str:
+        return json.dumps({name: row[name] for name in asdict(subjects[0])}, sort_keys=True)
+
+    return [row for row in rows if identity(row) in wanted]
