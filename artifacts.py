@@ -138,6 +138,13 @@ class RunDirectory:
         path = self.path / name
         return record is not None and path.is_file() and sha256_of(path) == record.sha256
 
+    def is_fresh(self, name: str) -> bool:
+        """Whether a file is recorded and was made from the files that are recorded now."""
+        return name in self._records and all(
+            source in self._records and self._records[source].sha256 == sha256
+            for source, sha256 in self._records[name].inputs.items()
+        )
+
     def is_current(self, step: Step) -> bool:
         """Whether all outputs are intact and were made by just this step from just these inputs."""
         wanted = self._expected(step)
@@ -187,7 +194,9 @@ class RunDirectory:
     def discard(self, name: str) -> None:
         """Remove a file and its record; nothing happens if there is none."""
         if name in self._records:
-            self._write_manifest({k: v for k, v in self._records.items() if k != name})
+            records = {k: v for k, v in self._records.items() if k != name}
+            write_atomically(self.path / MANIFEST, _manifest_of(records))
+            self._records = records
             (self.path / name).unlink(missing_ok=True)
 
     def _publish(self, step: Step, partial: Path, inputs: dict[str, str]) -> None:
@@ -206,11 +215,16 @@ class RunDirectory:
                 written=written,
                 outputs=list(step.outputs),
             )
+        records = self._records | fresh
+        # Written out before any file moves, so that a full disk is met while nothing has changed.
+        manifest = partial / MANIFEST
+        _write_flushed(manifest, _manifest_of(records))
         for name in step.outputs:
-            target = self.path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).replace(target)
-        self._write_manifest(self._records | fresh)
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        for name in step.outputs:
+            (partial / name).replace(self.path / name)
+        manifest.replace(self.path / MANIFEST)
+        self._records = records
 
     def _expected(self, step: Step) -> dict[str, Any] | None:
         if not all(self.is_intact(name) for name in step.inputs):
@@ -240,14 +254,6 @@ class RunDirectory:
                 "restore it, or start again in another --run-dir",
             ) from error
 
-    def _write_manifest(self, records: dict[str, FileRecord]) -> None:
-        document = {
-            "format": FORMAT,
-            "files": {name: vars(record) for name, record in sorted(records.items())},
-        }
-        write_atomically(self.path / MANIFEST, json.dumps(document, indent=1).encode() + b"\n")
-        self._records = records
-
 
 @contextmanager
 def environment_errors(place: Path) -> Iterator[None]:
@@ -266,10 +272,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it into place."""
     temporary = path.with_name(f"{_PARTIAL}-{path.name}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_flushed(temporary, content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -287,6 +290,18 @@ def version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _write_flushed(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _manifest_of(records: dict[str, FileRecord]) -> bytes:
+    files = {name: vars(record) for name, record in sorted(records.items())}
+    return json.dumps({"format": FORMAT, "files": files}, indent=1).encode() + b"\n"
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -8,8 +8,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data.dataset import Dataset, Split, dataset_from_splits
 from data.images import images_from_bytes
 from errors import UserError
@@ -83,19 +81,18 @@ def _split_from_parquet(path: Path, source: Source, progress: Progress) -> tuple
 
     try:
         table = pq.read_table(path)
-        contents = table.column("img").combine_chunks().field("bytes").to_pylist()
-        labels = table.column(source.label).to_numpy().astype(np.int64)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        contents = table.column("img").combine_chunks().field("bytes").cast(pa.binary()).to_pylist()
+        labels = table.column(source.label).cast(pa.int64())
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{path} cannot be read as parquet with columns img and {source.label} ({reason})",
             "fetch it again",
         ) from error
-    if any(content is None for content in contents):
-        raise UserError(f"{path} has rows without an image", "fetch it again")
-    return Split(images_from_bytes(contents, str(path), progress), labels), _class_names(
-        table.schema.metadata, source.label
-    )
+    if labels.null_count or any(content is None for content in contents):
+        raise UserError(f"{path} has rows without an image or a label", "fetch it again")
+    split = Split(images_from_bytes(contents, str(path), progress), labels.to_numpy().copy())
+    return split, _class_names(table.schema.metadata, source.label)
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str] | None:

@@ -90,8 +90,9 @@ def dataset_from_splits(name: str, classes: Sequence[str], training: Split, test
                 "check that the files belong to this data set",
             )
     calibration = calibration_indices(training, test)
-    held_out = np.zeros(len(training), dtype=bool)
-    held_out[calibration] = True
+    chosen = set(image_hashes(training.images[calibration]))
+    # By picture, not by index: a second copy of a calibration image is held out with it.
+    held_out = np.array([digest in chosen for digest in image_hashes(training.images)])
     mean, std = channel_statistics(training.images)
     dataset = Dataset(
         name=name,
@@ -154,11 +155,12 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
         UserError: a channel is constant, so nothing can be normalised by its deviation.
     """
     counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+    # Not `std == 0`: rounding in the mean leaves 1e-18 of some constants.
+    if ((counts > 0).sum(1) < 2).any():
+        raise UserError("the training images are constant in a channel", "check that the images are pictures")
     values = np.arange(256) / 255
     mean = (counts * values).sum(1) / counts.sum(1)
     std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1))
-    if (std == 0).any():
-        raise UserError("the training images are constant in a channel", "check that the images are pictures")
     return tuple(mean.tolist()), tuple(std.tolist())
 
 

@@ -43,7 +43,7 @@ def imagefolder(data_dir: Path | None, progress: Progress = silent) -> Dataset:
             )
         return dataset_from_splits("imagefolder", classes, training, test)
     classes, everything = _split_from_folder(data_dir, progress)
-    test_indices = _test_indices(everything)
+    test_indices = _test_indices(everything, classes)
     is_test = np.zeros(len(everything), dtype=bool)
     is_test[test_indices] = True
     return dataset_from_splits(
@@ -71,10 +71,15 @@ def _split_from_folder(folder: Path, progress: Progress) -> tuple[list[str], Spl
     return classes, Split(images, np.array(labels, dtype=np.int64))
 
 
-def _test_indices(split: Split) -> np.ndarray:
+def _test_indices(split: Split, classes: list[str]) -> np.ndarray:
     hashes = image_hashes(split.images)
     chosen: list[int] = []
     for label in np.unique(split.labels):
+        if np.count_nonzero(split.labels == label) < 2:
+            raise UserError(
+                f"class '{classes[label]}' has one picture, which cannot be in training and test both",
+                "give each class two at least",
+            )
         own = sorted(np.flatnonzero(split.labels == label).tolist(), key=hashes.__getitem__)
         chosen += own[: max(1, round(len(own) * _TEST_SHARE))]
     return np.array(sorted(chosen), dtype=np.intp)

@@ -57,8 +57,11 @@ def card_from_json(text: str, source: Path) -> CheckpointCard:
         fields = json.loads(text)
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
+        model = fields.pop("model")
+        if any(type(model[name]) is not int for name in ("depth", "num_classes", "in_channels")):
+            raise TypeError("depth, num_classes and in_channels are whole numbers")
         card = CheckpointCard(
-            model=resnet_config(**fields.pop("model")),
+            model=resnet_config(**model),
             classes=tuple(fields.pop("classes")),
             mean=tuple(fields.pop("mean")),
             std=tuple(fields.pop("std")),
@@ -69,6 +72,12 @@ def card_from_json(text: str, source: Path) -> CheckpointCard:
             f"{source} does not describe a checkpoint ({error})",
             "train again, or restore the file that was written beside the weights",
         ) from error
+    if not len(card.mean) == len(card.std) == card.model.in_channels:
+        raise UserError(
+            f"{source} gives {len(card.mean)} means and {len(card.std)} deviations for "
+            f"{card.model.in_channels} channels",
+            "restore the file that was written beside the weights",
+        )
     if len(card.classes) != card.model.num_classes:
         raise UserError(
             f"{source} names {len(card.classes)} classes for {card.model.num_classes} logits",

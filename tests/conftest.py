@@ -32,7 +32,7 @@ TINY_EPOCHS = 4
 CIFAR10_DIR = Path(os.environ.get("SKIPFOLD_CIFAR10_DIR", Path(__file__).parents[2] / "shared/data/cifar10"))
 
 needs_cifar10 = pytest.mark.skipif(
-    not CIFAR10_DIR.is_dir(), reason="CIFAR-10 parquet files not found (SKIPFOLD_CIFAR10_DIR names their folder)"
+    not CIFAR10_DIR.is_dir(), reason="no CIFAR-10 parquet files (SKIPFOLD_CIFAR10_DIR names their folder)"
 )
 
 

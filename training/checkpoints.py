@@ -60,10 +60,11 @@ def checkpoint_from_files(run: RunDirectory, weights: Path, force: bool = False)
         UserError: not a checkpoint, see `model_from_checkpoint`, or the run holds other trained
             weights and `force` is not given.
     """
-    model, card = model_from_checkpoint(weights, weights.with_suffix(".json"))
+    description = weights.with_suffix(".json")
+    model, card = model_from_checkpoint(weights, description)
     step = Step(
         stage="import",
-        options={"model": card.model.to_json(), "weights": sha256_of(weights)},
+        options={"weights": sha256_of(weights), "card": sha256_of(description)},
         inputs=(),
         outputs=(CHECKPOINT, CHECKPOINT_CARD),
     )
@@ -106,13 +107,13 @@ def card_of(
     )
 
 
-def require_same_network(card: CheckpointCard, config: ResNetConfig, dataset: str, run: RunDirectory) -> None:
-    """Raise UserError where the run's checkpoint is not the network that was asked for."""
+def require_same_network(card: CheckpointCard, config: ResNetConfig, dataset: str, place: Path) -> None:
+    """Raise UserError where the checkpoint at `place` is not the network that was asked for."""
     if card.dataset != dataset or card.model != config:
         has, wanted = card.model, config
         raise UserError(
-            f"{run.path} holds a {has.variant} ResNet-{has.depth} ({has.block}, "
-            f"{has.num_classes} classes, {card.dataset}), not {wanted.variant} ResNet-{wanted.depth} "
-            f"({wanted.block}, {wanted.num_classes} classes, {dataset})",
+            f"{place} holds a {has.variant} ResNet-{has.depth} ({has.block}, {has.num_classes} classes, "
+            f"{card.dataset}), not {wanted.variant} ResNet-{wanted.depth} ({wanted.block}, "
+            f"{wanted.num_classes} classes, {dataset})",
             "give the options it was made with, or another --run-dir",
         )

@@ -27,7 +27,9 @@ from training.augment import augmented
 from training.checkpoints import card_of, refuse_to_replace, write_checkpoint
 from training.recipes import Recipe
 
+# Of a training that goes on; beside the finished one's files, which stay until it ends.
 STATE = "training-state.safetensors"
+STATE_LOG = "training-state.jsonl"
 _EVALUATION_BATCH = 500
 
 
@@ -55,7 +57,8 @@ def checkpoint_from_dataset(
 
     Args:
         device: "cpu" or "cuda".
-        force: replace a trained checkpoint made with other options, or with these.
+        force: replace a trained checkpoint made with other options, or with these. An interrupted
+            training is continued all the same.
 
     Raises:
         UserError: a trained checkpoint with other options stands there; no such device.
@@ -70,8 +73,7 @@ def checkpoint_from_dataset(
     images = torch.from_numpy(dataset.train.images).to(torch_device)
     labels = torch.from_numpy(dataset.train.labels).to(torch_device)
     state = _start(config, seed, recipe, torch_device)
-    if not force:
-        _resume(run, step, state)
+    _resume(run, step, state)
     steps = recipe.epochs * _batches(len(labels), recipe.batch_size)
     for epoch in range(len(state.log), recipe.epochs):
         started = time.perf_counter()
@@ -100,7 +102,8 @@ def checkpoint_from_dataset(
     with run.writing(step) as folder:
         write_checkpoint(folder, state.model, card)
         (folder / TRAINING_LOG).write_text(_lines(state.log))
-    run.discard(STATE)
+    for name in (STATE, STATE_LOG):
+        run.discard(name)
     return card
 
 
@@ -248,17 +251,20 @@ def _save_state(run: RunDirectory, step: Step, state: _Run) -> None:
     for name, parameter in state.model.named_parameters():
         tensors[f"momentum.{name}"] = state.optimizer.state[parameter]["momentum_buffer"].contiguous()
     tensors["generator"] = state.generator.get_state()
-    saving = Step("train", step.options, (), (STATE, TRAINING_LOG))
-    with run.writing(saving) as folder:
+    with run.writing(_saving(step)) as folder:
         (folder / STATE).write_bytes(save(tensors))
-        (folder / TRAINING_LOG).write_text(_lines(state.log))
+        (folder / STATE_LOG).write_text(_lines(state.log))
+
+
+def _saving(step: Step) -> Step:
+    return Step("train", step.options, (), (STATE, STATE_LOG))
 
 
 def _resume(run: RunDirectory, step: Step, state: _Run) -> None:
     """Continue a run with the same options; one with others is begun anew."""
     from safetensors.torch import load_file
 
-    if not run.is_current(Step("train", step.options, (), (STATE, TRAINING_LOG))):
+    if not run.is_current(_saving(step)):
         return
     tensors = load_file(run.verified(STATE))
     state.model.load_state_dict(
@@ -268,7 +274,7 @@ def _resume(run: RunDirectory, step: Step, state: _Run) -> None:
         buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
         state.optimizer.state[parameter]["momentum_buffer"] = buffer
     state.generator.set_state(tensors["generator"])
-    state.log = [json.loads(line) for line in run.verified(TRAINING_LOG).read_text().splitlines()]
+    state.log = [json.loads(line) for line in run.verified(STATE_LOG).read_text().splitlines()]
 
 
 def _lines(log: list[dict[str, Any]]) -> str:

@@ -1,0 +1,326 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.blocks import OriginalBlock, PreActBlock
+from models.config import VARIANTS, ResNetConfig, resnet_config
+from models.resnet import ResNet
+
+TINY = [(variant, depth) for variant in VARIANTS for depth in (8, 11)]
+
+
+def built(config: ResNetConfig) -> ResNet:
+    torch.manual_seed(0)
+    return ResNet(config)
+
+
+def with_lively_bn(model: ResNet) -> ResNet:
+    """In evaluation mode, with BN statistics and affine parameters that are not 0 and 1."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1, 0.2)
+            nn.init.normal_(layer.bias, 0, 0.3)
+            nn.init.normal_(layer.running_mean, 0, 0.3)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+    return model.eval()
+
+
+def images(count: int = 2, channels: int = 3) -> Tensor:
+    return torch.randn(count, channels, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def basic_parameters(variant: str, n: int, classes: int, channels: int) -> int:
+    """Convolutions k²·in·out without bias, 2 per BN channel, linear with bias; by hand."""
+    stem = 9 * channels * 16
+    # Per stage of width w: 2n convolutions of 9w² but for the first, which takes the stage before.
+    convolutions = (
+        (2 * n * 9 * 16**2)
+        + (9 * 16 * 32 + (2 * n - 1) * 9 * 32**2)
+        + (9 * 32 * 64 + (2 * n - 1) * 9 * 64**2)
+    )
+    projections = 16 * 32 + 32 * 64
+    if variant == "original":
+        bn_channels = 16 + 2 * n * (16 + 32 + 64) + 32 + 64  # stem, two a block, one a projection
+    else:
+        # Two a block, of what goes into its convolutions: the first of a stage is still narrow; the head.
+        bn_channels = 2 * n * 16 + (16 + (2 * n - 1) * 32) + (32 + (2 * n - 1) * 64) + 64
+    return stem + convolutions + projections + 2 * bn_channels + 64 * classes + classes
+
+
+def bottleneck_parameters(variant: str, n: int, classes: int, channels: int) -> int:
+    """As above; the widths are 16, 32, 64, what a block takes and gives four times that."""
+    stem = 9 * channels * 16
+    convolutions = projections = 0
+    for width, before in ((16, 16), (32, 64), (64, 128)):
+        first = before * width + 9 * width**2 + 4 * width**2
+        other = 4 * width**2 + 9 * width**2 + 4 * width**2
+        convolutions += first + (n - 1) * other
+        projections += before * 4 * width
+    if variant == "original":
+        bn_channels = 16 + n * 6 * (16 + 32 + 64) + (64 + 128 + 256)
+    else:
+        later_blocks = (n - 1) * 6 * (16 + 32 + 64)
+        first_blocks = (16 + 2 * 16) + (64 + 2 * 32) + (128 + 2 * 64)
+        bn_channels = later_blocks + first_blocks + 256
+    return stem + convolutions + projections + 2 * bn_channels + 256 * classes + classes
+
+
+def parameters(config: ResNetConfig) -> int:
+    with torch.device("meta"):  # shapes without memory
+        return sum(parameter.numel() for parameter in ResNet(config).parameters())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("depth", "classes", "channels"), [(8, 10, 3), (20, 10, 3), (20, 100, 1), (56, 10, 3), (1202, 10, 3)]
+)
+def test_parameters_of_basic_networks(variant: str, depth: int, classes: int, channels: int) -> None:
+    config = resnet_config(variant, depth, "basic", classes, channels)
+    assert parameters(config) == basic_parameters(variant, (depth - 2) // 6, classes, channels)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("depth", "classes", "channels"), [(11, 10, 3), (20, 10, 3), (29, 100, 1), (164, 10, 3), (1001, 10, 3)]
+)
+def test_parameters_of_bottleneck_networks(variant: str, depth: int, classes: int, channels: int) -> None:
+    config = resnet_config(variant, depth, "bottleneck", classes, channels)
+    assert parameters(config) == bottleneck_parameters(variant, (depth - 2) // 9, classes, channels)
+
+
+# Millions, from He et al. 2015, table 6, and He et al. 2016, table 4.
+@pytest.mark.parametrize(
+    ("depth", "published"),
+    [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7), (1202, 19.4), (164, 1.7), (1001, 10.2)],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_counts_by_hand_are_about_the_published(variant: str, depth: int, published: float) -> None:
+    if depth in (164, 1001):
+        count = bottleneck_parameters(variant, (depth - 2) // 9, 10, 3)
+    else:
+        count = basic_parameters(variant, (depth - 2) // 6, 10, 3)
+    assert count / 1e6 == pytest.approx(published, rel=0.025)
+
+
+@pytest.mark.parametrize(
+    ("variant", "depth", "exact"), [("original", 164, 1_704_154), ("preact", 164, 1_703_258)]
+)
+def test_parameters_of_resnet_164(variant: str, depth: int, exact: int) -> None:
+    assert bottleneck_parameters(variant, 18, 10, 3) == exact
+    assert parameters(resnet_config(variant, depth)) == exact
+
+
+@pytest.mark.parametrize(("depth", "block"), [(20, "basic"), (20, "bottleneck"), (164, "bottleneck")])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_depth_is_the_number_of_layers_with_weights(variant: str, depth: int, block: str) -> None:
+    with torch.device("meta"):
+        model = ResNet(resnet_config(variant, depth, block))
+    on_the_main_path = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and "projection" not in name
+    ]
+    assert len(on_the_main_path) == depth
+
+
+@pytest.mark.parametrize(("variant", "depth"), TINY)
+@pytest.mark.parametrize(("classes", "channels"), [(10, 3), (2, 1), (37, 4)])
+def test_classes_and_channels_are_free(variant: str, depth: int, classes: int, channels: int) -> None:
+    model = built(resnet_config(variant, depth, num_classes=classes, in_channels=channels)).eval()
+    for count in (1, 3):
+        logits = model(images(count, channels))
+        assert logits.shape == (count, classes)
+        assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("variant", "depth"), TINY)
+def test_stages_work_at_32_16_and_8_pixels(variant: str, depth: int) -> None:
+    model = built(resnet_config(variant, depth)).eval()
+    expansion = {8: 1, 11: 4}[depth]
+    shapes = [model.stem(images()).shape]
+    x = model.stem(images())
+    for stage in model.stages():
+        x = stage(x)
+        shapes.append(x.shape)
+    widths = [16, 16 * expansion, 32 * expansion, 64 * expansion]
+    assert [shape[1] for shape in shapes] == widths
+    assert [shape[2:] for shape in shapes] == [(32, 32), (32, 32), (16, 16), (8, 8)]
+
+
+@pytest.mark.parametrize(("depth", "block"), [(20, "basic"), (29, "bottleneck")])
+def test_only_first_blocks_project(depth: int, block: str) -> None:
+    for variant in VARIANTS:
+        model = built(resnet_config(variant, depth, block))
+        projected = [[b.projection is not None for b in stage] for stage in model.stages()]
+        first = block == "bottleneck"  # 16 channels into 64
+        assert projected == [[first, False, False], [True, False, False], [True, False, False]]
+
+
+@pytest.mark.parametrize(("depth", "block"), [(20, "basic"), (29, "bottleneck")])
+def test_every_preact_block_of_the_network_is_x_plus_f(depth: int, block: str) -> None:
+    model = with_lively_bn(built(resnet_config("preact", depth, block)))
+    checked = 0
+    with torch.no_grad():
+        x = model.stem(images())
+        for module in [b for stage in model.stages() for b in stage]:
+            assert type(module) is PreActBlock
+            activated = module.preact(x)
+            shortcut = x if module.projection is None else module.projection(activated)
+            after = module(x)
+            assert torch.equal(after, shortcut + module.residual(activated))
+            assert (after < 0).any(), "something that clips follows the addition"
+            checked += module.projection is None
+            x = after
+        logits = model.classifier(torch.relu(model.head.bn(x)).mean(dim=(2, 3)))
+        torch.testing.assert_close(model(images()), logits, rtol=1e-4, atol=1e-5)
+    assert checked == {"basic": 7, "bottleneck": 6}[block]
+
+
+def test_every_original_block_of_the_network_ends_in_relu() -> None:
+    model = with_lively_bn(built(resnet_config("original", 20)))
+    with torch.no_grad():
+        x = model.stem(images())
+        assert (x >= 0).all()
+        for module in [b for stage in model.stages() for b in stage]:
+            assert type(module) is OriginalBlock
+            shortcut = x if module.projection is None else module.projection(x)
+            after = module(x)
+            assert torch.equal(after, (shortcut + module.residual(x)).relu())
+            x = after
+        logits = model.classifier(x.mean(dim=(2, 3)))
+        torch.testing.assert_close(model(images()), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_signal_through_a_preact_stage_is_the_sum_of_its_residuals() -> None:
+    """x_L = x_l + sum of F, eq. 4 of the paper, through all identity blocks of a stage."""
+    model = with_lively_bn(built(resnet_config("preact", 32)))
+    with torch.no_grad():
+        x = start = model.stem(images())
+        total = start.double()
+        for module in model.stages()[0]:
+            total = total + module.residual(module.preact(x)).double()
+            x = module(x)
+    torch.testing.assert_close(x.double(), total, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_convolutions_start_with_kaiming_variance(variant: str) -> None:
+    model = built(resnet_config(variant, 29))
+    checked = 0
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 2000:
+            fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
+            # The variance of n normal values scatters by sqrt(2 / n).
+            tolerance = 5 * (2 / layer.weight.numel()) ** 0.5
+            assert layer.weight.var().item() == pytest.approx(2 / fan_out, rel=tolerance), name
+            assert abs(layer.weight.mean().item()) < 5 * (2 / fan_out / layer.weight.numel()) ** 0.5, name
+            checked += 1
+    assert checked > 20
+
+
+def test_bn_starts_as_the_identity_and_convolutions_have_no_bias() -> None:
+    model = built(resnet_config("preact", 20))
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert (layer.weight == 1).all()
+            assert (layer.bias == 0).all()
+        if isinstance(layer, nn.Conv2d):
+            assert layer.bias is None
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_seed_decides_the_weights(variant: str) -> None:
+    config = resnet_config(variant, 8)
+    first, same = built(config).state_dict(), built(config).state_dict()
+    other = ResNet(config).state_dict()  # the generator has moved on
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+
+
+@pytest.mark.parametrize(("variant", "depth"), TINY)
+def test_every_parameter_gets_a_gradient(variant: str, depth: int) -> None:
+    model = built(resnet_config(variant, depth)).train()
+    model(images(4)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def bn(name: str) -> list[str]:
+    return [
+        f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    ]
+
+
+# Checkpoints, ONNX nodes and ranges carry these names: a change breaks what users have on disk.
+GOLDEN_NAMES = {
+    "preact": [
+        "stem.conv.weight",
+        *bn("stage1.0.preact.bn1"),
+        "stage1.0.residual.conv1.weight",
+        *bn("stage1.0.residual.bn2"),
+        "stage1.0.residual.conv2.weight",
+        *bn("stage2.0.preact.bn1"),
+        "stage2.0.residual.conv1.weight",
+        *bn("stage2.0.residual.bn2"),
+        "stage2.0.residual.conv2.weight",
+        "stage2.0.projection.weight",
+        *bn("stage3.0.preact.bn1"),
+        "stage3.0.residual.conv1.weight",
+        *bn("stage3.0.residual.bn2"),
+        "stage3.0.residual.conv2.weight",
+        "stage3.0.projection.weight",
+        *bn("head.bn"),
+        "classifier.weight",
+        "classifier.bias",
+    ],
+    "original": [
+        "stem.conv.weight",
+        *bn("stem.bn"),
+        "stage1.0.residual.conv1.weight",
+        *bn("stage1.0.residual.bn1"),
+        "stage1.0.residual.conv2.weight",
+        *bn("stage1.0.residual.bn2"),
+        "stage2.0.residual.conv1.weight",
+        *bn("stage2.0.residual.bn1"),
+        "stage2.0.residual.conv2.weight",
+        *bn("stage2.0.residual.bn2"),
+        "stage2.0.projection.conv.weight",
+        *bn("stage2.0.projection.bn"),
+        "stage3.0.residual.conv1.weight",
+        *bn("stage3.0.residual.bn1"),
+        "stage3.0.residual.conv2.weight",
+        *bn("stage3.0.residual.bn2"),
+        "stage3.0.projection.conv.weight",
+        *bn("stage3.0.projection.bn"),
+        "classifier.weight",
+        "classifier.bias",
+    ],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_names_of_weights_are_stable(variant: str) -> None:
+    assert list(built(resnet_config(variant, 8)).state_dict()) == GOLDEN_NAMES[variant]
+
+
+def test_children_are_those_the_docstring_promises() -> None:
+    children = ["stem", "stage1", "stage2", "stage3", "head", "pool", "flatten", "classifier"]
+    for variant in VARIANTS:
+        model = built(resnet_config(variant, 11))
+        assert [name for name, _ in model.named_children()] == children
+        assert [id(stage) for stage in model.stages()] == [id(getattr(model, f"stage{i}")) for i in (1, 2, 3)]
+    assert [type(layer) for layer in model.head] == [nn.BatchNorm2d, nn.ReLU]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_image_is_classified_on_its_own_in_evaluation(variant: str) -> None:
+    model = with_lively_bn(built(resnet_config(variant, 8)))
+    with torch.no_grad():
+        together = model(images(4))
+        for index, (before, after) in enumerate(pairwise(range(5))):
+            alone = model(images(4)[before:after])
+            torch.testing.assert_close(alone[0], together[index], rtol=1e-4, atol=1e-5)
