@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -39,7 +40,6 @@ DEFAULTS: dict[str, Any] = {"dataset": "digits", "variant": "preact", "depth": 2
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="CIFAR-style ResNets, original and pre-activation, from training to verified engines.",
@@ -122,15 +122,21 @@ PrecisionOption = Annotated[
     list[Precision] | None,
     typer.Option("--precision", help="Repeatable. Default: all that the engine computes in."),
 ]
+SecondsOption = Annotated[
+    float, typer.Option("--seconds", min=0.01, help="Timing of each engine and batch size.")
+]
 TargetOption = Annotated[
     str, typer.Option("--target", help="Compute capabilities, e.g. sm86,sm89,sm120 (TensorRT for RTX).")
 ]
 BuilderOption = Annotated[
     BuilderName | None, typer.Option("--builder", help="Default: the one that suits this machine.")
 ]
-MethodOption = Annotated[str, typer.Option("--method", help="minmax or percentile.")]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="minmax or percentile. Default: percentile.")
+]
 PercentileOption = Annotated[
-    float, typer.Option("--percentile", help="Per cent of values kept at each end of a range.")
+    float | None,
+    typer.Option("--percentile", help="Per cent of values kept at each end of a range. Default: 99.999."),
 ]
 StreamOption = Annotated[
     Stream, typer.Option("--stream", help="Skip path of the GPU's INT8 graph: int8 or fp16.")
@@ -181,14 +187,24 @@ class Screen:
         if not self.quiet:
             self._console.print(f"{step:<10} {text}", markup=False, soft_wrap=True)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """A table, its first two columns to the left, figures to the right."""
+    def table(self, title: str, columns: list[str], rows: list[list[str]], words: int = 2) -> None:
+        """A table: the first `words` columns and the last to the left, figures to the right."""
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left", title_style="bold")
+        # Narrow enough for a terminal of 80 columns.
+        table = Table(
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=0 if len(columns) > 8 else (0, 1, 0, 0),
+        )
         for index, name in enumerate(columns):
-            words = index < 2 or name == columns[-1]
-            table.add_column(name, justify="left" if words else "right", no_wrap=name != columns[-1])
+            left = index < words or name == columns[-1]
+            table.add_column(name, justify="left" if left else "right", no_wrap=name != columns[-1])
         for row in rows:
             table.add_row(*row)
         self._console.print(table, markup=False)
@@ -197,6 +213,12 @@ class Screen:
         """The JSON document, if it was asked for."""
         if self.as_json:
             sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+
+    @contextmanager
+    def busy(self, description: str) -> Iterator[None]:
+        """A bar without steps, for work of a few seconds that cannot count them."""
+        for _ in self.progress([None], description):
+            yield
 
     def progress(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
         """Draw a bar while the items are worked through; see `progress.Progress`."""
@@ -323,7 +345,7 @@ def _require_same_network(session: Session) -> None:
     if session.run.is_intact(CHECKPOINT_CARD):
         card = session.card
         wanted = resnet_config(**session.config, num_classes=card.model.num_classes)
-        require_same_network(card, wanted, session.dataset_name, session.run)
+        require_same_network(card, wanted, session.dataset_name, session.run.path)
 
 
 @app.command()
@@ -395,8 +417,8 @@ def calibrate(
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     run_dir: RunDirOption = None,
-    method: MethodOption = "percentile",
-    percentile: PercentileOption = 99.99,
+    method: MethodOption = None,
+    percentile: PercentileOption = None,
     stream: StreamOption = Stream.int8,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -475,9 +497,7 @@ def benchmark(
     precision: PrecisionOption = None,
     device: DeviceOption = Device.cpu,
     threads: ThreadsOption = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.01, help="For each engine and batch size.")
-    ] = 1.0,
+    seconds: SecondsOption = 1.0,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -504,14 +524,15 @@ def deploy(
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     peak_rate: PeakRateOption = None,
-    method: MethodOption = "percentile",
-    percentile: PercentileOption = 99.99,
+    method: MethodOption = None,
+    percentile: PercentileOption = None,
     stream: StreamOption = Stream.int8,
     target: TargetOption = "",
     builder: BuilderOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = Device.cpu,
     threads: ThreadsOption = None,
+    seconds: SecondsOption = 1.0,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -531,7 +552,7 @@ def deploy(
     _attempt(session, "build", lambda: _build(session, list(Precision), target, builder))
     subjects = _deployable(session, device)
     rows = _verify(session, subjects, threads)
-    _benchmark(session, [s for s in subjects if s.engine != Engine.reference], threads, seconds=1.0)
+    _benchmark(session, [s for s in subjects if s.engine != Engine.reference], threads, seconds)
     summary = _report(session)
     _show_summary(session)
     screen.finish(session.document("deploy", skipped=session.notes, **summary.to_json()))
@@ -608,6 +629,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "What this machine can do",
         ["task", "able", "with", "missing"],
         [[c.task, "yes" if c.able else "no", c.provided_by, c.fix] for c in found],
+        words=3,
     )
     screen.finish(
         {"command": "doctor", "machine": machine.to_json(), "capabilities": [vars(c) for c in found]}
@@ -649,7 +671,7 @@ def _exporting_session(
         force=force,
     )
     asked = resnet_config(**session.config, num_classes=model.num_classes)
-    require_same_network(card, asked, session.dataset_name, RunDirectory(checkpoint))
+    require_same_network(card, asked, session.dataset_name, checkpoint)
     if checkpoint_from_files(session.run, checkpoint, force):
         screen.say("import", f"{checkpoint} -> {session.run.path / CHECKPOINT}")
     else:
@@ -705,7 +727,9 @@ def _ensure_checkpoint(session: Session) -> None:
     from training.checkpoints import checkpoint_from_initialisation
 
     if CHECKPOINT not in session.run:
-        checkpoint_from_initialisation(session.run, session.network, session.dataset, session.seed)
+        network, dataset = session.network, session.dataset
+        with session.screen.busy("initialising"):
+            checkpoint_from_initialisation(session.run, network, dataset, session.seed)
     if not session.card.trained:
         session.screen.say(
             "warning",
@@ -718,8 +742,9 @@ def _export(session: Session) -> Any:
     from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
 
     _ensure_checkpoint(session)
-    result = graph_from_checkpoint(session.run, session.force)
-    half_from_graph(session.run, session.force)
+    with session.screen.busy("exporting"):
+        result = graph_from_checkpoint(session.run, session.force)
+        half_from_graph(session.run, session.force)
     state = "" if result.done else "up to date: "
     session.screen.say(
         "export",
@@ -730,19 +755,20 @@ def _export(session: Session) -> Any:
 
 
 def _calibrate(
-    session: Session, method: str = "percentile", percentile: float = 99.99, stream: Stream = Stream.int8
+    session: Session, method: str | None, percentile: float | None, stream: Stream = Stream.int8
 ) -> None:
     from calibration.methods import Method
     from calibration.qdq import FILES, qdq_from_ranges
     from calibration.ranges import ranges_from_graph
 
-    chosen = Method(method, percentile)
+    chosen = Method.from_options(method, percentile)
     _ensure_exported(session)
     force = session.force
     done = ranges_from_graph(session.run, session.dataset, chosen, force, session.screen.progress)
-    for flavour in FILES:
-        done |= qdq_from_ranges(session.run, flavour, stream.value, force)
-    state = f"{len(session.dataset.calibration)} images, {method}" if done else "up to date"
+    with session.screen.busy("writing INT8 graphs"):
+        for flavour in FILES:
+            done |= qdq_from_ranges(session.run, flavour, stream.value, force)
+    state = f"{len(session.dataset.calibration)} images, {chosen}" if done else "up to date"
     session.screen.say("calibrate", f"{state}: {', '.join(FILES.values())}")
 
 
@@ -776,23 +802,33 @@ def _build(
 def _ensure_exported(session: Session) -> None:
     from artifacts import MODEL, MODEL_FP16
 
-    if MODEL not in session.run or MODEL_FP16 not in session.run:
+    if not (session.run.is_fresh(MODEL) and session.run.is_fresh(MODEL_FP16)):
         _export(session)
 
 
 def _ensure_calibrated(session: Session) -> None:
-    from calibration.qdq import FILES
+    """Calibrate where that is missing or stale, as it was calibrated before."""
+    from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES
 
-    if any(name not in session.run for name in FILES.values()):
-        _calibrate(session)
+    run = session.run
+    if all(run.is_fresh(name) for name in (RANGES, MODEL_INT8_CPU, MODEL_INT8_GPU)):
+        return
+    before = run.record(RANGES).options["method"] if RANGES in run else {}
+    stream = run.record(MODEL_INT8_GPU).options["stream"] if MODEL_INT8_GPU in run else Stream.int8
+    _calibrate(session, before.get("name"), before.get("percentile"), Stream(stream))
 
 
 def _ensure_built(session: Session, precisions: list[Precision]) -> None:
     from artifacts import ENGINES
 
-    missing = [p for p in precisions if not session.run.recorded(f"{ENGINES}/{p.value}.")]
-    if missing:
-        _build(session, missing, "", None)
+    run = session.run
+    wanted = [
+        precision
+        for precision in precisions
+        if not any(run.is_fresh(name) for name in run.recorded(f"{ENGINES}/{precision.value}."))
+    ]
+    if wanted:
+        _build(session, wanted, "", None)
 
 
 def _subjects(
@@ -893,56 +929,30 @@ def _report(session: Session) -> Any:
     from artifacts import REPORT
     from verification.report import report_from_results
 
-    summary = report_from_results(session.run, session.notes)
+    with session.screen.busy("writing the report"):
+        summary = report_from_results(session.run, session.notes)
     session.screen.say("report", str(session.run.path / REPORT))
     return summary
 
 
 def _show_summary(session: Session) -> None:
-    from verification.summary import summary_of
+    from verification.summary import COLUMNS, summary_of
 
     summary = summary_of(session.run)
     model = summary.card.model
     trained = "" if summary.card.trained else ", not trained"
     session.screen.table(
         f"{model.variant} ResNet-{model.depth} on {summary.card.dataset}{trained}",
-        [
-            "engine",
-            "precision",
-            "top-1 %",
-            "drop",
-            "agree %",
-            "dB",
-            "b1 ms",
-            "×",
-            "b32 ms",
-            "×",
-            "MB",
-            "verdict",
-        ],
-        [
-            [
-                line.engine,
-                line.precision,
-                _number(line.accuracy, 2),
-                _number(line.drop, 2),
-                _number(line.agreement, 2),
-                _number(line.snr_db, 1),
-                _number((line.latency_ms or {}).get(1), 2),
-                _number((line.speedup or {}).get(1), 2),
-                _number((line.latency_ms or {}).get(32), 2),
-                _number((line.speedup or {}).get(32), 2),
-                f"{line.size / 1e6:.2f}",
-                line.verdict,
-            ]
-            for line in summary.lines
-        ],
+        COLUMNS,
+        [line.cells() for line in summary.lines],
     )
     for note in session.notes:
         session.screen.say("skipped", note)
 
 
 def _show_latency(screen: Screen, rows: list[dict[str, Any]]) -> None:
+    from verification.summary import number
+
     screen.table(
         "Latency of a call, host to host",
         ["engine", "precision", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "calls", "over PyTorch"],
@@ -951,20 +961,16 @@ def _show_latency(screen: Screen, rows: list[dict[str, Any]]) -> None:
                 row["engine"],
                 row["precision"],
                 str(row["batch"]),
-                _number(row["p50_ms"], 3),
-                _number(row["p90_ms"], 3),
-                _number(row["p99_ms"], 3),
-                _number(row["images_per_s"], 0),
+                number(row["p50_ms"], 3),
+                number(row["p90_ms"], 3),
+                number(row["p99_ms"], 3),
+                number(row["images_per_s"], 0),
                 str(row["calls"]),
                 f"{row['speedup']:.2f}×",
             ]
             for row in rows
         ],
     )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _exit_if_failed(rows: list[dict[str, Any]]) -> None:
@@ -982,19 +988,21 @@ def _fail(error: UserError) -> NoReturn:
 
 def main() -> None:
     """Run the command line; the console script `skipfold` and `python cli.py` both start here."""
-    import click
-
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
         with environment_errors(Path.cwd()):
             sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(error)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted: nothing is half-written; the same command continues\n")
         sys.exit(130)
+    except Exception as error:
+        # Typer's usage errors derive from click's or, in later versions, from its own copy of it.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(UserError(error.format_message(), f"see `{Path(sys.argv[0]).name} --help`"))
 
 
 if __name__ == "__main__":

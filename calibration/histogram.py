@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 2048
+_LEAST_EXPONENT = -100
 
 
 class Histogram:
@@ -52,6 +53,9 @@ class Histogram:
         index = values.ravel() * np.float32(BINS / self.limit)
         if low < 0:
             np.floor(index, out=index)
+            if self.limit > BINS:
+                # A scale below 1 can turn a tiny negative value into -0, whose bin is another.
+                index[(index == 0) & (values.ravel() < 0)] = -1
         shifted = index.astype(np.int32)
         shifted += BINS
         self.counts += np.bincount(shifted, minlength=2 * BINS)
@@ -88,5 +92,8 @@ class Histogram:
 
 
 def _exponent_above(magnitude: float) -> int:
-    """The smallest e with magnitude < 2**e; kept where float32 can still scale by it."""
-    return max(math.frexp(magnitude)[1], -100)
+    """The smallest e with magnitude < 2**e; kept where float32 can still scale by it.
+
+    Zero asks for the least limit: a batch that is all zeros must not widen the bins of the others.
+    """
+    return max(math.frexp(magnitude)[1], _LEAST_EXPONENT) if magnitude else _LEAST_EXPONENT

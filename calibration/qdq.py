@@ -43,6 +43,9 @@ def qdq_from_ranges(run: RunDirectory, flavour: str, stream: str = "int8", force
 
     Returns:
         whether anything was done.
+
+    Raises:
+        UserError: the ranges were calibrated on another network.
     """
     options = {"flavour": flavour} | ({"stream": stream} if flavour == "gpu" else {})
     step = Step("quantize", options, (MODEL, RANGES), (FILES[flavour],), ("onnx", "numpy"))
@@ -51,6 +54,8 @@ def qdq_from_ranges(run: RunDirectory, flavour: str, stream: str = "int8", force
     model = graph_from_file(run.verified(MODEL))
     card = card_of(model, MODEL)
     ranges = ranges_from_file(run.verified(RANGES))
+    if run.record(RANGES).inputs[MODEL] != run.record(MODEL).sha256:
+        raise UserError(f"{run.path / RANGES} was made from another {MODEL}", "calibrate again")
     with run.writing(step) as folder:
         quantize(model, ranges, flavour, stream)
         write_graph(model, card.with_precision("int8", flavour), folder / FILES[flavour])

@@ -13,7 +13,9 @@ products, if also
     s_c >= (sum of its two largest positive weights) / 128
     s_c >= (sum of its two largest negative weights' magnitudes) / 128
 
-since then two codes of one sign add up to 128 and a rounding of at most one, and 128.49 * 255 <= 32767.
+since then two weights of one sign are at most 128 steps; rounded, each by at most half a step, their
+codes add up to 128 at most, and 128 * 255 <= 32767. Just under 128 steps are used, because the scale
+and the quotients are themselves rounded to float32, and 129 * 255 is too much.
 """
 
 from dataclasses import dataclass
@@ -27,7 +29,9 @@ INT8_LIMIT = 127
 UINT8_LEVELS = 255
 # Bias codes stay clear of the accumulator's own limit.
 _BIAS_LIMIT = 2**30
-_PAIR_LIMIT = 128
+_PAIR_LIMIT = 127.999
+# float32 and float16 can hold it and divide by it.
+_SMALLEST = float(np.finfo(np.float16).tiny)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ def activation_scale(value_range: Range, flavour: str) -> ActivationScale:
 def weight_scales(weight: NDArray[np.float32], saturation_safe: bool) -> NDArray[np.float32]:
     """Scale of each output channel.
 
+    A channel without weights gets the smallest scale, in which its bias, all that is left of it, is
+    still told apart.
+
     Args:
         weight: [out, in, kh, kw].
         saturation_safe: rule out 16-bit overflow of pairs of products, as above.
@@ -65,7 +72,7 @@ def weight_scales(weight: NDArray[np.float32], saturation_safe: bool) -> NDArray
         positive = np.maximum(largest[:, -2:], 0).sum(1)
         negative = np.maximum(-largest[:, :2], 0).sum(1)
         needed = np.maximum(needed, np.maximum(positive, negative) / _PAIR_LIMIT)
-    return np.array([_usable(scale) for scale in needed], np.float32)
+    return np.maximum(needed, _SMALLEST).astype(np.float32)
 
 
 def widened_for_bias(
@@ -90,4 +97,4 @@ def _usable(scale: float) -> np.float32:
     """A scale that float32 and float16 can hold and divide by; 1 where every value is zero."""
     if scale == 0:
         return np.float32(1)
-    return np.float32(max(scale, float(np.finfo(np.float16).tiny)))
+    return np.float32(max(scale, _SMALLEST))

@@ -7,6 +7,7 @@ each Add, which is reported as what it is.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 import onnx_ir as ir
@@ -66,7 +67,7 @@ def audit(model: ir.Model, config: ResNetConfig) -> Audit:
             relus.append(_producer(end).name or "")
         if index + 1 < len(found):
             _require_joined(end, found[index + 1])
-    _require_stem(found[0].stream)
+    _require_stem(found[0], config)
     _require_head(end, config)
     if len(projections) != config.projections:
         raise _fault(found[0].add, f"{len(projections)} projections, where {config.projections} are due")
@@ -90,8 +91,10 @@ def _projection_of(junction: Junction, config: ResNetConfig) -> list[str]:
     # The activation before a pre-activation projection is shared with F. That of the first
     # bottleneck alone follows the stem, whose convolution its BN folded into.
     activated = config.variant == "preact" and _producer(junction.stream).op_type != "Relu"
-    if types != (["BatchNormalization", "Relu", "Conv"] if activated else ["Conv"]):
-        odd = next((n for n in junction.skip if n.op_type != "Conv"), junction.skip[0])
+    due = ["BatchNormalization", "Relu", "Conv"] if activated else ["Conv"]
+    if types != due:
+        pairs = zip_longest(junction.skip, due)
+        odd = next((node for node, op_type in pairs if node and node.op_type != op_type), junction.skip[0])
         raise _fault(odd, f"stands on the skip path to {junction.add.name}")
     projection = junction.skip[-1]
     shared = junction.skip[:-1]
@@ -127,13 +130,24 @@ def _require_joined(end: ir.Value, following: Junction) -> None:
         raise _fault(following.add, f"does not continue {end.name}")
 
 
-def _require_stem(stream: ir.Value) -> None:
-    node: ir.Node | None = _producer(stream)
-    while node is not None and node.op_type == "Relu":
-        node = _producer(node.inputs[0])
-    source = node.inputs[0] if node is not None else None
-    if node is None or node.op_type != "Conv" or source is None or not source.is_graph_input():
-        raise CheckFailed(f"skip path broken: it starts at {stream.name}, not at the stem", "export again")
+def _require_stem(first: Junction, config: ResNetConfig) -> None:
+    """The stream starts at the stem's convolution, or at the Relu on it.
+
+    An original network has that Relu. A pre-activation network has it only where a projection shares
+    it with F: before an identity it would stand on the skip path.
+    """
+    start = conv = _producer(first.stream)
+    if start.op_type == "Relu":
+        conv = _producer(start.inputs[0])
+    source = conv.inputs[0]
+    if conv.op_type != "Conv" or source is None or not source.is_graph_input():
+        raise CheckFailed(
+            f"skip path broken: it starts at {first.stream.name}, not at the stem", "export again"
+        )
+    if config.variant == "preact" and start is not conv and not first.skip:
+        raise _fault(start, f"stands on the skip path to {first.add.name}")
+    if config.variant == "original" and start is conv:
+        raise _fault(conv, "is not followed by a Relu, as in an original network")
 
 
 def _require_head(end: ir.Value, config: ResNetConfig) -> None:

@@ -36,7 +36,7 @@ def fold_batchnorm(module: fx.GraphModule) -> Folded:
         source = node.args[0]
         conv = _module_of(module, source)
         if not isinstance(conv, nn.Conv2d):
-            kept[node.target] = f"follows {source.target or source.name}, which is no convolution"
+            kept[node.target] = f"follows {source.name}, which is no convolution"
         elif len(source.users) > 1:
             kept[node.target] = f"{source.target} has other consumers"
         else:

@@ -48,7 +48,7 @@ def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
             logits.shape = ir.Shape(["batch", model.config.num_classes])
             graph.outputs.append(logits)
         else:
-            values[node] = _converted(graph, traced, node, [values[a] for a in node.args])
+            values[node] = _converted(graph, traced, node, values)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="skipfold"), folded
 
 
@@ -59,14 +59,17 @@ def _copy_of(model: ResNet) -> ResNet:
     return copy.eval()
 
 
-def _converted(graph: ir.Graph, traced: fx.GraphModule, node: fx.Node, inputs: list[ir.Value]) -> ir.Value:
+def _converted(
+    graph: ir.Graph, traced: fx.GraphModule, node: fx.Node, values: dict[fx.Node, ir.Value]
+) -> ir.Value:
     name, module = _name_of(node), None
     if node.op == "call_module":
         module = traced.get_submodule(str(node.target))
         converter = _MODULES.get(type(module))
     else:
         converter = _FUNCTIONS.get(node.target)
-    if converter is None:
+    inputs = [values[source] for source in node.args if isinstance(source, fx.Node)]
+    if converter is None or len(inputs) != len(node.args):
         raise NotImplementedError(f"no ONNX conversion for {node.format_node()}")
     op_type, parameters, attributes = converter(module)
     for suffix, tensor in parameters.items():

@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -124,7 +124,7 @@ def engine_from_onnx(
         stage="build",
         options={"precision": precision, "targets": targets, "batches": BATCHES},
         inputs=(source,),
-        outputs=(name, str(Path(name).with_suffix(".json"))),
+        outputs=(name, str(PurePosixPath(name).with_suffix(".json"))),
         packages=(builder.package,),
     )
     if run.is_current(step) and not force:

@@ -20,8 +20,8 @@ class Machine:
     system: str
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
+        """The fields as JSON gives them back: lists, not tuples."""
+        return asdict(self) | {"instruction_sets": list(self.instruction_sets), "gpus": list(self.gpus)}
 
     def sentence(self) -> str:
         """One line for a table."""

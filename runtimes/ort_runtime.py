@@ -63,7 +63,9 @@ class OrtRuntime(Runtime):
             raise UserError(
                 f"this ONNX Runtime has no {provider}", "install onnxruntime-gpu, or use --device cpu"
             )
-        session = onnxruntime.InferenceSession(str(self.path), options, providers=[provider])
+        # CUDA would run float32 convolutions in TF32 by itself.
+        settings = {"use_tf32": "0"} if self.device == "cuda" else {}
+        session = onnxruntime.InferenceSession(str(self.path), options, providers=[(provider, settings)])
         # A provider that cannot load is dropped with a log line, and the CPU is used.
         if session.get_providers()[0] != provider:
             raise UserError(

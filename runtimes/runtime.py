@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 from graphs.card import GraphCard
 
@@ -74,19 +75,20 @@ class Runtime(ABC):
         return self._card
 
     def infer(self, images: Batch) -> Batch:
-        """Normalised images float32 [N, C, H, W] -> logits float32 [N, classes], on the host.
+        """Normalised images float32 [N, C, 32, 32] -> logits float32 [N, classes], on the host.
 
         Returns when the result is there, copies to and from a device included.
 
         Raises:
-            ValueError: other type, rank or channel count, or no images.
+            ValueError: other type, rank, channel count or size, or no images.
             CheckFailed: the logits have another shape or are not finite.
         """
         card = self.card
-        expected = (len(card.mean), None, None)
-        if images.dtype != np.float32 or images.ndim != 4 or images.shape[1] != expected[0]:
+        expected = (len(card.mean), IMAGE_SIZE, IMAGE_SIZE)
+        if images.dtype != np.float32 or images.shape[1:] != expected:
+            sizes = ", ".join(map(str, expected))
             raise ValueError(
-                f"{self.name} takes float32 [N, {expected[0]}, H, W], not {images.dtype} {list(images.shape)}"
+                f"{self.name} takes float32 [N, {sizes}], not {images.dtype} {list(images.shape)}"
             )
         if not len(images):
             raise ValueError("no images")

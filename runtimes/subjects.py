@@ -1,6 +1,7 @@
 """Which file of a run an engine opens in which precision."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from artifacts import CHECKPOINT, ENGINES, MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
 from errors import UserError
@@ -63,9 +64,16 @@ def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cp
 
 
 def open_subject(run: RunDirectory, subject: Subject, threads: int | None = None) -> Runtime:
-    """The runtime of a subject, to be used as a context manager; its file is verified first."""
+    """The runtime of a subject, to be used as a context manager; its files are verified first."""
     path = run.verified(subject.artifact)
+    if subject.engine in ("torch", "trt"):
+        run.verified(_description_of(subject.artifact))
     return _class_of(subject.engine)(path, subject.precision, subject.device, threads)
+
+
+def _description_of(artifact: str) -> str:
+    """The JSON file that belongs to weights or a plan and is read with them."""
+    return str(PurePosixPath(artifact).with_suffix(".json"))
 
 
 def _class_of(engine: str) -> type[Runtime]:
@@ -97,10 +105,13 @@ def _engine_in(run: RunDirectory, precision: str) -> str:
     """The engine of a precision that fits the GPU here; without a GPU, the newest."""
     from runtimes.engine_from_onnx import card_of_engine
 
-    names = [n for n in run.recorded(f"{ENGINES}/{precision}.") if n.endswith(".engine")]
+    recorded = run.recorded(f"{ENGINES}/{precision}.")
+    names = [name for name in recorded if name.endswith(".engine") and run.is_fresh(name)]
     names.sort(key=lambda name: run.record(name).written)
     capabilities = {f"sm{gpu.compute_capability}" for gpu in gpus()}
     if capabilities:
+        for name in names:
+            run.verified(_description_of(name))
         cards = {name: card_of_engine(run.path / name) for name in names}
         names = [n for n in names if not cards[n].targets or capabilities & set(cards[n].targets)]
     if not names:

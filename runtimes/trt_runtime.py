@@ -21,6 +21,11 @@ class TrtRuntime(Runtime):
 
     def _open(self) -> GraphCard:
         sidecar = card_of_engine(self.path)
+        if sidecar.precision != self.precision:
+            raise UserError(
+                f"{self.path.name} is an {sidecar.precision} engine, and trt was asked for {self.precision}",
+                "open the engine of that precision",
+            )
         devices = gpus()
         if not devices:
             raise UserError(

@@ -56,9 +56,7 @@ def _train_cpu() -> str:
 def _train_cuda() -> str:
     import torch
 
-    from training.loop import device_named
-
-    device_named("cuda")
+    _require_cuda()
     return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
 
 
@@ -94,12 +92,7 @@ def _builder(name: str) -> str:
 
 def _trt() -> str:
     _require_gpu()
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UserError(
-            "PyTorch, which holds the GPU buffers, sees no CUDA device", "install a CUDA build of torch"
-        )
+    _require_cuda()
     installed = [b for b in BUILDERS.values() if b.version is not None]
     if not installed:
         raise UserError("no TensorRT is installed", f"pip install {BUILDERS['rtx'].package}")
@@ -121,6 +114,13 @@ def _disk() -> str:
     if free < 2**30:
         raise UserError(f"{free / 2**20:.0f} MiB free here", "free 1 GiB for runs of depth 1001")
     return f"{free / 2**30:.0f} GiB"
+
+
+def _require_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("PyTorch sees no CUDA device here", "install a CUDA build of torch")
 
 
 def _require_gpu() -> None:

@@ -99,8 +99,9 @@ def benchmark_from_artifacts(
     )
     if run.is_current(step) and not force:
         rows = read_table(run.path / BENCHMARK)["rows"]
-        wanted = {(s.engine, s.precision, s.artifact) for s in subjects}
-        return [r for r in rows if (r["engine"], r["precision"], r["artifact"]) in wanted], False
+        wanted = {(s.engine, s.precision, s.artifact, s.device) for s in subjects}
+        fields = ("engine", "precision", "artifact", "device")
+        return [row for row in rows if tuple(row[name] for name in fields) in wanted], False
     with run.writing(step) as folder:
         rows = _measure(run, dataset, subjects, threads, seconds, progress)
         kept = kept_rows(run, BENCHMARK, machine, rows)
@@ -120,7 +121,9 @@ def _measure(
 
     images = dataset.normalised(dataset.test.images[: max(BATCH_SIZES)])
     with ExitStack() as stack:
-        opened = {s: stack.enter_context(open_subject(run, s, threads)) for s in subjects}
+        # The original last: an engine that cannot run here is to be named first.
+        opened = {s: stack.enter_context(open_subject(run, s, threads)) for s in reversed(subjects)}
+        opened = {subject: opened[subject] for subject in subjects}
         described = {subject: runtime.describe() for subject, runtime in opened.items()}
         rows = []
         for batch in BATCH_SIZES:

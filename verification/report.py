@@ -16,11 +16,16 @@ from artifacts import (
     Step,
     version_of,
 )
-from verification.rows import is_current, read_table
-from verification.summary import Summary, summary_of
+from verification.summary import Summary, engine_title, summary_of, tables_of
 
 _PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
-_COLOURS = {"torch": "#6b7280", "ort": "#2563eb", "openvino": "#0d9488", "trt": "#65a30d"}
+_COLOURS = {
+    "torch": "#6b7280",
+    "ort": "#2563eb",
+    "openvino": "#0d9488",
+    "trt": "#65a30d",
+    "reference": "#9ca3af",
+}
 
 
 def report_from_results(run: RunDirectory, notes: list[str]) -> Summary:
@@ -57,21 +62,22 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
 
 def _latency_plot(run: RunDirectory) -> str | None:
     """Images a second by engine and precision, a panel for each batch size."""
-    if not run.is_intact(BENCHMARK):
+    tables = tables_of(run)
+    if BENCHMARK not in tables:
         return None
-    rows = [row for row in read_table(run.path / BENCHMARK)["rows"] if is_current(run, row)]
+    rows = tables[BENCHMARK]["rows"]
     batches = sorted({row["batch"] for row in rows})
 
     def draw(figure: Any) -> None:
         for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
             own = [row for row in rows if row["batch"] == batch][::-1]
-            labels = [f"{row['engine']} {row['precision']}" for row in own]
+            labels = [f"{engine_title(row['engine'], row['device'])} {row['precision']}" for row in own]
             rates = [row["images_per_s"] for row in own]
             bars = axes.barh(labels, rates, color=[_COLOURS[row["engine"]] for row in own])
             axes.bar_label(bars, [f"{row['speedup']:.2f}×" for row in own], padding=3, fontsize=8)
             axes.set_title(f"batch {batch}", fontsize=10)
             axes.set_xlabel("images/s (label: over PyTorch)", fontsize=8)
-            axes.margins(x=0.2)
+            axes.margins(x=0.3)
             if batch != batches[0]:
                 axes.set_yticklabels([])
 

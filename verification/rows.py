@@ -2,7 +2,7 @@
 
 Verifying one engine must not lose what is known of the others, nor keep what is no longer true: a row
 stays only while the artifact and the checkpoint it was measured on are still the ones in the run, and
-if it was measured on this machine.
+if it was measured on this machine and the same images.
 """
 
 import json
@@ -29,12 +29,16 @@ def row_of(run: RunDirectory, subject: Subject, figures: Row) -> Row:
     }
 
 
-def kept_rows(run: RunDirectory, name: str, machine: Row, new: list[Row]) -> list[Row]:
-    """Rows of an earlier document that still hold and that `new` does not replace."""
+def kept_rows(run: RunDirectory, name: str, machine: Row, new: list[Row], **more: Any) -> list[Row]:
+    """Rows of an earlier document that still hold and that `new` does not replace.
+
+    Args:
+        more: fields beside the machine that must stand in that document with the same value.
+    """
     if not run.is_intact(name):
         return []
     document = read_table(run.path / name)
-    if document["machine"] != machine:
+    if any(document.get(field) != value for field, value in {"machine": machine, **more}.items()):
         return []
     replaced = {_key(row) for row in new}
     return [row for row in document["rows"] if is_current(run, row) and _key(row) not in replaced]

@@ -4,10 +4,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from artifacts import ACCURACY, BENCHMARK, CHECKPOINT, CHECKPOINT_CARD, ENGINES, PARITY, RunDirectory
+from graphs.card import PRECISIONS
 from models.checkpoint import CheckpointCard, card_in
+from runtimes.subjects import ENGINE_NAMES
 from verification.rows import Row, is_current, read_table
 
+_TABLES = (PARITY, ACCURACY, BENCHMARK)
 _SHOWN_BATCHES = (1, 32)
+COLUMNS = [
+    "engine", "", "top-1", "drop", "agree", "dB", "b1 ms", "×", "b32 ms", "×", "MB", "verdict",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Line:
     engine: str
     precision: str
     artifact: str
+    device: str
     size: int
     accuracy: float | None = None
     drop: float | None = None
@@ -30,7 +37,25 @@ class Line:
     snr_db: float | None = None
     latency_ms: dict[int, float] | None = None
     speedup: dict[int, float] | None = None
-    verdict: str = "not verified"
+    verdict: str = "–"
+
+    @property
+    def title(self) -> str:
+        """The engine, and its device where that needs saying."""
+        return engine_title(self.engine, self.device)
+
+    def cells(self) -> list[str]:
+        """The line as text, a cell for each of `COLUMNS`."""
+        latency, speedup = self.latency_ms or {}, self.speedup or {}
+        return [
+            self.title,
+            self.precision,
+            *(number(value, 2) for value in (self.accuracy, self.drop, self.agreement)),
+            number(self.snr_db, 1),
+            *(number(figure.get(b), 2) for b in _SHOWN_BATCHES for figure in (latency, speedup)),
+            f"{self.size / 1e6:.2f}",
+            self.verdict,
+        ]
 
 
 @dataclass(frozen=True)
@@ -50,21 +75,20 @@ class Summary:
 def summary_of(run: RunDirectory) -> Summary:
     """Read parity.json, accuracy.json and benchmark.json as far as they still hold."""
     card = card_in(run)
-    tables = {name: _table(run, name) for name in (PARITY, ACCURACY, BENCHMARK)}
-    rows = {name: table["rows"] for name, table in tables.items() if table}
+    tables = tables_of(run)
+    rows = {name: table["rows"] for name, table in tables.items()}
     keys = dict.fromkeys(_key(row) for name in rows for row in rows[name])
-    parity = tables[PARITY]
-    original = parity["original_accuracy"] if parity and parity["rows"] else None
+    parity = tables.get(PARITY)
+    original = parity["original_accuracy"] if parity else None
     lines = [_line(run, key, rows, card.trained, original) for key in keys]
     lines += [
-        Line("trt", name.removeprefix(f"{ENGINES}/").split(".")[0], name, run.record(name).size,
-             verdict="built, not run: no NVIDIA GPU here")
+        Line("trt", name.removeprefix(f"{ENGINES}/").split(".")[0], name, "cuda", run.record(name).size,
+             verdict="not run")
         for name in run.recorded(f"{ENGINES}/")
-        if name.endswith(".engine") and name not in {key[2] for key in keys}
+        if name.endswith(".engine") and run.is_fresh(name) and name not in {key[2] for key in keys}
     ]  # fmt: skip
-    order = {"torch": 0, "ort": 1, "openvino": 2, "trt": 3, "reference": 4}
-    lines.sort(key=lambda line: (order[line.engine], line.precision not in ("fp32", "fp16"), line.precision))
-    known = next((table for table in tables.values() if table), None)
+    lines.sort(key=lambda line: (ENGINE_NAMES.index(line.engine), PRECISIONS.index(line.precision)))
+    known = next(iter(tables.values()), None)
     return Summary(
         card=card,
         images=parity["images"] if parity else None,
@@ -73,21 +97,37 @@ def summary_of(run: RunDirectory) -> Summary:
     )
 
 
-def _table(run: RunDirectory, name: str) -> Row | None:
-    if not run.is_intact(name):
-        return None
-    table = read_table(run.path / name)
-    table["rows"] = [row for row in table["rows"] if is_current(run, row)]
-    return table
+def tables_of(run: RunDirectory) -> dict[str, Row]:
+    """The tables by file name, with the rows that still hold, as far as there are any.
+
+    All are of the machine that measured last: a run that was taken from one machine to another must
+    not show the verdicts of the first beside the latencies of the second.
+    """
+    tables = {name: read_table(run.path / name) for name in _TABLES if run.is_intact(name)}
+    for table in tables.values():
+        table["rows"] = [row for row in table["rows"] if is_current(run, row)]
+    tables = {name: table for name, table in tables.items() if table["rows"]}
+    newest = max(tables, key=lambda name: run.record(name).written, default=None)
+    return {n: table for n, table in tables.items() if table["machine"] == tables[str(newest)]["machine"]}
 
 
-def _key(row: Row) -> tuple[str, str, str]:
-    return row["engine"], row["precision"], row["artifact"]
+def engine_title(engine: str, device: str) -> str:
+    """An engine's name, with its device where that is the GPU and need not be."""
+    return f"{engine} CUDA" if device == "cuda" and engine != "trt" else engine
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure with so many decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _key(row: Row) -> tuple[str, str, str, str]:
+    return row["engine"], row["precision"], row["artifact"], row["device"]
 
 
 def _line(
     run: RunDirectory,
-    key: tuple[str, str, str],
+    key: tuple[str, str, str, str],
     rows: dict[str, list[Row]],
     trained: bool,
     accuracy_of_original: float | None,
@@ -118,5 +158,5 @@ def _verdict(engine: str, figures: Row) -> str:
     if engine == "torch":
         return "original"
     if "passed" not in figures:
-        return "not verified"
+        return "–"
     return "pass" if figures["passed"] else "FAIL: " + "; ".join(figures["failures"])

@@ -72,13 +72,10 @@ def verdicts_from_artifacts(
         verdicts, original = _measure(run, dataset, subjects, threads, progress)
         parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
         accuracy = [row_of(run, v.subject, _accuracy_figures(v)) for v in verdicts]
-        about = {"dataset": dataset.name, "images": len(dataset.test), **original}
-        (folder / PARITY).write_text(
-            table_text(machine, kept_rows(run, PARITY, machine, parity) + parity, **about)
-        )
-        (folder / ACCURACY).write_text(
-            table_text(machine, kept_rows(run, ACCURACY, machine, accuracy) + accuracy, **about)
-        )
+        split = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "images": len(dataset.test)}
+        for name, rows in ((PARITY, parity), (ACCURACY, accuracy)):
+            kept = kept_rows(run, name, machine, rows, **split)
+            (folder / name).write_text(table_text(machine, kept + rows, **split, **original))
     return parity, True
 
 

@@ -1,0 +1,1 @@
+"""Scripts that measure skipfold; nothing imports them."""

@@ -1,0 +1,25 @@
+"""Tables for `results/`, with the machine, the versions and the date they were measured with."""
+
+from datetime import UTC, datetime
+
+from artifacts import version_of
+from runtimes.machine import this_machine
+
+_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table; every row as long as `columns`."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def machine_lines() -> str:
+    """Machine, versions and today's date."""
+    machine = this_machine()
+    versions = ", ".join(f"{name} {v}" for name in _PACKAGES if (v := version_of(name)))
+    return (
+        f"Machine: {machine.sentence()}; {machine.system}  \n"
+        f"Versions: {versions}  \n"
+        f"Date: {datetime.now(UTC):%Y-%m-%d}"
+    )

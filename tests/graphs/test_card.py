@@ -1,0 +1,88 @@
+import json
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphs.card import FLAVOURS, PRECISIONS, PREFIX, GraphCard, card_from_properties
+
+CARD = GraphCard(
+    variant="preact",
+    depth=164,
+    block="bottleneck",
+    dataset="cifar10",
+    classes=("airplane", "automobile"),
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    trained=True,
+    checkpoint="ab" * 32,
+)
+FIELDS = [field.name for field in fields(GraphCard)]
+
+finite = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
+
+
+@given(
+    depth=st.integers(8, 2000),
+    classes=st.lists(st.text(), min_size=2).map(tuple),
+    mean=st.lists(finite, min_size=1).map(tuple),
+    trained=st.booleans(),
+    precision=st.sampled_from(PRECISIONS),
+    flavour=st.sampled_from(FLAVOURS),
+)
+def test_properties_give_the_same_card_back(**values):
+    card = replace(CARD, **values)
+    assert card_from_properties(card.to_properties()) == card
+
+
+def test_properties_are_json_under_the_prefix():
+    properties = CARD.to_properties()
+    assert set(properties) == {PREFIX + name for name in FIELDS}
+    assert json.loads(properties["skipfold.mean"]) == [0.4914, 0.4822, 0.4465]
+    assert json.loads(properties["skipfold.variant"]) == "preact"
+
+
+def test_properties_of_others_are_ignored():
+    assert card_from_properties(CARD.to_properties() | {"author": "someone"}) == CARD
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_missing_key_is_named(name):
+    properties = CARD.to_properties()
+    del properties[PREFIX + name]
+    with pytest.raises(ValueError, match=f"skipfold.{name} "):
+        card_from_properties(properties)
+
+
+def test_value_that_is_no_json_is_refused():
+    with pytest.raises(ValueError):
+        card_from_properties(CARD.to_properties() | {"skipfold.depth": "deep"})
+
+
+def test_with_precision_changes_nothing_else():
+    changed = CARD.with_precision("int8", "cpu")
+    assert (changed.precision, changed.flavour) == ("int8", "cpu")
+    assert replace(changed, precision="fp32", flavour="any") == CARD
+
+
+@pytest.mark.parametrize(("precision", "flavour"), [("fp16", "any"), ("int8", "cpu"), ("int8", "gpu")])
+def test_every_precision_is_the_same_network(precision, flavour):
+    other = CARD.with_precision(precision, flavour)
+    assert CARD.is_same_network(other)
+    assert other.is_same_network(CARD)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"checkpoint": "cd" * 32},
+        {"depth": 110},
+        {"variant": "original"},
+        {"classes": ("a", "b")},
+        {"trained": False},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_weights_or_description_are_another_network(change):
+    assert not CARD.is_same_network(replace(CARD, **change).with_precision("int8", "cpu"))

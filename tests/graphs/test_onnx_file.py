@@ -1,0 +1,199 @@
+import json
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from sample_networks import node_named, op_types, run_graph, sample_card, sample_graph, sample_images
+
+from errors import UserError
+from graphs.onnx_file import (
+    IR_VERSION,
+    OPSET,
+    card_from_file,
+    card_of,
+    constant,
+    graph_from_file,
+    initializer,
+    write_graph,
+)
+from models.config import resnet_config
+
+CONFIG = resnet_config("preact", 8)
+CARD = sample_card(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """A good file's bytes."""
+    path = tmp_path_factory.mktemp("onnx") / "good.onnx"
+    write_graph(sample_graph(CONFIG), CARD, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path, content):
+    """A good file, for a test to spoil."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    return path
+
+
+def refusal_of(path):
+    """The refusal, which must be the user's to mend, name the file and say how."""
+    with pytest.raises(UserError) as caught:
+        graph_from_file(path)
+    assert caught.value.exit_status == 2
+    assert str(path) in caught.value.problem
+    assert caught.value.fix
+    return caught.value.problem
+
+
+def spoil(path, change):
+    proto = onnx.load(path)
+    change(proto)
+    path.write_bytes(proto.SerializeToString())
+
+
+def test_graph_comes_back_as_it_was_written(path):
+    written, read = sample_graph(CONFIG), graph_from_file(path)
+    assert [node.name for node in read.graph] == [node.name for node in written.graph]
+    assert op_types(read) == op_types(written)
+    images = sample_images(2)
+    np.testing.assert_array_equal(run_graph(read, images)[0], run_graph(written, images)[0])
+
+
+def test_card_comes_back_as_it_was_written(path):
+    assert card_from_file(path) == CARD
+
+
+def test_file_has_the_opset_a_dynamic_batch_and_inferred_shapes(path):
+    model = graph_from_file(path)
+    assert (model.graph.opset_imports[""], model.ir_version) == (OPSET, IR_VERSION)
+    images, logits = model.graph.inputs[0], model.graph.outputs[0]
+    assert [images.name, str(images.shape), images.dtype] == ["images", "[batch,3,32,32]", ir.DataType.FLOAT]
+    assert [logits.name, str(logits.shape), logits.dtype] == ["logits", "[batch,10]", ir.DataType.FLOAT]
+    assert str(node_named(model, "stage3.0.add").outputs[0].shape) == "[batch,64,8,8]"
+
+
+def test_writing_twice_gives_the_same_bytes(path, tmp_path):
+    write_graph(sample_graph(CONFIG), CARD, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
+
+
+def test_missing_file(tmp_path):
+    assert "does not exist" in refusal_of(tmp_path / "nothing.onnx")
+
+
+def test_directory(tmp_path):
+    assert "not a valid ONNX file" in refusal_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "no protobuf\n", "\x00" * 100, json.dumps({"format": 1})])
+def test_other_files(path, text):
+    path.write_text(text)
+    assert "not a valid ONNX file" in refusal_of(path)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+def test_truncated_file(path, content, share):
+    path.write_bytes(content[: int(len(content) * share)])
+    assert "not a valid ONNX file" in refusal_of(path)
+
+
+def test_graph_with_a_dangling_input(path):
+    def cut(proto):
+        proto.graph.node[3].input[0] = "nowhere"
+
+    spoil(path, cut)
+    assert "not a valid ONNX file" in refusal_of(path)
+
+
+def test_graph_with_an_unknown_operator(path):
+    def rename(proto):
+        proto.graph.node[3].op_type = "Normalise"
+
+    spoil(path, rename)
+    assert "Normalise" in refusal_of(path)
+
+
+def test_onnx_of_another_tool(path):
+    def forget(proto):
+        del proto.metadata_props[:]
+
+    spoil(path, forget)
+    assert "not exported by skipfold" in refusal_of(path)
+
+
+def test_metadata_that_is_no_json(path):
+    def garble(proto):
+        next(entry for entry in proto.metadata_props if entry.key == "skipfold.classes").value = "[cat"
+
+    spoil(path, garble)
+    assert "not exported by skipfold" in refusal_of(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [("images", "input"), ("logits", "output")])
+def test_other_names_of_input_and_output(path, old, new):
+    def rename(proto):
+        for value in [*proto.graph.input, *proto.graph.output]:
+            value.name = new if value.name == old else value.name
+        for node in proto.graph.node:
+            for names in (node.input, node.output):
+                names[:] = [new if name == old else name for name in names]
+
+    spoil(path, rename)
+    assert f"'{new}'" in refusal_of(path)
+
+
+def test_second_output(path):
+    def add(proto):
+        proto.graph.output.append(
+            onnx.helper.make_tensor_value_info("stem.conv", onnx.TensorProto.FLOAT, ["batch", 16, 32, 32])
+        )
+
+    spoil(path, add)
+    assert "stem.conv" in refusal_of(path)
+
+
+def test_card_names_the_file_it_is_missing_from():
+    with pytest.raises(UserError, match=r"^elsewhere\.onnx was not exported by skipfold"):
+        card_of(sample_graph(CONFIG), "elsewhere.onnx")
+
+
+def dangling(model):
+    node_named(model, "stage2.0.add").replace_input_with(1, ir.Value(name="nowhere"))
+
+
+def misshapen(model):
+    model.graph.outputs[0].shape = ir.Shape(["batch", 99])
+
+
+def of_mixed_types(model):
+    bias = node_named(model, "classifier").inputs[2]
+    bias.const_value = ir.tensor(constant(bias).astype(np.float16), name=bias.name)
+    bias.type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+def with_a_name_twice(model):
+    node_named(model, "stem.conv").outputs[0].name = "stage1.0.add"
+
+
+@pytest.mark.parametrize(
+    "fault", [dangling, misshapen, of_mixed_types, with_a_name_twice], ids=lambda f: f.__name__
+)
+def test_invalid_graph_is_not_written(tmp_path, fault):
+    model = sample_graph(CONFIG)
+    fault(model)
+    with pytest.raises((onnx.checker.ValidationError, onnx.shape_inference.InferenceError)):
+        write_graph(model, CARD, tmp_path / "wrong.onnx")
+    assert not (tmp_path / "wrong.onnx").exists()
+
+
+def test_initializer_has_type_and_shape():
+    model = sample_graph(CONFIG)
+    array = np.arange(6, dtype=np.int8).reshape(2, 3)
+    value = initializer(model.graph, "six", array)
+    assert (value.dtype, str(value.shape)) == (ir.DataType.INT8, "[2,3]")
+    assert model.graph.initializers["six"] is value
+    np.testing.assert_array_equal(constant(value), array)

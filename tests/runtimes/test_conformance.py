@@ -1,0 +1,236 @@
+"""One table of runtimes × checks: what every runtime that runs on a CPU has to do."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifacts import RunDirectory
+from data.dataset import Dataset
+from errors import CheckFailed, UserError
+from models.config import VARIANTS
+from runtimes.openvino_runtime import OpenVinoRuntime
+from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
+from runtimes.runtime import Batch, Runtime
+from runtimes.subjects import ENGINE_NAMES, open_subject, precisions_of, subject_in
+from runtimes.torch_runtime import TorchRuntime
+from runtimes.trt_runtime import TrtRuntime
+
+CLASSES = {c.name: c for c in (TorchRuntime, OrtRuntime, OpenVinoRuntime, TrtRuntime, ReferenceRuntime)}
+RUNTIMES = [
+    ("torch", "fp32"),
+    ("ort", "fp32"),
+    ("ort", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "int8"),
+    ("reference", "fp32"),
+    ("reference", "fp16"),
+    ("reference", "int8"),
+]
+# Largest difference between batch sizes, relative to the largest logit. Kernels may be chosen by
+# batch size; in INT8 that may move a code by one, in FP16 the last of 11 bits.
+ACROSS_BATCHES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 5e-2}
+# ReLU kernels of OpenVINO turn NaN into 0, and codes of INT8 saturate: there, infinite images give
+# finite logits.
+OVERFLOWING = [("torch", "fp32"), ("ort", "fp32"), ("reference", "fp32"), ("reference", "fp16")]
+REFUSED = [
+    ("torch", "cpu", "fp16"),
+    ("torch", "cpu", "int8"),
+    ("torch", "cuda", "int8"),
+    ("ort", "cpu", "fp16"),
+    ("ort", "cuda", "int8"),
+    ("openvino", "cpu", "fp16"),
+    ("openvino", "cuda", "fp32"),
+    ("openvino", "cuda", "int8"),
+    ("trt", "cpu", "fp32"),
+    ("trt", "cpu", "int8"),
+    ("reference", "cuda", "fp32"),
+    ("ort", "cpu", "bf16"),
+    ("ort", "npu", "fp32"),
+]
+
+
+def _opened(run: RunDirectory, engine: str, precision: str) -> Runtime:
+    return open_subject(run, subject_in(run, engine, precision))
+
+
+def _id(case: tuple[str, tuple[str, str]]) -> str:
+    return "-".join((case[0], *case[1]))
+
+
+@pytest.fixture(params=RUNTIMES, ids="-".join)
+def named(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=itertools.product(VARIANTS, RUNTIMES), ids=_id)
+def runtime(request: pytest.FixtureRequest, trained_runs: dict[str, Path]) -> Iterator[Runtime]:
+    """Opened once for all checks."""
+    variant, named = request.param
+    with _opened(RunDirectory(trained_runs[variant]), *named) as opened:
+        yield opened
+
+
+@pytest.fixture
+def images(digits: Dataset) -> Batch:
+    return digits.normalised(digits.test.images[:7])
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_logits_are_float32_for_each_image_and_class(runtime: Runtime, images: Batch, count: int) -> None:
+    logits = runtime.infer(images[:count])
+    assert logits.shape == (count, 10)
+    assert logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_batch_agrees_with_single_images(runtime: Runtime, images: Batch, count: int) -> None:
+    single = np.concatenate([runtime.infer(image[None]) for image in images[:count]])
+    error = np.abs(runtime.infer(images[:count]) - single).max()
+    assert error <= ACROSS_BATCHES[runtime.precision] * np.abs(single).max()
+
+
+def test_order_in_the_batch_does_not_matter(runtime: Runtime, images: Batch) -> None:
+    forwards = runtime.infer(images)
+    error = np.abs(runtime.infer(images[::-1])[::-1] - forwards).max()
+    assert error <= ACROSS_BATCHES[runtime.precision] * np.abs(forwards).max()
+
+
+def test_non_contiguous_images_are_read_as_they_stand(runtime: Runtime, images: Batch) -> None:
+    strided = np.asfortranarray(images)
+    assert not strided.flags.c_contiguous
+    np.testing.assert_array_equal(runtime.infer(strided), runtime.infer(images))
+
+
+def test_result_belongs_to_the_caller(runtime: Runtime, images: Batch) -> None:
+    first = runtime.infer(images[:1])
+    kept = first.copy()
+    second = runtime.infer(images[1:2])
+    np.testing.assert_array_equal(first, kept)
+    assert not np.array_equal(second, kept)
+
+
+def test_images_are_not_changed(runtime: Runtime, images: Batch) -> None:
+    before = images.copy()
+    runtime.infer(images)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((2, 3, 32, 32), np.float64),
+        ((2, 3, 32, 32), np.float16),
+        ((2, 3, 32, 32), np.uint8),
+        ((3, 32, 32), np.float32),
+        ((1, 2, 3, 32, 32), np.float32),
+        ((2, 1, 32, 32), np.float32),
+        ((2, 4, 32, 32), np.float32),
+        ((2, 32, 32, 3), np.float32),
+        ((2, 3, 16, 16), np.float32),
+        ((2, 3, 64, 32), np.float32),
+    ],
+)
+def test_other_images_are_refused(runtime: Runtime, shape: tuple[int, ...], dtype: type) -> None:
+    with pytest.raises(ValueError, match=rf"{runtime.name} takes float32 \[N, 3, 32, 32\]"):
+        runtime.infer(np.zeros(shape, dtype))
+
+
+def test_no_images_are_refused(runtime: Runtime) -> None:
+    with pytest.raises(ValueError, match="no images"):
+        runtime.infer(np.zeros((0, 3, 32, 32), np.float32))
+
+
+@pytest.mark.parametrize(("engine", "precision"), OVERFLOWING)
+def test_overflow_is_a_failed_check(trained_runs: dict[str, Path], engine: str, precision: str) -> None:
+    message = f"{engine} {precision} gave logits that are not finite"
+    with (
+        _opened(RunDirectory(trained_runs["preact"]), engine, precision) as runtime,
+        pytest.raises(CheckFailed, match=message),
+    ):
+        runtime.infer(np.full((1, 3, 32, 32), np.inf, np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_logit_that_is_not_finite_is_a_failed_check(
+    runtime: Runtime, images: Batch, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    logits = runtime.infer(images)
+    logits[-1, -1] = value
+    monkeypatch.setattr(runtime, "_infer", lambda images: logits)
+    with pytest.raises(CheckFailed, match="not finite"):
+        runtime.infer(images)
+
+
+@pytest.mark.parametrize(
+    "logits", [np.zeros((7, 9), np.float32), np.zeros((6, 10), np.float32), np.zeros((7, 10))]
+)
+def test_logits_of_another_shape_or_type_are_a_failed_check(
+    runtime: Runtime, images: Batch, monkeypatch: pytest.MonkeyPatch, logits: np.ndarray
+) -> None:
+    monkeypatch.setattr(runtime, "_infer", lambda images: logits)
+    with pytest.raises(CheckFailed, match="for 7 images of 10 classes"):
+        runtime.infer(images)
+
+
+def test_closed_runtime_raises(trained_runs: dict[str, Path], named: tuple[str, str], images: Batch) -> None:
+    runtime = _opened(RunDirectory(trained_runs["preact"]), *named)
+    with pytest.raises(RuntimeError, match="is not open"):
+        runtime.infer(images)
+    with runtime:
+        runtime.infer(images)
+    with pytest.raises(RuntimeError, match="is not open"):
+        runtime.infer(images)
+
+
+def test_runtime_can_be_opened_again(
+    trained_runs: dict[str, Path], named: tuple[str, str], images: Batch
+) -> None:
+    runtime = _opened(RunDirectory(trained_runs["preact"]), *named)
+    with runtime:
+        first = runtime.infer(images)
+    with runtime:
+        np.testing.assert_array_equal(runtime.infer(images), first)
+
+
+def test_card_says_what_was_opened(runtime: Runtime, digits: Dataset) -> None:
+    card = runtime.card
+    assert (card.precision, card.dataset, card.classes) == (runtime.precision, "digits", digits.classes)
+    assert card.trained
+
+
+def test_all_runtimes_open_the_same_network(trained_runs: dict[str, Path]) -> None:
+    for path in trained_runs.values():
+        cards = []
+        for named in RUNTIMES:
+            with _opened(RunDirectory(path), *named) as runtime:
+                cards.append(runtime.card)
+        assert all(card.is_same_network(cards[0]) for card in cards)
+
+
+def test_description_is_json_with_version_device_and_threads(
+    trained_runs: dict[str, Path], named: tuple[str, str]
+) -> None:
+    run = RunDirectory(trained_runs["preact"])
+    with open_subject(run, subject_in(run, *named), threads=1) as runtime:
+        description = runtime.describe()
+    assert json.loads(json.dumps(description)) == description
+    assert description["version"]
+    assert description["device"]
+    assert description["threads"] == 1
+
+
+@pytest.mark.parametrize(("engine", "device", "precision"), REFUSED)
+def test_pair_of_device_and_precision_that_it_does_not_compute_in_is_refused(
+    engine: str, device: str, precision: str
+) -> None:
+    with pytest.raises(UserError, match=f"{engine} cannot run {precision} on {device}") as refusal:
+        CLASSES[engine](Path("nowhere"), precision, device)
+    assert "--" in refusal.value.fix
+
+
+def test_nothing_that_runs_on_a_cpu_is_left_out_of_the_table() -> None:
+    assert [(engine, p) for engine in ENGINE_NAMES for p in precisions_of(engine, "cpu")] == RUNTIMES

@@ -1,0 +1,67 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtimes.machine import Machine, instruction_sets, this_machine
+from runtimes.nvidia import Gpu
+from runtimes.runtime import available_threads
+
+KNOWN = ("AVX2", "AVX512", "AVX512-VNNI", "AVX512-bf16", "AMX")
+
+
+def test_this_machine_is_described_in_json_values() -> None:
+    document = this_machine().to_json()
+    assert json.loads(json.dumps(document)).keys() == document.keys()
+    assert document["cpu"]
+    assert document["cores"] >= 1
+    assert document["system"].count("Python") == 1
+
+
+def test_description_is_the_same_each_time() -> None:
+    """Figures are kept by comparing it."""
+    assert this_machine() == this_machine()
+
+
+def test_sentence_names_cpu_instruction_sets_cores_and_gpus() -> None:
+    machine = Machine("EPYC", ("AVX2", "AMX"), 2, ("A (sm89)", "B (sm86)"), "Linux")
+    assert machine.sentence() == "EPYC (AVX2, AMX), 2 cores, A (sm89), B (sm86)"
+
+
+def test_sentence_says_that_there_is_no_gpu() -> None:
+    assert Machine("EPYC", ("AVX2",), 2, (), "Linux").sentence().endswith("2 cores, no NVIDIA GPU")
+
+
+def test_gpus_are_named_with_their_target(set_gpus: Callable[..., None]) -> None:
+    set_gpus(Gpu("NVIDIA L4", 89))
+    assert this_machine().gpus == ("NVIDIA L4 (sm89)",)
+    set_gpus()
+    assert this_machine().gpus == ()
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no /proc/cpuinfo to compare with")
+def test_instruction_sets_are_those_the_kernel_reports() -> None:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    names = {"AVX2": "avx2", "AVX512-VNNI": "avx512_vnni", "AVX512-bf16": "avx512_bf16"}
+    found = instruction_sets()
+    assert {name for name in names if name in found} == {n for n, flag in names.items() if flag in flags}
+
+
+def test_instruction_sets_are_known_ones_in_order() -> None:
+    found = instruction_sets()
+    assert list(found) == [name for name in KNOWN if name in found]
+
+
+def test_threads_are_the_cores_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 7}, raising=False)
+    assert available_threads() == 3
+
+
+def test_threads_without_affinity_are_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert available_threads() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_threads() == 1

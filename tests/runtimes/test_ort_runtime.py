@@ -1,0 +1,175 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fault_injection import bypass_dequantize, graph_in, publish, set_card
+from onnx.reference import ReferenceEvaluator
+
+from artifacts import MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
+from data.dataset import Dataset
+from errors import CheckFailed, UserError
+from runtimes.nvidia import gpus
+from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
+
+
+@pytest.fixture
+def folder(trained_runs: dict[str, Path]) -> Path:
+    return trained_runs["preact"]
+
+
+def test_provider_that_is_not_built_in_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with (
+        pytest.raises(UserError, match="this ONNX Runtime has no CUDAExecutionProvider"),
+        OrtRuntime(folder / MODEL, "fp32", "cuda"),
+    ):
+        pass
+
+
+def test_session_that_dropped_the_provider_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ONNX Runtime does where CUDA cannot load, on whatever machine this runs."""
+    opened = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, providers: opened(path, options, providers=["CPUExecutionProvider"]),
+    )
+    with (
+        pytest.raises(UserError, match="could not load CUDAExecutionProvider") as refusal,
+        OrtRuntime(folder / MODEL, "fp32", "cuda"),
+    ):
+        pass
+    assert "--device cpu" in refusal.value.fix
+
+
+def test_tf32_is_off_on_cuda(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+
+    def refuse(path: str, options: object, providers: list[object]) -> None:
+        asked.extend(providers)
+        raise InterruptedError
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(InterruptedError):
+        OrtRuntime(folder / MODEL, "fp32", "cuda").__enter__()
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+
+
+@pytest.mark.skipif(bool(gpus()), reason="an NVIDIA GPU is here, where CUDA may load")
+@pytest.mark.parametrize(("name", "precision"), [(MODEL, "fp32"), (MODEL_FP16, "fp16")])
+def test_cuda_without_a_gpu_is_an_error_and_no_silent_cpu_session(
+    folder: Path, name: str, precision: str
+) -> None:
+    with (
+        pytest.raises(UserError, match="CUDAExecutionProvider"),
+        OrtRuntime(folder / name, precision, "cuda"),
+    ):
+        pass
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize(("name", "precision"), [(MODEL, "fp32"), (MODEL_FP16, "fp16")])
+def test_cuda_session_runs_on_cuda_or_is_refused(
+    folder: Path, digits: Dataset, name: str, precision: str
+) -> None:
+    images = digits.normalised(digits.test.images[:7])
+    with ReferenceRuntime(folder / name, precision) as reference:
+        expected = reference.infer(images)
+    try:
+        with OrtRuntime(folder / name, precision, "cuda") as runtime:
+            assert runtime.describe()["device"] == "CUDAExecutionProvider"
+            assert np.abs(runtime.infer(images) - expected).max() <= 2e-2 * np.abs(expected).max()
+    except UserError as refusal:
+        assert "CUDAExecutionProvider" in refusal.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        (MODEL, "int8"),
+        (MODEL_FP16, "int8"),
+        (MODEL_FP16, "fp32"),
+        (MODEL_INT8_CPU, "fp32"),
+        (MODEL_INT8_GPU, "int8"),
+    ],
+)
+def test_file_made_for_something_else_is_refused(folder: Path, name: str, precision: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is .* ort was asked for {precision} on cpu") as refusal:
+        OrtRuntime(folder / name, precision).__enter__()
+    assert not isinstance(refusal.value, CheckFailed)
+
+
+def test_all_convolutions_of_the_cpu_graph_are_integer(trained_runs: dict[str, Path]) -> None:
+    for path in trained_runs.values():
+        count = sum(node.op_type == "Conv" for node in onnx.load(path / MODEL_INT8_CPU).graph.node)
+        with OrtRuntime(path / MODEL_INT8_CPU, "int8") as runtime:
+            assert runtime.describe()["convolutions"] == {"QLinearConv": count}
+
+
+@pytest.mark.parametrize("conv", ["stem.conv", "stage2.0.residual.conv1"])
+def test_convolution_that_stays_float_is_a_failed_check(run: RunDirectory, conv: str) -> None:
+    graph = graph_in(run, MODEL_INT8_CPU)
+    bypass_dequantize(graph, conv)
+    publish(run, MODEL_INT8_CPU, graph)
+    with pytest.raises(CheckFailed, match=r"float convolutions \(.*'Conv'"):
+        OrtRuntime(run.verified(MODEL_INT8_CPU), "int8").__enter__()
+
+
+def test_float_graph_passed_off_as_int8_is_a_failed_check(preact_run: RunDirectory) -> None:
+    graph = graph_in(preact_run, MODEL)
+    set_card(graph, precision="int8", flavour="cpu")
+    publish(preact_run, MODEL_INT8_CPU, graph)
+    with pytest.raises(CheckFailed, match="float convolutions"):
+        OrtRuntime(preact_run.verified(MODEL_INT8_CPU), "int8").__enter__()
+
+
+def test_nothing_is_left_beside_the_artifact(preact_run: RunDirectory) -> None:
+    """The optimized graph, from which the convolutions are counted, is thrown away."""
+    before = sorted(preact_run.path.iterdir())
+    with OrtRuntime(preact_run.verified(MODEL), "fp32"):
+        assert sorted(preact_run.path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [MODEL, MODEL_INT8_CPU])
+def test_reference_is_the_definition_of_onnx(
+    trained_runs: dict[str, Path], digits: Dataset, name: str
+) -> None:
+    """Against the evaluator of the ONNX package, an implementation of its own in NumPy."""
+    images = digits.normalised(digits.test.images[:1])
+    precision = "fp32" if name == MODEL else "int8"
+    for path in trained_runs.values():
+        (expected,) = ReferenceEvaluator(onnx.load(path / name)).run(None, {"images": images})
+        with ReferenceRuntime(path / name, precision) as runtime:
+            error = np.abs(runtime.infer(images) - expected).max()
+        # In INT8 a last bit of the accumulation may move a code by one.
+        assert error <= (1e-5 if precision == "fp32" else 5e-2) * np.abs(expected).max()
+
+
+def test_reference_evaluates_graphs_of_other_hardware_unfused(folder: Path) -> None:
+    for name, precision in ((MODEL_FP16, "fp16"), (MODEL_INT8_GPU, "int8"), (MODEL_INT8_CPU, "int8")):
+        count = sum(node.op_type == "Conv" for node in onnx.load(folder / name).graph.node)
+        with ReferenceRuntime(folder / name, precision) as runtime:
+            assert runtime.describe()["convolutions"] == {"Conv": count}
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [(MODEL, "fp16"), (MODEL_FP16, "int8"), (MODEL_INT8_GPU, "fp32")]
+)
+def test_reference_refuses_another_precision(folder: Path, name: str, precision: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is .*, not {precision}"):
+        ReferenceRuntime(folder / name, precision).__enter__()
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf", b"\x08\x09"])
+def test_file_that_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / MODEL
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"not a valid ONNX file|takes \[\] and gives"):
+        OrtRuntime(path, "fp32").__enter__()

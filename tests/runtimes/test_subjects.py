@@ -1,0 +1,151 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fault_injection import MinuteClock, publish_engine
+
+import artifacts
+from artifacts import CHECKPOINT, MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
+from errors import UserError
+from runtimes.nvidia import Gpu
+from runtimes.subjects import Subject, device_of, open_subject, precisions_of, subject_in
+
+A10, L4, B200 = Gpu("NVIDIA A10", 86), Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "datetime", MinuteClock())
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "device", "artifact"),
+    [
+        ("torch", "fp32", "cpu", CHECKPOINT),
+        ("torch", "fp32", "cuda", CHECKPOINT),
+        ("ort", "fp32", "cpu", MODEL),
+        ("ort", "int8", "cpu", MODEL_INT8_CPU),
+        ("ort", "fp32", "cuda", MODEL),
+        ("ort", "fp16", "cuda", MODEL_FP16),
+        ("openvino", "fp32", "cpu", MODEL),
+        ("openvino", "int8", "cpu", MODEL_INT8_CPU),
+        ("reference", "fp32", "cpu", MODEL),
+        ("reference", "fp16", "cpu", MODEL_FP16),
+        ("reference", "int8", "cpu", MODEL_INT8_GPU),
+    ],
+)
+def test_each_engine_opens_the_file_made_for_it(
+    trained_runs: dict[str, Path], engine: str, precision: str, device: str, artifact: str
+) -> None:
+    run = RunDirectory(trained_runs["preact"])
+    assert subject_in(run, engine, precision, device) == Subject(engine, precision, artifact, device)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "precisions"),
+    [
+        ("torch", "cpu", ["fp32"]),
+        ("ort", "cpu", ["fp32", "int8"]),
+        ("ort", "cuda", ["fp32", "fp16"]),
+        ("openvino", "cpu", ["fp32", "int8"]),
+        ("openvino", "cuda", []),
+        ("trt", "cuda", ["fp32", "fp16", "int8"]),
+        ("reference", "cpu", ["fp32", "fp16", "int8"]),
+    ],
+)
+def test_precisions_are_those_computed_in_float32_first(
+    engine: str, device: str, precisions: list[str]
+) -> None:
+    assert precisions_of(engine, device) == precisions
+
+
+def test_tensorrt_is_always_on_the_gpu() -> None:
+    assert device_of("trt", "cpu") == "cuda"
+    assert device_of("ort", "cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("ort", "fp16"), ("openvino", "fp16"), ("torch", "int8")])
+def test_precision_an_engine_does_not_compute_in_is_refused(
+    trained_runs: dict[str, Path], engine: str, precision: str
+) -> None:
+    with pytest.raises(UserError, match=f"{engine} cannot run {precision} on cpu"):
+        subject_in(RunDirectory(trained_runs["preact"]), engine, precision)
+
+
+def test_unknown_engine_is_refused_and_the_known_are_listed(trained_runs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="unknown engine 'tflite'") as refusal:
+        subject_in(RunDirectory(trained_runs["preact"]), "tflite", "fp32")
+    assert refusal.value.fix == "use torch or ort or openvino or trt or reference"
+
+
+@pytest.mark.parametrize("name", [MODEL, MODEL_INT8_CPU])
+def test_artifact_that_was_changed_is_not_opened(preact_run: RunDirectory, name: str) -> None:
+    subject = subject_in(preact_run, "ort", "fp32" if name == MODEL else "int8")
+    with (preact_run.path / name).open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(UserError, match=f"{name} is not the file"):
+        open_subject(preact_run, subject)
+
+
+def test_artifact_that_was_not_made_is_not_opened(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    with pytest.raises(UserError, match=f"{MODEL} has not been made"):
+        open_subject(run, subject_in(run, "ort", "fp32"))
+
+
+def test_threads_are_passed_on(trained_runs: dict[str, Path]) -> None:
+    run = RunDirectory(trained_runs["preact"])
+    assert open_subject(run, subject_in(run, "ort", "fp32"), threads=1).threads == 1
+
+
+@pytest.mark.parametrize("found", [[], [L4]])
+def test_no_engine_says_how_to_build_one(
+    preact_run: RunDirectory, set_gpus: Callable[..., None], found: list[Gpu]
+) -> None:
+    set_gpus(*found)
+    publish_engine(preact_run, "engines/fp32.rtx.engine")
+    with pytest.raises(UserError, match="no int8 engine for this machine") as refusal:
+        subject_in(preact_run, "trt", "int8")
+    assert "build --precision int8" in refusal.value.fix
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        ([], "engines/int8.rtx-sm86.engine"),
+        ([L4], "engines/int8.rtx-sm89.engine"),
+        ([A10], "engines/int8.rtx-sm86.engine"),
+        ([B200], "engines/int8.rtx.engine"),
+        ([B200, L4], "engines/int8.rtx-sm89.engine"),
+    ],
+    ids=["newest where there is no GPU", "L4", "A10", "one without targets", "second GPU"],
+)
+def test_engine_that_fits_the_gpu_is_chosen_the_newest_if_several_do(
+    preact_run: RunDirectory, set_gpus: Callable[..., None], found: list[Gpu], chosen: str
+) -> None:
+    for targets in ((), ("sm89",), ("sm86",)):
+        publish_engine(preact_run, f"engines/{'-'.join(['int8.rtx', *targets])}.engine", targets=targets)
+    publish_engine(preact_run, "engines/fp32.rtx.engine")
+    set_gpus(*found)
+    assert subject_in(preact_run, "trt", "int8") == Subject("trt", "int8", chosen, "cuda")
+
+
+def test_engines_for_other_gpus_alone_are_none(
+    preact_run: RunDirectory, set_gpus: Callable[..., None]
+) -> None:
+    publish_engine(preact_run, "engines/int8.rtx-sm86.engine", targets=("sm86",))
+    set_gpus(L4)
+    with pytest.raises(UserError, match="no int8 engine for this machine"):
+        subject_in(preact_run, "trt", "int8")
+
+
+def test_engine_is_not_chosen_by_a_sidecar_that_was_changed(
+    preact_run: RunDirectory, set_gpus: Callable[..., None]
+) -> None:
+    publish_engine(preact_run, "engines/int8.rtx-sm86.engine", targets=("sm86",))
+    sidecar = preact_run.path / "engines/int8.rtx-sm86.json"
+    sidecar.write_text(sidecar.read_text().replace("sm86", "sm89"))
+    set_gpus(L4)
+    with pytest.raises(UserError, match=r"sm86\.json is not the file that `build` wrote"):
+        subject_in(preact_run, "trt", "int8")

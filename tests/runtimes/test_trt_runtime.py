@@ -1,0 +1,154 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fault_injection import publish_engine
+
+import runtimes.tensorrt_package
+from artifacts import CHECKPOINT, RunDirectory
+from data.dataset import Dataset
+from errors import UserError
+from runtimes.engine_from_onnx import SOURCES, engine_from_onnx
+from runtimes.nvidia import Gpu, gpus
+from runtimes.runtime import Batch
+from runtimes.subjects import open_subject, subject_in
+from runtimes.tensorrt_package import BUILDERS, Builder, installed_builder
+from runtimes.torch_runtime import TorchRuntime
+from runtimes.trt_runtime import TrtRuntime
+
+L4 = Gpu("NVIDIA L4", 89)
+NAME = "engines/fp16.rtx.engine"
+
+
+@pytest.fixture
+def plan(preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan file that claims to be built by the TensorRT for RTX installed here."""
+    monkeypatch.setattr(runtimes.tensorrt_package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    publish_engine(preact_run, NAME)
+    return preact_run.verified(NAME)
+
+
+def _refusal(plan: Path, precision: str = "fp16") -> UserError:
+    with pytest.raises(UserError) as refusal:
+        TrtRuntime(plan, precision, "cuda").__enter__()
+    return refusal.value
+
+
+def test_no_driver_names_the_engine_and_what_works_here(plan: Path, set_gpus: Callable[..., None]) -> None:
+    set_gpus()
+    refusal = _refusal(plan)
+    assert str(plan) in refusal.problem
+    assert "no NVIDIA driver or GPU" in refusal.problem
+    assert "--engine ort" in refusal.fix
+    assert "--engine openvino" in refusal.fix
+
+
+@pytest.mark.parametrize(("installed", "named"), [({"tensorrt-rtx": "1.6"}, "1.6"), ({}, "none")])
+def test_plan_of_another_version_is_refused(
+    plan: Path,
+    set_gpus: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    installed: dict[str, str],
+    named: str,
+) -> None:
+    set_gpus(L4)
+    monkeypatch.setattr(runtimes.tensorrt_package, "version_of", installed.get)
+    refusal = _refusal(plan)
+    assert f"built by TensorRT for RTX 1.7, and {named} is installed" in refusal.problem
+    assert refusal.fix == "build it again here"
+
+
+def test_plan_of_another_precision_is_refused(plan: Path, set_gpus: Callable[..., None]) -> None:
+    set_gpus(L4)
+    assert "is an fp16 engine, and trt was asked for int8" in _refusal(plan, "int8").problem
+
+
+def test_pytorch_without_cuda_is_named(
+    plan: Path, set_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_gpus(L4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "PyTorch" in _refusal(plan).problem
+
+
+def test_plan_that_does_not_load_names_the_gpu_and_its_target(
+    plan: Path, set_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
+    module = SimpleNamespace(Logger=lambda severity: None, Runtime=lambda logger: refusing)
+    module.Logger.ERROR = 1
+    set_gpus(L4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(Builder, "load", lambda builder: module)
+    refusal = _refusal(plan)
+    assert f"cannot load {plan.name} on NVIDIA L4 (sm89)" in refusal.problem
+    assert "--target sm89" in refusal.fix
+
+
+def test_missing_sidecar_is_refused(plan: Path) -> None:
+    plan.with_suffix(".json").unlink()
+    assert "does not describe an engine" in _refusal(plan).problem
+
+
+@pytest.mark.parametrize("changed", [NAME, "engines/fp16.rtx.json"])
+def test_plan_or_sidecar_that_was_changed_is_not_opened(
+    plan: Path, preact_run: RunDirectory, set_gpus: Callable[..., None], changed: str
+) -> None:
+    set_gpus()
+    subject = subject_in(preact_run, "trt", "fp16")
+    (preact_run.path / changed).write_text("{}")
+    with pytest.raises(UserError, match=f"{changed} is not the file that `build` wrote"):
+        open_subject(preact_run, subject)
+
+
+@pytest.mark.parametrize("count", [1, 128, 129, 300])
+def test_batch_larger_than_the_profile_is_cut_in_order(count: int) -> None:
+    sizes = []
+
+    class Doubling(TrtRuntime):
+        """In place of the GPU."""
+
+        def _infer(self, images: Batch) -> Batch:
+            if len(images) > self._largest:
+                return super()._infer(images)
+            sizes.append(len(images))
+            return 2 * images
+
+    runtime = Doubling(Path("nowhere"), "fp32", "cuda")
+    runtime._largest = 128
+    images = np.arange(count, dtype=np.float32)
+    np.testing.assert_array_equal(runtime._infer(images), 2 * images)
+    assert len(sizes) == -(-count // 128)
+    assert max(sizes) <= 128
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("precision", SOURCES)
+def test_engine_built_here_agrees_with_pytorch(run: RunDirectory, digits: Dataset, precision: str) -> None:
+    _skip_where_no_engine_can_run()
+    engine_from_onnx(run, precision)
+    images = digits.normalised(digits.test.images[:7])
+    with TorchRuntime(run.verified(CHECKPOINT), "fp32") as original:
+        expected = original.infer(images)
+    with open_subject(run, subject_in(run, "trt", precision)) as runtime:
+        logits = runtime.infer(images)
+        single = np.concatenate([runtime.infer(image[None]) for image in images])
+    largest = np.abs(expected).max()
+    assert np.abs(logits - expected).max() <= {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}[precision] * largest
+    assert np.abs(logits - single).max() <= {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2}[precision] * largest
+
+
+def _skip_where_no_engine_can_run() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA build of torch, which holds the GPU buffers")
+    if all(builder.version is None for builder in BUILDERS.values()):
+        pytest.skip("no TensorRT is installed")
+    target = f"SM{gpus()[0].compute_capability}"
+    builder = installed_builder()
+    if builder.ahead_of_time and target not in builder.load().ComputeCapability.__members__:
+        pytest.skip(f"{builder.title} has no target {target.lower()}")

@@ -1,0 +1,308 @@
+"""What the code may import and call, held by walking the syntax trees."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+_SHARED = {"artifacts", "errors", "progress"}
+# Imports point one way: to what a package may import of the project. `cli` may import everything.
+ALLOWED = {
+    "errors": set(),
+    "progress": set(),
+    "artifacts": {"errors"},
+    "data": {"errors", "progress"},
+    "models": {"artifacts", "errors"},
+    "graphs": {"errors"},
+    "training": {"models", "data", *_SHARED},
+    "runtimes": {"models", "graphs", "data", *_SHARED},
+    "export": {"models", "graphs", "runtimes", "data", *_SHARED},
+    "calibration": {"runtimes", "graphs", "data", *_SHARED},
+    "verification": {"runtimes", "graphs", "models", "data", *_SHARED},
+}
+PROJECT = {*ALLOWED, "cli"}
+# Beside what is installed; nothing imports them.
+OUTSIDE = {"benchmarks", "tests"}
+
+HEAVY = [
+    "torch",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "numpy",
+    "openvino",
+    "tensorrt",
+    "tensorrt_rtx",
+    "matplotlib",
+]
+UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+LOADERS = {"torch.load", "joblib.load", "pandas.read_pickle"}
+EXITS = {
+    "print",
+    "exit",
+    "quit",
+    "sys.exit",
+    "os._exit",
+    "os.abort",
+    "typer.Exit",
+    "typer.echo",
+    "SystemExit",
+}
+
+
+def sources(name: str) -> list[Path]:
+    package = ROOT / name
+    return sorted(package.rglob("*.py")) if package.is_dir() else [ROOT / f"{name}.py"]
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str, str | None]]:
+    """Line, module and imported name of every import, those inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.lineno, "." * node.level + (node.module or ""), alias.name
+
+
+def names_used(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of what is called or raised, with the names imports gave it undone."""
+    real = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            real |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            real |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(tree):
+        target = (
+            node.func if isinstance(node, ast.Call) else node.exc if isinstance(node, ast.Raise) else None
+        )
+        if isinstance(target, ast.Name | ast.Attribute):
+            first, *rest = ast.unparse(target).split(".")
+            yield target.lineno, ".".join([real.get(first, first), *rest])
+
+
+def forbidden_imports(tree: ast.AST, name: str) -> list[str]:
+    """Project imports that `name` may not have; relative ones are not used here at all."""
+    found = []
+    for line, module, _ in imports(tree):
+        top = module.split(".")[0]
+        if module.startswith(".") or (top in PROJECT | OUTSIDE and top not in {name, *ALLOWED[name]}):
+            found.append(f"line {line}: {module}")
+    return found
+
+
+def unpickling(tree: ast.AST) -> list[str]:
+    found = [f"line {n}: {module}" for n, module, _ in imports(tree) if module.split(".")[0] in UNPICKLING]
+    found += [f"line {n}: {name}" for n, name in names_used(tree) if name in LOADERS]
+    keywords = (node for node in ast.walk(tree) if isinstance(node, ast.keyword))
+    return found + [
+        f"line {node.value.lineno}: allow_pickle" for node in keywords if node.arg == "allow_pickle"
+    ]
+
+
+def printing_or_exiting(tree: ast.AST) -> list[str]:
+    found = [f"line {n}: {name}" for n, name in names_used(tree) if name in EXITS]
+    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return found + [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in attributes
+        if ast.unparse(node) in ("sys.stdout", "sys.stderr")
+    ]
+
+
+def test_every_package_has_its_rule() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - OUTSIDE
+    modules = {path.stem for path in ROOT.glob("*.py")}
+    assert {*listed["packages"], *listed["py-modules"]} == packages | modules == PROJECT
+
+
+def test_rules_have_no_cycle() -> None:
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        free = [name for name in ALLOWED if name not in order and ALLOWED[name] <= set(order)]
+        assert free, f"a cycle among {set(ALLOWED) - set(order)}"
+        order += free
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_imports_point_one_way(name: str) -> None:
+    assert sources(name)
+    found = {str(path.relative_to(ROOT)): forbidden_imports(tree_of(path), name) for path in sources(name)}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_runtimes_know_the_image_size_and_no_more_of_the_data() -> None:
+    taken = {
+        (module, name)
+        for path in sources("runtimes")
+        for _, module, name in imports(tree_of(path))
+        if module.split(".")[0] == "data"
+    }
+    assert taken <= {("data.dataset", "IMAGE_SIZE")}
+
+
+def test_command_line_imports_the_stages_inside_its_commands() -> None:
+    at_import = [
+        node for node in tree_of(ROOT / "cli.py").body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    modules = {module.split(".")[0] for node in at_import for _, module, _ in imports(node)}
+    assert modules & PROJECT <= {"artifacts", "errors", "progress"}
+
+
+@pytest.mark.parametrize("name", sorted(PROJECT | {"benchmarks"}))
+def test_nothing_is_unpickled(name: str) -> None:
+    found = {str(path.relative_to(ROOT)): unpickling(tree_of(path)) for path in sources(name)}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_only_the_command_line_prints_and_exits(name: str) -> None:
+    found = {str(path.relative_to(ROOT)): printing_or_exiting(tree_of(path)) for path in sources(name)}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_only_the_command_line_knows_the_terminal(name: str) -> None:
+    modules = {module.split(".")[0] for path in sources(name) for _, module, _ in imports(tree_of(path))}
+    assert not modules & {"typer", "click", "rich", "argparse", "getpass"}
+
+
+@pytest.mark.parametrize("name", sorted(PROJECT))
+def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
+    """`doctor` may: there, a missing part is the answer."""
+    catching = {
+        str(path.relative_to(ROOT))
+        for path in sources(name)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ExceptHandler) and node.type and "UserError" in ast.unparse(node.type)
+    }
+    assert catching <= {"cli.py", "verification/doctor.py"}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("errors", "import artifacts"),
+        ("data", "from models.config import VARIANTS"),
+        ("graphs", "import runtimes.machine as m"),
+        ("models", "def late():\n    from training import loop"),
+        ("runtimes", "if TYPE_CHECKING:\n    from calibration.qdq import FILES"),
+        ("verification", "from training.loop import device_named"),
+        ("calibration", "import cli"),
+        ("models", "import benchmarks.peers"),
+        ("export", "from . import fold"),
+        ("export", "from ..calibration import qdq"),
+    ],
+)
+def test_walker_finds_a_forbidden_import(name: str, code: str) -> None:
+    assert len(forbidden_imports(ast.parse(code), name)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("export", "from export.fold import Folded"),
+        ("verification", "import numpy as np\nfrom runtimes.machine import this_machine"),
+        ("data", "import datasets_of_others"),
+        ("errors", "import cli_helpers"),
+    ],
+)
+def test_walker_lets_pass_what_is_allowed(name: str, code: str) -> None:
+    assert forbidden_imports(ast.parse(code), name) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "def f():\n    import dill as d",
+        "import torch\ntorch.load(path)",
+        "import torch as t\nt.load(path)",
+        "from torch import load\nload(path)",
+        "from torch import load as read\nread(path)",
+        "np.load(path, allow_pickle=True)",
+    ],
+)
+def test_walker_finds_unpickling(code: str) -> None:
+    assert unpickling(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code", ["import onnx\nonnx.load(path)", "from safetensors.torch import load\nload(b)"]
+)
+def test_walker_lets_pass_other_loading(code: str) -> None:
+    assert unpickling(ast.parse(code)) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('x')",
+        "import sys\nsys.exit(1)",
+        "from sys import exit as leave\nleave(1)",
+        "raise SystemExit",
+        "raise SystemExit(2)",
+        "import typer\nraise typer.Exit(1)",
+        "from typer import Exit\nraise Exit(1)",
+        "import sys\nsys.stdout.write('x')",
+        "import sys\nprogress(file=sys.stderr)",
+        "import os\nos._exit(0)",
+    ],
+)
+def test_walker_finds_printing_and_exiting(code: str) -> None:
+    assert printing_or_exiting(ast.parse(code))
+
+
+def test_walker_lets_pass_methods_of_the_same_names() -> None:
+    code = "self.print()\nrun.exit()\nsys.executable\ncontext.__exit__(None)"
+    assert printing_or_exiting(ast.parse(code)) == []
+
+
+_DRIVER = """
+import json, runpy, sys
+sys.argv = ["cli.py", *json.loads(sys.argv[1])]
+try:
+    runpy.run_path("cli.py", run_name="__main__")
+except SystemExit as end:
+    status = end.code or 0
+json.dump({"status": status, "modules": sorted(sys.modules)}, sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["deploy", "--help"], ["--no-such-option"]]
+)
+def test_help_loads_no_framework(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", _DRIVER, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    left = json.loads(done.stderr.splitlines()[-1])
+    assert left["status"] == (2 if arguments == ["--no-such-option"] else 0)
+    assert not set(HEAVY) & set(left["modules"])
+
+
+def test_help_starts_in_a_second_of_computing() -> None:
+    """0.3 s of an idle machine; the time of the processor, since others may share it."""
+
+    def seconds() -> float:
+        before = os.times()
+        subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(seconds() for _ in range(3)) < 1
