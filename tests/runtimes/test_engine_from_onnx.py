@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
+from pretended_gpus import set_gpus
 
 import runtimes.tensorrt_package
 from artifacts import MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory, version_of
@@ -48,9 +49,9 @@ def _convolutions(path: Path) -> int:
 @needs_rtx
 @pytest.mark.parametrize("precision", SOURCES)
 def test_engine_of_each_precision_is_built_without_a_gpu(
-    run: RunDirectory, precision: str, set_gpus: Callable[..., None]
+    run: RunDirectory, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_gpus()
+    set_gpus(monkeypatch)
     graph = run.verified(SOURCES[precision])
     name, done = _build(run, precision)
     assert (name, done) == (f"engines/{precision}.rtx.engine", True)
@@ -109,10 +110,8 @@ def test_unknown_target_is_refused_and_the_known_are_listed(preact_run: RunDirec
     assert not preact_run.recorded("engines/")
 
 
-def test_tensorrt_takes_no_targets(
-    preact_run: RunDirectory, set_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_gpus(Gpu("NVIDIA L4", 89))
+def test_tensorrt_takes_no_targets(preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_gpus(monkeypatch, Gpu("NVIDIA L4", 89))
     monkeypatch.setattr(runtimes.tensorrt_package, "version_of", {"tensorrt": "11.0"}.get)
     with pytest.raises(UserError, match="for the GPU of this machine alone"):
         engine_from_onnx(preact_run, "fp32", ("sm89",), "tensorrt")

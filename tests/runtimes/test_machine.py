@@ -1,9 +1,9 @@
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pretended_gpus import set_gpus
 
 from runtimes.machine import Machine, instruction_sets, this_machine
 from runtimes.nvidia import Gpu
@@ -34,10 +34,10 @@ def test_sentence_says_that_there_is_no_gpu() -> None:
     assert Machine("EPYC", ("AVX2",), 2, (), "Linux").sentence().endswith("2 cores, no NVIDIA GPU")
 
 
-def test_gpus_are_named_with_their_target(set_gpus: Callable[..., None]) -> None:
-    set_gpus(Gpu("NVIDIA L4", 89))
+def test_gpus_are_named_with_their_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_gpus(monkeypatch, Gpu("NVIDIA L4", 89))
     assert this_machine().gpus == ("NVIDIA L4 (sm89)",)
-    set_gpus()
+    set_gpus(monkeypatch)
     assert this_machine().gpus == ()
 
 

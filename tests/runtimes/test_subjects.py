@@ -1,8 +1,8 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fault_injection import MinuteClock, publish_engine
+from pretended_gpus import set_gpus
 
 import artifacts
 from artifacts import CHECKPOINT, MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
@@ -100,9 +100,9 @@ def test_threads_are_passed_on(trained_runs: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("found", [[], [L4]])
 def test_no_engine_says_how_to_build_one(
-    preact_run: RunDirectory, set_gpus: Callable[..., None], found: list[Gpu]
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, found: list[Gpu]
 ) -> None:
-    set_gpus(*found)
+    set_gpus(monkeypatch, *found)
     publish_engine(preact_run, "engines/fp32.rtx.engine")
     with pytest.raises(UserError, match="no int8 engine for this machine") as refusal:
         subject_in(preact_run, "trt", "int8")
@@ -122,30 +122,30 @@ def test_no_engine_says_how_to_build_one(
     ids=["newest where there is no GPU", "L4", "A10", "one without targets", "second GPU"],
 )
 def test_engine_that_fits_the_gpu_is_chosen_the_newest_if_several_do(
-    preact_run: RunDirectory, set_gpus: Callable[..., None], found: list[Gpu], chosen: str
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, found: list[Gpu], chosen: str
 ) -> None:
     for targets in ((), ("sm89",), ("sm86",)):
         publish_engine(preact_run, f"engines/{'-'.join(['int8.rtx', *targets])}.engine", targets=targets)
     publish_engine(preact_run, "engines/fp32.rtx.engine")
-    set_gpus(*found)
+    set_gpus(monkeypatch, *found)
     assert subject_in(preact_run, "trt", "int8") == Subject("trt", "int8", chosen, "cuda")
 
 
 def test_engines_for_other_gpus_alone_are_none(
-    preact_run: RunDirectory, set_gpus: Callable[..., None]
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_engine(preact_run, "engines/int8.rtx-sm86.engine", targets=("sm86",))
-    set_gpus(L4)
+    set_gpus(monkeypatch, L4)
     with pytest.raises(UserError, match="no int8 engine for this machine"):
         subject_in(preact_run, "trt", "int8")
 
 
 def test_engine_is_not_chosen_by_a_sidecar_that_was_changed(
-    preact_run: RunDirectory, set_gpus: Callable[..., None]
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_engine(preact_run, "engines/int8.rtx-sm86.engine", targets=("sm86",))
     sidecar = preact_run.path / "engines/int8.rtx-sm86.json"
     sidecar.write_text(sidecar.read_text().replace("sm86", "sm89"))
-    set_gpus(L4)
+    set_gpus(monkeypatch, L4)
     with pytest.raises(UserError, match=r"sm86\.json is not the file that `build` wrote"):
         subject_in(preact_run, "trt", "int8")

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+from pretended_gpus import set_gpus
 
 import runtimes.tensorrt_package as package
 from errors import UserError
@@ -32,10 +33,15 @@ def set_installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]],
     ],
 )
 def test_builder_that_suits_the_machine_is_chosen(
-    set_installed, set_gpus, installed: dict[str, str], found: list[Gpu], asked: str | None, chosen: str
+    monkeypatch: pytest.MonkeyPatch,
+    set_installed,
+    installed: dict[str, str],
+    found: list[Gpu],
+    asked: str | None,
+    chosen: str,
 ) -> None:
     set_installed(installed)
-    set_gpus(*found)
+    set_gpus(monkeypatch, *found)
     assert installed_builder(asked) is BUILDERS[chosen]
 
 
@@ -53,7 +59,7 @@ def test_builder_that_suits_the_machine_is_chosen(
 )
 def test_refusal_says_what_is_missing_and_what_to_install(
     set_installed,
-    set_gpus,
+    monkeypatch: pytest.MonkeyPatch,
     installed: dict[str, str],
     found: list[Gpu],
     asked: str | None,
@@ -61,7 +67,7 @@ def test_refusal_says_what_is_missing_and_what_to_install(
     fix: str,
 ) -> None:
     set_installed(installed)
-    set_gpus(*found)
+    set_gpus(monkeypatch, *found)
     with pytest.raises(UserError) as refusal:
         installed_builder(asked)
     assert problem in refusal.value.problem

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from fault_injection import publish_engine
+from pretended_gpus import set_gpus
 
 import runtimes.tensorrt_package
 from artifacts import CHECKPOINT, RunDirectory
@@ -37,8 +37,8 @@ def _refusal(plan: Path, precision: str = "fp16") -> UserError:
     return refusal.value
 
 
-def test_no_driver_names_the_engine_and_what_works_here(plan: Path, set_gpus: Callable[..., None]) -> None:
-    set_gpus()
+def test_no_driver_names_the_engine_and_what_works_here(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_gpus(monkeypatch)
     refusal = _refusal(plan)
     assert str(plan) in refusal.problem
     assert "no NVIDIA driver or GPU" in refusal.problem
@@ -49,38 +49,35 @@ def test_no_driver_names_the_engine_and_what_works_here(plan: Path, set_gpus: Ca
 @pytest.mark.parametrize(("installed", "named"), [({"tensorrt-rtx": "1.6"}, "1.6"), ({}, "none")])
 def test_plan_of_another_version_is_refused(
     plan: Path,
-    set_gpus: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     installed: dict[str, str],
     named: str,
 ) -> None:
-    set_gpus(L4)
+    set_gpus(monkeypatch, L4)
     monkeypatch.setattr(runtimes.tensorrt_package, "version_of", installed.get)
     refusal = _refusal(plan)
     assert f"built by TensorRT for RTX 1.7, and {named} is installed" in refusal.problem
     assert refusal.fix == "build it again here"
 
 
-def test_plan_of_another_precision_is_refused(plan: Path, set_gpus: Callable[..., None]) -> None:
-    set_gpus(L4)
+def test_plan_of_another_precision_is_refused(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_gpus(monkeypatch, L4)
     assert "is an fp16 engine, and trt was asked for int8" in _refusal(plan, "int8").problem
 
 
-def test_pytorch_without_cuda_is_named(
-    plan: Path, set_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_gpus(L4)
+def test_pytorch_without_cuda_is_named(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_gpus(monkeypatch, L4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "PyTorch" in _refusal(plan).problem
 
 
 def test_plan_that_does_not_load_names_the_gpu_and_its_target(
-    plan: Path, set_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
     module = SimpleNamespace(Logger=lambda severity: None, Runtime=lambda logger: refusing)
     module.Logger.ERROR = 1
-    set_gpus(L4)
+    set_gpus(monkeypatch, L4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
     monkeypatch.setattr(Builder, "load", lambda builder: module)
@@ -96,9 +93,9 @@ def test_missing_sidecar_is_refused(plan: Path) -> None:
 
 @pytest.mark.parametrize("changed", [NAME, "engines/fp16.rtx.json"])
 def test_plan_or_sidecar_that_was_changed_is_not_opened(
-    plan: Path, preact_run: RunDirectory, set_gpus: Callable[..., None], changed: str
+    plan: Path, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    set_gpus()
+    set_gpus(monkeypatch)
     subject = subject_in(preact_run, "trt", "fp16")
     (preact_run.path / changed).write_text("{}")
     with pytest.raises(UserError, match=f"{changed} is not the file that `build` wrote"):
