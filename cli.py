@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 # Wide enough for the widest table where there is no terminal to ask.
 _PIPED_WIDTH = 150
+_INTERRUPTED = 130
 DEFAULTS: dict[str, Any] = {"dataset": "digits", "variant": "preact", "depth": 20}
 
 app = typer.Typer(
@@ -995,9 +996,12 @@ def main() -> None:
             sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, SystemExit) as stop:
+        # Later versions of Typer turn Ctrl-C into an exit of their own.
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
+            raise
         sys.stderr.write("interrupted: nothing is half-written; the same command continues\n")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except Exception as error:
         # Typer's usage errors derive from click's or, in later versions, from its own copy of it.
         if not hasattr(error, "format_message"):

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import onnxruntime
 
 from errors import CheckFailed, UserError
 from graphs.card import GraphCard
-from graphs.onnx_file import card_from_file
+from graphs.onnx_file import card_from_file, graph_from_file
+from graphs.rounding import make_rounding_explicit
 from runtimes.runtime import Batch, Runtime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -65,7 +67,7 @@ class OrtRuntime(Runtime):
             )
         # CUDA would run float32 convolutions in TF32 by itself.
         settings = {"use_tf32": "0"} if self.device == "cuda" else {}
-        session = onnxruntime.InferenceSession(str(self.path), options, providers=[(provider, settings)])
+        session = onnxruntime.InferenceSession(self._graph(), options, providers=[(provider, settings)])
         # A provider that cannot load is dropped with a log line, and the CPU is used.
         if session.get_providers()[0] != provider:
             raise UserError(
@@ -73,6 +75,9 @@ class OrtRuntime(Runtime):
                 "install the CUDA and cuDNN versions it was built for, or use --device cpu",
             )
         return session
+
+    def _graph(self) -> str | bytes:
+        return str(self.path)
 
     def _runs_int8(self) -> bool:
         return self._convolutions["QLinearConv"] > 0 and self._convolutions["Conv"] == 0
@@ -110,6 +115,12 @@ class ReferenceRuntime(OrtRuntime):
                 f"{self.path.name} is {card.precision}, not {self.precision}",
                 "open the file of that precision",
             )
+
+    def _graph(self) -> bytes:
+        model = graph_from_file(self.path)
+        # Without float16 kernels, ONNX Runtime would compute in float32 from end to end.
+        make_rounding_explicit(model)
+        return ir.to_proto(model).SerializeToString()
 
     def _runs_int8(self) -> bool:
         return True

@@ -1,0 +1,46 @@
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from graphs.rounding import make_rounding_explicit
+
+CHAIN = """
+<ir_version: 9, opset_import: ["": 19]>
+chain (float[n] images) => (float[n] logits) {
+    x = Cast <to = 10> (images)
+    y = Mul (x, x)
+    z = Mul (y, y)
+    w = Sqrt (z)
+    logits = Cast <to = 1> (w)
+}
+"""
+
+
+def explicit() -> bytes:
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(CHAIN)))
+    assert make_rounding_explicit(model) == 3
+    return ir.to_proto(model).SerializeToString()
+
+
+def by_onnxruntime(content: bytes, values: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": values})[0]
+
+
+def test_every_operator_is_rounded_as_onnx_defines_it() -> None:
+    values = np.linspace(0.1, 12, 97, dtype=np.float32)
+    expected = ReferenceEvaluator(onnx.parser.parse_model(CHAIN)).run(None, {"images": values})[0]
+    np.testing.assert_array_equal(by_onnxruntime(explicit(), values), expected)
+    float32 = np.sqrt((values.astype(np.float16).astype(np.float32) ** 2) ** 2)
+    assert (expected != float32).any(), "the case would not tell float16 from float32"
+
+
+def test_what_float16_cannot_hold_overflows() -> None:
+    values = np.array([3.0, 20.0], np.float32)  # 20^4 is over 65504
+    found = by_onnxruntime(explicit(), values)
+    assert found[0] == pytest.approx(9) and np.isinf(found[1])
