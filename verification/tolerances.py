@@ -13,7 +13,8 @@ class Tolerance:
         snr_db: least signal to noise of the logits.
         untrained_snr_db: the same for random weights. Deep random networks amplify every rounding: at depth
             164 float32 kernels agree to 90 dB and FP16 to 25, where a trained ResNet-20 gives 133 and 65, and
-            INT8 gives 13 dB at depth 164; at 1001 it is 45, 14 and 8 dB. So this limit tells the network from noise, no more.
+            INT8 gives 13 dB at depth 164; at 1001 it is 45, 14 and 8 dB. So this limit tells the network
+            from noise, no more.
         agreement: least share of images with the original's top-1 class, in %.
         drop: most points of accuracy that may be lost.
         reason: why these.
