@@ -431,7 +431,12 @@ def test_ctrl_c_leaves_the_run_as_it_was(
 def test_training_goes_on_after_a_real_ctrl_c(tmp_path: Path) -> None:
     options = ("train", *DEPTH, "--epochs", 6, "--quiet")
     run = tmp_path / "runs" / f"digits-preact-{TINY_DEPTH}"
-    process = subprocess.Popen([sys.executable, ROOT / "cli.py", *map(str, options)], cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "cli.py", *map(str, options)],
+        cwd=tmp_path,
+        # Where the tests themselves run in the background, Ctrl-C is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (run / STATE_LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
