@@ -855,16 +855,12 @@ def _subjects(
             _ensure_calibrated(session)
         if engine == Engine.trt:
             _ensure_built(session, own)
-        _ensure_checkpoint_exists(session)
+        if CHECKPOINT not in session.run:
+            _ensure_checkpoint(session)
         subjects += [subject_in(session.run, engine.value, p.value, device.value) for p in own]
     if not subjects:
         raise UserError("no engine runs that precision here", "see `python cli.py doctor`")
     return subjects
-
-
-def _ensure_checkpoint_exists(session: Session) -> None:
-    if CHECKPOINT not in session.run:
-        _ensure_checkpoint(session)
 
 
 def _deployable(session: Session, device: Device) -> "list[Subject]":

@@ -2,10 +2,7 @@
 
 from datetime import UTC, datetime
 
-from artifacts import version_of
-from runtimes.machine import this_machine
-
-_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
+from runtimes.machine import package_versions, this_machine
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
@@ -17,7 +14,7 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
 def machine_lines() -> str:
     """Machine, versions and today's date."""
     machine = this_machine()
-    versions = ", ".join(f"{name} {v}" for name in _PACKAGES if (v := version_of(name)))
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     return (
         f"Machine: {machine.sentence()}; {machine.system}  \n"
         f"Versions: {versions}  \n"

@@ -5,8 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from artifacts import version_of
 from runtimes.nvidia import gpus
 from runtimes.runtime import available_threads
+
+_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ def this_machine() -> Machine:
         gpus=tuple(f"{gpu.name} (sm{gpu.compute_capability})" for gpu in gpus()),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that decide a figure."""
+    return {name: version for name in _PACKAGES if (version := version_of(name))}
 
 
 def instruction_sets() -> tuple[str, ...]:

@@ -14,11 +14,10 @@ from artifacts import (
     TRAINING_LOG,
     RunDirectory,
     Step,
-    version_of,
 )
+from runtimes.machine import package_versions
 from verification.summary import Summary, engine_title, summary_of, tables_of
 
-_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
 _COLOURS = {
     "torch": "#6b7280",
     "ort": "#2563eb",
@@ -55,7 +54,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         notes=notes,
         latency_plot=_latency_plot(run),
         training_plot=_training_plot(run),
-        versions={name: v for name in _PACKAGES if (v := version_of(name))},
+        versions=package_versions(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
