@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import cli
 from artifacts import RunDirectory
@@ -25,6 +26,11 @@ from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
 from models.config import VARIANTS, resnet_config
 from training.loop import checkpoint_from_dataset
 from training.recipes import recipe_from_name
+
+# Two threads gain nothing on networks this small, and spin against whatever else the machine is doing;
+# inherited by the commands that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 TINY_DEPTH = 8
 TINY_EPOCHS = 4

@@ -437,7 +437,7 @@ def test_training_goes_on_after_a_real_ctrl_c(tmp_path: Path) -> None:
         # Where the tests themselves run in the background, Ctrl-C is ignored, and that is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (run / STATE_LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
