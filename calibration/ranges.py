@@ -18,10 +18,11 @@ import onnx_ir as ir
 import onnxruntime
 
 from artifacts import MODEL, RANGES, RunDirectory, Step, sha256_of
+from calibration.calibration_set import check_calibration_set
 from calibration.histogram import Histogram
 from calibration.methods import Method, Range
 from calibration.placement import observed_values
-from data.dataset import Dataset, check_disjoint
+from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import graph_from_file
 from progress import Progress, silent
@@ -46,8 +47,8 @@ def ranges_from_graph(
         whether anything was done.
 
     Raises:
-        UserError: the data set is not the one the network was exported for, or its calibration split
-            shares an image with the test split.
+        UserError: the graph is missing or changed, or the calibration split is not fit to calibrate on,
+            see `check_calibration_set`.
     """
     split = hashlib.sha256(dataset.calibration.images.tobytes()).hexdigest()
     step = Step(
@@ -61,7 +62,7 @@ def ranges_from_graph(
         return False
     path = run.verified(MODEL)
     model = graph_from_file(path)
-    check_disjoint(dataset.calibration, dataset.test)
+    check_calibration_set(dataset.calibration, dataset.test)
     with run.writing(step) as folder:
         histograms = observe(model, dataset.normalised(dataset.calibration.images), progress)
         document = {
