@@ -133,7 +133,8 @@ BuilderOption = Annotated[
     BuilderName | None, typer.Option("--builder", help="Default: the one that suits this machine.")
 ]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", help="minmax or percentile. Default: percentile.")
+    str | None,
+    typer.Option("--method", help="minmax, percentile, entropy or mse. Default: percentile."),
 ]
 PercentileOption = Annotated[
     float | None,

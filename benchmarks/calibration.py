@@ -26,7 +26,12 @@ from models.checkpoint import card_in
 from runtimes.subjects import open_subject, subject_in
 from verification.compare import Comparison, compare, logits_of
 
-METHODS = [Method("minmax"), *(Method("percentile", p) for p in (99.999, 99.99, 99.9))]
+METHODS = [
+    Method("minmax"),
+    *(Method("percentile", p) for p in (99.999, 99.99, 99.9)),
+    Method("entropy"),
+    Method("mse"),
+]
 GRAPHS = [("cpu", "int8", "ort"), ("gpu", "int8", "reference"), ("gpu", "fp16", "reference")]
 COLUMNS = ["variant", "method", "graph", "stream", "dB", "agreement %", "drop"]
 

@@ -2,21 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from calibration.entropy import entropy_threshold
 from calibration.histogram import Histogram
+from calibration.mse import mse_amax, mse_range
+from calibration.scales import Range
 from errors import UserError
 
 DEFAULT_METHOD = "percentile"
 # The best of min-max, 99.9, 99.99 and 99.999 in results/calibration.md.
 DEFAULT_PERCENTILE = 99.999
-
-
-class Range(NamedTuple):
-    """Values below `low` and above `high` saturate."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,8 @@ class Method:
 
     def range_of(self, histogram: Histogram) -> Range:
         """Choose the range of one tensor; it always contains 0, which must be exact."""
-        low, high = METHODS[self.name](histogram, self)
-        return Range(min(low, 0.0), max(high, 0.0))
+        low, high, amax = METHODS[self.name](histogram, self)
+        return Range(min(low, 0.0), max(high, 0.0), max(amax, 0.0))
 
     @classmethod
     def from_options(cls, name: str | None = None, percentile: float | None = None) -> "Method":
@@ -59,24 +54,29 @@ class Method:
 
 def _minmax(histogram: Histogram, method: Method) -> Range:
     """Everything that was seen."""
-    return Range(histogram.minimum, histogram.maximum)
+    return Range.spanning(histogram.minimum, histogram.maximum)
 
 
 def _percentile(histogram: Histogram, method: Method) -> Range:
     """All but the outermost (100 - percentile) % at either end."""
     share = method.percentile / 100
-    return Range(-_mirrored(histogram).quantile(share), histogram.quantile(share))
+    return Range.spanning(-histogram.mirrored().quantile(share), histogram.quantile(share))
 
 
-def _mirrored(histogram: Histogram) -> Histogram:
-    mirrored = Histogram()
-    mirrored.counts = histogram.counts[::-1]
-    mirrored.exponent = histogram.exponent
-    mirrored.minimum, mirrored.maximum = -histogram.maximum, -histogram.minimum
-    return mirrored
+def _entropy(histogram: Histogram, method: Method) -> Range:
+    """Both ends clipped at TensorRT's threshold for the magnitudes."""
+    threshold = entropy_threshold(histogram)
+    return Range(max(histogram.minimum, -threshold), min(histogram.maximum, threshold), threshold)
+
+
+def _mse(histogram: Histogram, method: Method) -> Range:
+    """The least squared error of each quantizer by itself."""
+    return Range(*mse_range(histogram), mse_amax(histogram))
 
 
 METHODS: dict[str, Callable[[Histogram, Method], Range]] = {
     "minmax": _minmax,
     "percentile": _percentile,
+    "entropy": _entropy,
+    "mse": _mse,
 }

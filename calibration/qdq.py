@@ -16,11 +16,11 @@ import onnx_ir as ir
 
 from artifacts import MODEL, MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES, RunDirectory, Step
 from calibration.bn_as_convolution import bn_as_convolution
-from calibration.methods import Range
 from calibration.placement import Use, quantized_uses
 from calibration.ranges import ranges_from_file
 from calibration.scales import (
     ActivationScale,
+    Range,
     activation_scale,
     bias_codes,
     weight_codes,

@@ -1,9 +1,13 @@
 """Calibration: run the float32 graph over the calibration images and write ranges.json.
 
     {"format", "model" (sha256), "method", "images", "split" (sha256),
-     "tensors": {name: {"min", "max", "low", "high"}}}
+     "tensors": {name: {"min", "max",               what was seen
+                        "low", "high", "amax",      what is kept, see `scales.Range`
+                        "mean", "std", "zeros",     of all values; the share that is exactly 0
+                        "magnitudes": {share: quantile of |x|}}}}
 
-The file is neutral: every flavour of Q/DQ graph takes its scales from it.
+The file is neutral: every flavour of Q/DQ graph takes its scales from it. Mean, deviation and quantiles
+are those of the histogram, true to a bin.
 """
 
 import hashlib
@@ -18,16 +22,19 @@ import onnx_ir as ir
 import onnxruntime
 
 from artifacts import MODEL, RANGES, RunDirectory, Step, sha256_of
+from calibration.calibration_set import check_calibration_set
 from calibration.histogram import Histogram
-from calibration.methods import Method, Range
+from calibration.methods import Method
 from calibration.placement import observed_values
-from data.dataset import Dataset, check_disjoint
+from calibration.scales import Range
+from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import graph_from_file
 from progress import Progress, silent
 from runtimes.runtime import available_threads
 
-FORMAT = 1
+FORMAT = 2
+_SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999)
 # All observed tensors of a batch are in memory together.
 _BATCH_BYTES = 256 * 2**20
 _LARGEST_BATCH = 100
@@ -46,13 +53,13 @@ def ranges_from_graph(
         whether anything was done.
 
     Raises:
-        UserError: the data set is not the one the network was exported for, or its calibration split
-            shares an image with the test split.
+        UserError: the graph is missing or changed, or the calibration split is not fit to calibrate on,
+            see `check_calibration_set`.
     """
     split = hashlib.sha256(dataset.calibration.images.tobytes()).hexdigest()
     step = Step(
         stage="calibrate",
-        options={"method": method.to_json(), "split": split},
+        options={"format": FORMAT, "method": method.to_json(), "split": split},
         inputs=(MODEL,),
         outputs=(RANGES,),
         packages=("onnxruntime-gpu", "numpy"),
@@ -61,7 +68,7 @@ def ranges_from_graph(
         return False
     path = run.verified(MODEL)
     model = graph_from_file(path)
-    check_disjoint(dataset.calibration, dataset.test)
+    check_calibration_set(dataset.calibration, dataset.test)
     with run.writing(step) as folder:
         histograms = observe(model, dataset.normalised(dataset.calibration.images), progress)
         document = {
@@ -70,7 +77,7 @@ def ranges_from_graph(
             "method": method.to_json(),
             "images": len(dataset.calibration),
             "split": split,
-            "tensors": {name: _summary(h, method) for name, h in histograms.items()},
+            "tensors": {name: _entry(h, method) for name, h in histograms.items()},
         }
         (folder / RANGES).write_text(json.dumps(document, indent=1) + "\n")
     return True
@@ -102,23 +109,36 @@ def ranges_from_file(path: Path) -> dict[str, Range]:
     """Range of each tensor, by name.
 
     Raises:
-        UserError: not a ranges file.
+        UserError: not a ranges file, or one with a range that is none.
     """
     try:
         document = json.loads(path.read_text())
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}")
-        return {
-            name: Range(float(entry["low"]), float(entry["high"]))
-            for name, entry in document["tensors"].items()
-        }
+        return {name: _range_in(name, entry) for name, entry in document["tensors"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a ranges file ({error})", "calibrate again") from error
 
 
-def _summary(histogram: Histogram, method: Method) -> dict[str, Any]:
-    low, high = method.range_of(histogram)
-    return {"min": histogram.minimum, "max": histogram.maximum, "low": low, "high": high}
+def _range_in(name: str, entry: dict[str, Any]) -> Range:
+    found = Range(*(float(entry[field]) for field in Range._fields))
+    if not (all(map(math.isfinite, found)) and found.low <= found.high and found.amax >= 0):
+        raise ValueError(f"{name}: {found}")
+    return found
+
+
+def _entry(histogram: Histogram, method: Method) -> dict[str, Any]:
+    magnitudes = histogram.magnitudes()
+    mean, std = histogram.moments()
+    return {
+        "min": histogram.minimum,
+        "max": histogram.maximum,
+        **method.range_of(histogram)._asdict(),
+        "mean": mean,
+        "std": std,
+        "zeros": histogram.zeros / int(histogram.counts.sum()),
+        "magnitudes": {str(share): magnitudes.quantile(share) for share in _SHARES},
+    }
 
 
 def _session_with_outputs(model: ir.Model, values: list[ir.Value]) -> onnxruntime.InferenceSession:

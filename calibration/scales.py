@@ -1,9 +1,9 @@
 """Ranges to scales, and arrays to integers (ONNX QuantizeLinear: round half to even, saturate).
 
-    activation, uint8:  s = (high - low) / 255,       z = round(-low / s)
-    activation, int8:   s = max(-low, high) / 127,    z = 0
+    activation, uint8:  s = (high - low) / 255,   z = round(-low / s)
+    activation, int8:   s = amax / 127,           z = 0
     weight, int8:       s_c = max |w_c| / 127 for each output channel c,  z = 0
-    bias, int32:        s_c = s_x s_c,                z = 0
+    bias, int32:        s_c = s_x s_c,            z = 0
 
 Saturation-safe weights. Without VNNI, x86 CPUs add two neighbouring uint8 x int8 products in 16
 bits. Codes of an activation with zero point above 0 are large everywhere, and 2 * 255 * 127 exceeds
@@ -19,11 +19,10 @@ and the quotients are themselves rounded to float32, and 129 * 255 is too much.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-from calibration.methods import Range
 
 INT8_LIMIT = 127
 UINT8_LEVELS = 255
@@ -32,6 +31,25 @@ _BIAS_LIMIT = 2**30
 _PAIR_LIMIT = 127.999
 # float32 and float16 can hold it and divide by it.
 _SMALLEST = float(np.finfo(np.float16).tiny)
+
+
+class Range(NamedTuple):
+    """What of a tensor is not clipped, for either quantizer.
+
+    Attributes:
+        low: lower end for uint8.
+        high: upper end for uint8.
+        amax: int8 reaches from -amax to amax; its best clip point need not be an end of the other.
+    """
+
+    low: float
+    high: float
+    amax: float
+
+    @classmethod
+    def spanning(cls, low: float, high: float) -> Self:
+        """The range that reaches as far for int8 as for uint8."""
+        return cls(low, high, max(-low, high))
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,9 @@ def activation_scale(value_range: Range, flavour: str) -> ActivationScale:
 
     A tensor that is always zero gets scale 1.
     """
-    low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
     if flavour == "gpu":
-        return ActivationScale(_usable(max(-low, high) / INT8_LIMIT), np.int8(0))
+        return ActivationScale(_usable(value_range.amax / INT8_LIMIT), np.int8(0))
+    low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
     scale = _usable((high - low) / UINT8_LEVELS)
     zero_point = np.clip(np.rint(-low / scale), 0, UINT8_LEVELS)
     return ActivationScale(scale, np.uint8(zero_point))

@@ -78,7 +78,8 @@ def write_picture_folders(folder: Path, count: int = 12) -> None:
     for name, brightness in (("dark", 40), ("light", 180)):
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            pixels = generator.integers(0, 60, (40, 48, 3)) + brightness
+            # Noise in blocks of 8 x 8: to calibrate on, neighbouring pixels must be alike.
+            pixels = generator.integers(0, 60, (5, 6, 3)).repeat(8, 0).repeat(8, 1) + brightness
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
 
 

@@ -24,7 +24,8 @@ def histogram_of(*parts):
 
 def state_of(histogram):
     """Everything that quantiles come from."""
-    return (histogram.exponent, histogram.minimum, histogram.maximum, histogram.counts.tolist())
+    counts = histogram.counts.tolist()
+    return (histogram.exponent, histogram.minimum, histogram.maximum, histogram.zeros, counts)
 
 
 @given(values=samples, data=st.data())
@@ -82,7 +83,7 @@ def test_quantile_is_at_most_a_bin_above_numpys(values, share):
     histogram = histogram_of(values)
     # The smallest value that at least `share` of all values do not exceed.
     exact = np.quantile(values.astype(np.float64), share, method="inverted_cdf")
-    width = histogram.limit / BINS
+    width = histogram.width
     assert exact <= histogram.quantile(share) <= min(exact + width, float(values.max()))
 
 
@@ -96,7 +97,7 @@ def test_quantile_is_the_upper_edge_of_a_bin():
 def test_percentile_of_many_values_is_numpys():
     values = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
     histogram = histogram_of(*np.array_split(values, 7))
-    width = histogram.limit / BINS
+    width = histogram.width
     for share in (0.9, 0.99, 0.999, 0.9999):
         assert abs(histogram.quantile(share) - np.quantile(values, share)) <= 1.5 * width
 
@@ -128,7 +129,7 @@ def test_negative_values_alone():
     assert (histogram.minimum, histogram.maximum) == (-3, -1.5)
     assert histogram.counts[BINS:].sum() == 0
     assert histogram.quantile(1) == -1.5
-    assert -3 <= histogram.quantile(1 / 3) <= -3 + histogram.limit / BINS
+    assert -3 <= histogram.quantile(1 / 3) <= -3 + histogram.width
 
 
 def test_negative_zero_is_zero():
@@ -188,3 +189,49 @@ def test_input_is_not_changed():
 def test_transposed_arrays_count_the_same():
     values = np.random.default_rng(0).standard_normal((4, 5, 6)).astype(np.float32)
     assert state_of(Histogram().update(values.transpose(2, 0, 1))) == state_of(histogram_of(values))
+
+
+@given(values=samples)
+@settings(deadline=None)
+def test_zeros_are_counted_exactly(values):
+    histogram = histogram_of(*values.reshape(-1, 1))
+    assert histogram.zeros == (values == 0).sum()
+    inside = values[values != 0].astype(np.float64)
+    index = np.searchsorted(histogram.edges, inside, side="right") - 1
+    np.testing.assert_array_equal(histogram.nonzero_counts(), np.bincount(index, minlength=2 * BINS))
+
+
+@given(values=samples)
+@settings(deadline=None)
+def test_magnitudes_are_those_of_the_values(values):
+    histogram, expected = histogram_of(values).magnitudes(), histogram_of(np.abs(values))
+    assert (histogram.exponent, histogram.zeros) == (expected.exponent, expected.zeros)
+    assert histogram.maximum == histogram.amax == np.abs(values).max()
+    # A negative value on an edge counts in the bin below it.
+    lower = expected.counts.cumsum() - histogram.counts.cumsum()
+    on_edge = np.isin(-values.astype(np.float64), expected.edges[BINS + 1 :]).sum()
+    assert -on_edge <= lower.min() <= lower.max() <= 0
+    assert histogram.counts.sum() == len(values)
+
+
+@given(values=samples)
+@settings(deadline=None)
+def test_mirrored_twice_is_itself(values):
+    histogram = histogram_of(values)
+    assert state_of(histogram.mirrored().mirrored()) == state_of(histogram)
+    assert (histogram.mirrored().minimum, histogram.mirrored().maximum) == (-values.max(), -values.min())
+
+
+@given(values=arrays(np.float32, st.integers(1, 60), elements=activations))
+@settings(deadline=None)
+def test_moments_are_numpys_to_a_bin(values):
+    histogram = histogram_of(values)
+    mean, std = histogram.moments()
+    assert mean == pytest.approx(values.mean(dtype=np.float64), abs=histogram.width)
+    assert std == pytest.approx(values.std(dtype=np.float64), abs=histogram.width)
+
+
+def test_at_least_2048_bins_cover_what_was_seen():
+    for largest in (1.0, 1.001, 1.999, 300.0, 1e-3):
+        histogram = histogram_of([0.1 * largest, -largest])
+        assert 2048 <= largest / histogram.width <= BINS

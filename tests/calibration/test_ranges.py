@@ -10,7 +10,7 @@ from torch import nn
 import calibration.ranges
 from artifacts import MANIFEST, MODEL, RANGES, RunDirectory, sha256_of
 from calibration.histogram import BINS, Histogram
-from calibration.methods import Method
+from calibration.methods import METHODS, Method
 from calibration.placement import observed_values
 from calibration.ranges import observe, ranges_from_file, ranges_from_graph
 from errors import UserError
@@ -70,7 +70,7 @@ def activations(calibrated, digits):
 
 def test_file_says_what_it_was_made_of(calibrated, digits):
     document = document_of(calibrated)
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["model"] == sha256_of(calibrated.path / MODEL)
     assert document["method"] == Method().to_json()
     assert document["images"] == len(digits.calibration)
@@ -82,7 +82,7 @@ def test_every_observed_tensor_has_an_entry_that_holds_zero(calibrated):
     observed = observed_values(graph_from_file(calibrated.path / MODEL))
     assert list(tensors) == [value.name for value in observed]
     for entry in tensors.values():
-        assert set(entry) == {"min", "max", "low", "high"}
+        assert 0 <= entry["amax"] <= max(-entry["min"], entry["max"])
         assert min(entry["min"], 0) <= entry["low"] <= 0 <= entry["high"] <= max(entry["max"], 0)
 
 
@@ -105,11 +105,24 @@ def test_percentiles_are_those_of_pytorchs_activations(calibrated, activations):
         assert (tensors[name]["low"], tensors[name]["high"]) == near, name
 
 
+def test_summary_is_that_of_pytorchs_activations(calibrated, activations):
+    tensors = document_of(calibrated)["tensors"]
+    for name, values in activations.items():
+        # Twice the widest bin there can be.
+        near = {"rel": 1e-4, "abs": 4 * float(np.abs(values).max()) / BINS}
+        assert tensors[name]["mean"] == pytest.approx(values.mean(dtype=np.float64), **near), name
+        assert tensors[name]["std"] == pytest.approx(values.std(dtype=np.float64), **near), name
+        assert tensors[name]["zeros"] == pytest.approx((values == 0).mean(), abs=1e-3), name
+        for share, quantile in tensors[name]["magnitudes"].items():
+            exact = np.quantile(np.abs(values), float(share), method="inverted_cdf")
+            assert quantile == pytest.approx(exact, **near), (name, share)
+
+
 def test_file_gives_its_ranges_back(calibrated):
     tensors = document_of(calibrated)["tensors"]
     found = ranges_from_file(calibrated.path / RANGES)
     assert {name: tuple(r) for name, r in found.items()} == {
-        name: (entry["low"], entry["high"]) for name, entry in tensors.items()
+        name: (entry["low"], entry["high"], entry["amax"]) for name, entry in tensors.items()
     }
 
 
@@ -125,20 +138,43 @@ def test_other_method_or_split_is_calibrated_anew(preact_run, digits):
     document = document_of(preact_run)
     assert document["method"] == {"name": "minmax"}
     for entry in document["tensors"].values():
-        assert (entry["low"], entry["high"]) == (min(entry["min"], 0), max(entry["max"], 0))
+        low, high = min(entry["min"], 0), max(entry["max"], 0)
+        assert (entry["low"], entry["high"], entry["amax"]) == (low, high, max(-low, high))
     fewer = replace(digits, calibration=digits.calibration.subset(np.arange(5)))
     assert ranges_from_graph(preact_run, fewer, Method("minmax"))
     assert document_of(preact_run)["images"] == 5
 
 
+def test_every_method_is_calibrated(preact_run, digits):
+    found = {}
+    for name in METHODS:
+        assert ranges_from_graph(preact_run, digits, Method(name))
+        found[name] = ranges_from_file(preact_run.path / RANGES)
+        assert not ranges_from_graph(preact_run, digits, Method(name))
+    for tensor in found["minmax"]:
+        assert len({tuple(ranges[tensor]) for ranges in found.values()}) > 1, tensor
+
+
+def test_file_of_another_format_is_calibrated_anew(preact_run, digits, monkeypatch):
+    monkeypatch.setattr(calibration.ranges, "FORMAT", 3)
+    assert ranges_from_graph(preact_run, digits, Method())
+    assert document_of(preact_run)["format"] == 3
+
+
 def test_calibrating_on_test_images_is_refused(preact_run, digits):
-    before = (preact_run.path / MANIFEST).read_bytes()
-    images = np.concatenate([digits.calibration.images, digits.test.images[7:8]])
-    labels = np.append(digits.calibration.labels, digits.test.labels[7])
-    leaky = replace(digits, calibration=replace(digits.calibration, images=images, labels=labels))
-    with pytest.raises(UserError, match="1 calibration images are in the test split"):
-        ranges_from_graph(preact_run, leaky, Method())
-    assert (preact_run.path / MANIFEST).read_bytes() == before
+    assert_refused(preact_run, digits, digits.test.subset(np.arange(3)), "3 calibration images are in")
+
+
+def test_calibrating_on_noise_is_refused(preact_run, digits):
+    noise = np.random.default_rng(0).integers(0, 256, digits.calibration.images.shape, np.uint8)
+    assert_refused(preact_run, digits, replace(digits.calibration, images=noise), "noise")
+
+
+def assert_refused(run, dataset, calibration_split, problem):
+    before = (run.path / MANIFEST).read_bytes()
+    with pytest.raises(UserError, match=problem):
+        ranges_from_graph(run, replace(dataset, calibration=calibration_split), Method())
+    assert (run.path / MANIFEST).read_bytes() == before
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -153,10 +189,10 @@ def test_ranges_do_not_depend_on_the_batch_size(monkeypatch, batch):
         assert parts[name].counts.sum() == histogram.counts.sum()
         assert parts[name].exponent == histogram.exponent
         # The kernels may round differently for another batch size, the histogram may not.
-        width = histogram.limit / BINS
+        width = histogram.width
         for method in (Method(), Method("minmax")):
-            near = pytest.approx(method.range_of(histogram), abs=1.01 * width)
-            assert method.range_of(parts[name]) == near, name
+            near = pytest.approx(tuple(method.range_of(histogram)), abs=1.01 * width)
+            assert tuple(method.range_of(parts[name])) == near, name
 
 
 def test_large_networks_are_observed_in_small_batches():
@@ -176,7 +212,7 @@ def test_order_of_the_images_does_not_matter():
     for name, histogram in forwards.items():
         assert backwards[name].maximum == pytest.approx(histogram.maximum, rel=1e-5, abs=1e-6)
         assert backwards[name].quantile(0.999) == pytest.approx(
-            histogram.quantile(0.999), abs=1.01 * histogram.limit / BINS
+            histogram.quantile(0.999), abs=1.01 * histogram.width
         )
 
 
@@ -196,12 +232,18 @@ def test_every_element_of_every_image_is_counted():
         "[]",
         "null",
         "{}",
-        '{"format": 2, "tensors": {}}',
-        '{"format": 1}',
-        '{"format": 1, "tensors": []}',
-        '{"format": 1, "tensors": {"images": {"low": 0}}}',
-        '{"format": 1, "tensors": {"images": {"low": 0, "high": "wide"}}}',
-        '{"format": 1, "tensors": {"images": null}}',
+        '{"format": 1, "tensors": {}}',
+        '{"format": 2}',
+        '{"format": 2, "tensors": []}',
+        '{"format": 2, "tensors": {"images": {"low": 0, "high": 1}}}',
+        '{"format": 2, "tensors": {"images": null}}',
+        *(
+            f'{{"format": 2, "tensors": {{"images": {{"low": {low}, "high": {high}, "amax": {amax}}}}}}}'
+            for low, high, amax in (
+                *((0, '"wide"', 1), (0, 1, "null"), (1, 0.5, 1), (0, 1, -1)),
+                *(("NaN", 1, 1), (0, "NaN", 1), (0, 1, "NaN"), (0, "Infinity", 1), (0, 1, "1e999")),
+            )
+        ),
         "\x00\xff",
     ],
 )
