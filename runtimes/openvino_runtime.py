@@ -22,6 +22,19 @@ class OpenVinoRuntime(Runtime):
     )
 
     def _open(self) -> GraphCard:
+        card = self._checked_card()
+        self._core = openvino.Core()
+        self._model = self._core.read_model(self.path)
+        self._requests: dict[int, openvino.InferRequest] = {}
+        self._convolutions = Counter(_convolution_precisions(self._request(1)))
+        if self.precision == "int8" and not self._runs_int8():
+            raise CheckFailed(
+                f"OpenVINO runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
+                "calibrate again with this version of skipfold",
+            )
+        return card
+
+    def _checked_card(self) -> GraphCard:
         card = card_from_file(self.path)
         if card.precision != self.precision or card.flavour == "gpu":
             raise UserError(
@@ -29,16 +42,10 @@ class OpenVinoRuntime(Runtime):
                 f"for {self.precision} on the CPU",
                 "open the file made for this runtime",
             )
-        self._core = openvino.Core()
-        self._model = self._core.read_model(self.path)
-        self._requests: dict[int, openvino.InferRequest] = {}
-        self._convolutions = Counter(_convolution_precisions(self._request(1)))
-        if self.precision == "int8" and not {"i8", "u8"} >= set(self._convolutions):
-            raise CheckFailed(
-                f"OpenVINO runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
-                "calibrate again with this version of skipfold",
-            )
         return card
+
+    def _runs_int8(self) -> bool:
+        return {"i8", "u8"} >= set(self._convolutions)
 
     def _request(self, batch: int) -> openvino.InferRequest:
         if batch not in self._requests:

@@ -30,8 +30,7 @@ class OrtRuntime(Runtime):
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 
     def _open(self) -> GraphCard:
-        card = card_from_file(self.path)
-        self._refuse_misfed(card)
+        card = self._checked_card()
         with tempfile.TemporaryDirectory() as folder:
             optimized = Path(folder, "optimized.onnx")
             self._session = self._session_for(optimized)
@@ -43,13 +42,15 @@ class OrtRuntime(Runtime):
             )
         return card
 
-    def _refuse_misfed(self, card: GraphCard) -> None:
+    def _checked_card(self) -> GraphCard:
+        card = card_from_file(self.path)
         if card.precision != self.precision or card.flavour == "gpu":
             raise UserError(
                 f"{self.path.name} is {card.precision} for {card.flavour}, and {self.name} was "
                 f"asked for {self.precision} on {self.device}",
                 "open the file made for this runtime",
             )
+        return card
 
     def _session_for(self, optimized: Path) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
@@ -109,12 +110,14 @@ class ReferenceRuntime(OrtRuntime):
     refusal = ("it evaluates on the CPU", "use --device cpu")
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
-    def _refuse_misfed(self, card: GraphCard) -> None:
+    def _checked_card(self) -> GraphCard:
+        card = card_from_file(self.path)
         if card.precision != self.precision:
             raise UserError(
                 f"{self.path.name} is {card.precision}, not {self.precision}",
                 "open the file of that precision",
             )
+        return card
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)

@@ -7,8 +7,9 @@ engine is not counted: it finds another engine's data in the caches.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ BATCH_SIZES = (1, 8, 32)
 ROUNDS = 10
 _WARM_UP_CALLS = 3
 
+Key = TypeVar("Key", bound=Hashable)
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -38,15 +41,16 @@ class Latency:
 
 
 def latencies(
-    runtimes: Mapping[Subject, Runtime],
+    runtimes: Mapping[Key, Runtime],
     images: Batch,
     batch: int,
     seconds: float,
     progress: Progress = silent,
-) -> dict[Subject, Latency]:
+) -> dict[Key, Latency]:
     """Time open runtimes in turns on the first `batch` images.
 
     Args:
+        runtimes: under keys of the caller's choice.
         images: normalised, at least one; repeated where the batch is larger.
         seconds: time for each runtime, all rounds together; each round has two timed calls at least.
     """
@@ -54,11 +58,11 @@ def latencies(
     for runtime in runtimes.values():
         for _ in range(_WARM_UP_CALLS):
             runtime.infer(inputs)
-    samples: dict[Subject, list[float]] = {subject: [] for subject in runtimes}
+    samples: dict[Key, list[float]] = {key: [] for key in runtimes}
     for _ in progress(range(ROUNDS), f"timing batch {batch}", ROUNDS):
-        for subject, runtime in runtimes.items():
-            samples[subject] += _timed_calls(runtime, inputs, seconds / ROUNDS)
-    return {subject: summary(times, batch) for subject, times in samples.items()}
+        for key, runtime in runtimes.items():
+            samples[key] += _timed_calls(runtime, inputs, seconds / ROUNDS)
+    return {key: summary(times, batch) for key, times in samples.items()}
 
 
 def summary(seconds: Sequence[float], batch: int) -> Latency:
