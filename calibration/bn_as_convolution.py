@@ -8,6 +8,7 @@ QLinearConv. A channel has one weight, which int8 with a scale of its own holds 
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from graphs.onnx_file import constant, initializer
 
@@ -22,10 +23,15 @@ def bn_as_convolution(model: ir.Model) -> list[str]:
     return rewritten
 
 
-def _rewrite(graph: ir.Graph, bn: ir.Node) -> None:
-    gamma, beta, mean, variance = (constant(value) for value in bn.inputs[1:])
+def slope_and_offset(bn: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope a and offset c of a BatchNormalization, each [channels]."""
+    gamma, beta, mean, variance = (constant(value).astype(np.float64) for value in bn.inputs[1:])
     slope = gamma / np.sqrt(variance + bn.attributes["epsilon"].as_float())
-    offset = beta - mean * slope
+    return slope, beta - mean * slope
+
+
+def _rewrite(graph: ir.Graph, bn: ir.Node) -> None:
+    slope, offset = slope_and_offset(bn)
     channels = len(slope)
     attributes = {
         "kernel_shape": [1, 1],

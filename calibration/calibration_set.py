@@ -1,15 +1,33 @@
 """What a set of images must be to calibrate on: pictures, and none that the accuracy is measured on."""
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Images, Split, check_disjoint
+from data.dataset import Dataset, Images, Split, check_disjoint
 from errors import UserError
+from runtimes.runtime import Batch
 
 # Of neighbouring pixels, median over the images. Measured: digits 0.97, CIFAR-10 0.89 (any single test image
 # at least 0.46, the median of any five in a row at least 0.77); uniform, Gaussian and shuffled pixels 0.00,
 # noise made larger and scaled down to 32 x 32 0.24 to 0.30.
 LEAST_CORRELATION = 0.5
+
+
+def fingerprint(split: Split) -> str:
+    """sha256 of the images of a split, in order."""
+    return hashlib.sha256(split.images.tobytes()).hexdigest()
+
+
+def calibration_images(dataset: Dataset) -> Batch:
+    """The calibration split, checked and normalised: float32 [N, C, H, W].
+
+    Raises:
+        UserError: see `check_calibration_set`.
+    """
+    check_calibration_set(dataset.calibration, dataset.test)
+    return dataset.normalised(dataset.calibration.images)
 
 
 def check_calibration_set(calibration: Split, test: Split) -> None:

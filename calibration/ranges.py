@@ -4,40 +4,43 @@
      "tensors": {name: {"min", "max",               what was seen
                         "low", "high", "amax",      what is kept, see `scales.Range`
                         "mean", "std", "zeros",     of all values; the share that is exactly 0
-                        "magnitudes": {share: quantile of |x|}}}}
+                        "magnitudes": {share: quantile of |x|},
+                        "channel_means": [...]}}}
 
 The file is neutral: every flavour of Q/DQ graph takes its scales from it. Mean, deviation and quantiles
 are those of the histogram, true to a bin.
 """
 
-import hashlib
 import json
-import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
+from numpy.typing import NDArray
 
-from artifacts import MODEL, RANGES, RunDirectory, Step, sha256_of
-from calibration.calibration_set import check_calibration_set
-from calibration.histogram import Histogram
+from artifacts import MODEL_REPARAMETRIZED, RANGES, RunDirectory, Step, sha256_of
+from calibration.activations import activations
+from calibration.calibration_set import calibration_images, fingerprint
 from calibration.methods import Method
+from calibration.observer import Observer
 from calibration.placement import observed_values
 from calibration.scales import Range
 from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import graph_from_file
 from progress import Progress, silent
-from runtimes.runtime import available_threads
+from runtimes.runtime import Batch
 
-FORMAT = 2
+FORMAT = 3
 _SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999)
-# All observed tensors of a batch are in memory together.
-_BATCH_BYTES = 256 * 2**20
-_LARGEST_BATCH = 100
+
+
+class Calibrated(NamedTuple):
+    """What quantization needs to know of a tensor: its range, and the mean of each channel [C]."""
+
+    range: Range
+    channel_means: NDArray[np.float64]
 
 
 def ranges_from_graph(
@@ -47,7 +50,7 @@ def ranges_from_graph(
     force: bool = False,
     progress: Progress = silent,
 ) -> bool:
-    """Write ranges.json, unless it is up to date.
+    """Write ranges.json from model.reparametrized.onnx, unless it is up to date.
 
     Returns:
         whether anything was done.
@@ -56,57 +59,50 @@ def ranges_from_graph(
         UserError: the graph is missing or changed, or the calibration split is not fit to calibrate on,
             see `check_calibration_set`.
     """
-    split = hashlib.sha256(dataset.calibration.images.tobytes()).hexdigest()
+    split = fingerprint(dataset.calibration)
     step = Step(
         stage="calibrate",
         options={"format": FORMAT, "method": method.to_json(), "split": split},
-        inputs=(MODEL,),
+        inputs=(MODEL_REPARAMETRIZED,),
         outputs=(RANGES,),
         packages=("onnxruntime-gpu", "numpy"),
     )
     if run.is_current(step) and not force:
         return False
-    path = run.verified(MODEL)
-    model = graph_from_file(path)
-    check_calibration_set(dataset.calibration, dataset.test)
+    path = run.verified(MODEL_REPARAMETRIZED)
+    images = calibration_images(dataset)
     with run.writing(step) as folder:
-        histograms = observe(model, dataset.normalised(dataset.calibration.images), progress)
+        observers = observe(graph_from_file(path), images, progress)
         document = {
             "format": FORMAT,
             "model": sha256_of(path),
             "method": method.to_json(),
-            "images": len(dataset.calibration),
+            "images": len(images),
             "split": split,
-            "tensors": {name: _entry(h, method) for name, h in histograms.items()},
         }
-        (folder / RANGES).write_text(json.dumps(document, indent=1) + "\n")
+        (folder / RANGES).write_text(
+            _text(document, {name: _entry(seen, method) for name, seen in observers.items()})
+        )
     return True
 
 
-def observe(model: ir.Model, images: np.ndarray, progress: Progress = silent) -> dict[str, Histogram]:
-    """Histogram of every tensor that some flavour quantizes.
+def observe(model: ir.Model, images: Batch, progress: Progress = silent) -> dict[str, Observer]:
+    """What every tensor that some flavour quantizes was seen to hold, by name.
 
     Args:
         model: float32 graph.
         images: normalised, float32 [N, C, H, W].
     """
     values = observed_values(model)
-    histograms = {str(value.name): Histogram() for value in values}
-    inside = [value for value in values if not value.is_graph_input()]
-    names = [str(value.name) for value in inside]
-    session = _session_with_outputs(model, inside)
-    batch = _batch_size(inside)
-    input_name = str(model.graph.inputs[0].name)
-    for start in progress(range(0, len(images), batch), "calibrating", -(-len(images) // batch)):
-        part = images[start : start + batch]
-        histograms[input_name].update(part)
-        for name, tensor in zip(names, session.run(names, {input_name: part}), strict=True):
-            histograms[name].update(tensor)
-    return histograms
+    observers = {str(value.name): Observer() for value in values}
+    for tensors in activations(model, values, images, "calibrating", progress):
+        for name, observer in observers.items():
+            observer.update(tensors[name])
+    return observers
 
 
-def ranges_from_file(path: Path) -> dict[str, Range]:
-    """Range of each tensor, by name.
+def ranges_from_file(path: Path) -> dict[str, Calibrated]:
+    """What quantization needs of each tensor, by name.
 
     Raises:
         UserError: not a ranges file, or one with a range that is none.
@@ -115,19 +111,29 @@ def ranges_from_file(path: Path) -> dict[str, Range]:
         document = json.loads(path.read_text())
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}")
-        return {name: _range_in(name, entry) for name, entry in document["tensors"].items()}
+        return {name: _calibrated(name, entry) for name, entry in document["tensors"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a ranges file ({error})", "calibrate again") from error
 
 
-def _range_in(name: str, entry: dict[str, Any]) -> Range:
+def calibrated(observers: dict[str, Observer], method: Method) -> dict[str, Calibrated]:
+    """The same without a file."""
+    return {
+        name: Calibrated(method.range_of(seen.histogram), seen.channel_means().astype(np.float64))
+        for name, seen in observers.items()
+    }
+
+
+def _calibrated(name: str, entry: dict[str, Any]) -> Calibrated:
     found = Range(*(float(entry[field]) for field in Range._fields))
-    if not (all(map(math.isfinite, found)) and found.low <= found.high and found.amax >= 0):
+    means = np.array(entry["channel_means"], np.float64)
+    if not (np.isfinite([*found, *means]).all() and found.low <= found.high and found.amax >= 0):
         raise ValueError(f"{name}: {found}")
-    return found
+    return Calibrated(found, means)
 
 
-def _entry(histogram: Histogram, method: Method) -> dict[str, Any]:
+def _entry(seen: Observer, method: Method) -> dict[str, Any]:
+    histogram = seen.histogram
     magnitudes = histogram.magnitudes()
     mean, std = histogram.moments()
     return {
@@ -138,28 +144,12 @@ def _entry(histogram: Histogram, method: Method) -> dict[str, Any]:
         "std": std,
         "zeros": histogram.zeros / int(histogram.counts.sum()),
         "magnitudes": {str(share): magnitudes.quantile(share) for share in _SHARES},
+        "channel_means": [float(f"{value:.6g}") for value in seen.channel_means()],
     }
 
 
-def _session_with_outputs(model: ir.Model, values: list[ir.Value]) -> onnxruntime.InferenceSession:
-    proto = ir.to_proto(model)
-    proto.graph.output.extend(
-        onnx.helper.make_tensor_value_info(str(value.name), onnx.TensorProto.FLOAT, None) for value in values
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_threads()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def _dimensions(value: ir.Value) -> list[int]:
-    """All but the batch."""
-    assert value.shape is not None
-    return [size for size in value.shape[1:] if isinstance(size, int)]
-
-
-def _batch_size(values: list[ir.Value]) -> int:
-    per_image = sum(4 * math.prod(_dimensions(value)) for value in values)
-    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // per_image))
+def _text(document: dict[str, Any], entries: dict[str, dict[str, Any]]) -> str:
+    """JSON with a line for each tensor."""
+    head = json.dumps(document, indent=1)[:-2]
+    lines = [f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
+    return f'{head},\n "tensors": {{\n' + ",\n".join(lines) + "\n }\n}\n"

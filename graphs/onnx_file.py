@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from errors import UserError
+from errors import CheckFailed, UserError
 from graphs.card import INPUT, OUTPUT, GraphCard, card_from_properties
 
 # 19 is the first opset whose QuantizeLinear takes float16 scales.
@@ -68,6 +68,22 @@ def constant(value: ir.Value | None) -> np.ndarray:
     """The array behind an initializer."""
     assert value is not None and value.const_value is not None
     return value.const_value.numpy()
+
+
+def replace_constant(value: ir.Value | None, array: np.ndarray) -> None:
+    """Give an initializer other numbers of the same shape, rounded to its type.
+
+    Raises:
+        CheckFailed: more than one node reads it, and all of them would be changed.
+    """
+    before = constant(value)
+    assert value is not None and before.shape == array.shape
+    if len(value.uses()) > 1:
+        readers = " and ".join(str(node.name) for node, _ in value.uses())
+        raise CheckFailed(
+            f"{value.name} is shared by {readers}", "export a network whose weights are not shared"
+        )
+    value.const_value = ir.tensor(array.astype(before.dtype), name=value.name)
 
 
 def write_graph(model: ir.Model, card: GraphCard, path: Path) -> None:
