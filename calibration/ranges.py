@@ -25,7 +25,7 @@ from data.dataset import Dataset, check_disjoint
 from errors import UserError
 from graphs.onnx_file import graph_from_file
 from progress import Progress, silent
-from runtimes.runtime import available_threads
+from runtimes.machine import available_threads
 
 FORMAT = 1
 # All observed tensors of a batch are in memory together.

@@ -5,9 +5,8 @@ from typing import Any
 
 import openvino
 
-from errors import CheckFailed, UserError
+from errors import CheckFailed
 from graphs.card import GraphCard
-from graphs.onnx_file import card_from_file
 from runtimes.runtime import Batch, Runtime
 
 
@@ -22,13 +21,7 @@ class OpenVinoRuntime(Runtime):
     )
 
     def _open(self) -> GraphCard:
-        card = card_from_file(self.path)
-        if card.precision != self.precision or card.flavour == "gpu":
-            raise UserError(
-                f"{self.path.name} is {card.precision} for {card.flavour}, and openvino was asked "
-                f"for {self.precision} on the CPU",
-                "open the file made for this runtime",
-            )
+        card = self._checked_card()
         self._core = openvino.Core()
         self._model = self._core.read_model(self.path)
         self._requests: dict[int, openvino.InferRequest] = {}

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 from pretended_gpus import set_gpus
 
-from runtimes.machine import Machine, instruction_sets, this_machine
+from runtimes.machine import Machine, available_threads, instruction_sets, this_machine
 from runtimes.nvidia import Gpu
-from runtimes.runtime import available_threads
 
-KNOWN = ("AVX2", "AVX512", "AVX512-VNNI", "AVX512-bf16", "AMX")
+KNOWN = ("AVX2", "AVX-VNNI", "AVX512", "AVX512-VNNI", "AVX512-bf16", "AMX")
 
 
 def test_this_machine_is_described_in_json_values() -> None:
