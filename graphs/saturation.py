@@ -149,7 +149,7 @@ def _verdict(node: ir.Node) -> tuple[NDArray[np.int64], NDArray[np.int64]] | str
     known = node.op_type in _WITHOUT_PRODUCTS or (node.domain == "" and node.op_type not in _WITHOUT_RULE)
     if known or not any(_is_codes(value) for value in node.inputs):
         return None
-    return f"there is no rule for {node.domain} {node.op_type}".replace("  ", " ")
+    return "there is no rule for " + " ".join(filter(None, (node.domain, node.op_type)))
 
 
 def _has_rule(node: ir.Node) -> bool:
