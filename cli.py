@@ -93,6 +93,12 @@ class Stream(StrEnum):
     fp16 = "fp16"
 
 
+class Saturation(StrEnum):
+    stem = "stem"
+    proved = "proved"
+    full = "full"
+
+
 VariantOption = Annotated[Variant | None, typer.Option("--variant", help="Default: preact.")]
 DepthOption = Annotated[
     int | None, typer.Option("--depth", help="Layers with weights: 20, 110, 164, 1001, … Default: 20.")
@@ -142,6 +148,17 @@ PercentileOption = Annotated[
 ]
 StreamOption = Annotated[
     Stream, typer.Option("--stream", help="Skip path of the GPU's INT8 graph: int8 or fp16.")
+]
+SaturationOption = Annotated[
+    Saturation,
+    typer.Option(
+        "--saturation",
+        help="CPUs without VNNI add INT8 products in 16 bits: keep them from overflowing in the stem, "
+        "everywhere (proved), or nowhere (full).",
+    ),
+]
+AllowSaturationOption = Annotated[
+    bool, typer.Option("--allow-saturation", help="Run a graph of --saturation full on a CPU without VNNI.")
 ]
 CheckpointOption = Annotated[
     Path | None,
@@ -422,6 +439,7 @@ def calibrate(
     method: MethodOption = None,
     percentile: PercentileOption = None,
     stream: StreamOption = Stream.int8,
+    saturation: SaturationOption = Saturation.stem,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -430,7 +448,7 @@ def calibrate(
     """Collect ranges and write the INT8 graphs."""
     screen = Screen(as_json, quiet, verbose)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
-    _calibrate(session, method, percentile, stream)
+    _calibrate(session, method, percentile, stream, saturation)
     screen.finish(session.document("calibrate", files=session.run.recorded("model.int8")))
 
 
@@ -469,6 +487,11 @@ def verify(
     precision: PrecisionOption = None,
     device: DeviceOption = Device.cpu,
     threads: ThreadsOption = None,
+    allow_saturation: AllowSaturationOption = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="Only check any ONNX file for INT8 sums that overflow without VNNI."),
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -479,9 +502,12 @@ def verify(
     On the whole test split; exit status 1 if one is out of tolerance.
     """
     screen = Screen(as_json, quiet, verbose)
+    if file is not None:
+        _verify_file(screen, file)
+        return
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
     subjects = _subjects(session, engine, precision, device)
-    rows = _verify(session, subjects, threads)
+    rows = _verify(session, subjects, threads, allow_saturation)
     _show_summary(session)
     screen.finish(session.document("verify", rows=rows))
     _exit_if_failed(rows)
@@ -500,6 +526,7 @@ def benchmark(
     device: DeviceOption = Device.cpu,
     threads: ThreadsOption = None,
     seconds: SecondsOption = 1.0,
+    allow_saturation: AllowSaturationOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -509,7 +536,7 @@ def benchmark(
     screen = Screen(as_json, quiet, verbose)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
     subjects = _subjects(session, engine, precision, device)
-    rows = _benchmark(session, subjects, threads, seconds)
+    rows = _benchmark(session, subjects, threads, seconds, allow_saturation)
     _show_latency(screen, rows)
     screen.finish(session.document("benchmark", rows=rows))
 
@@ -529,6 +556,8 @@ def deploy(
     method: MethodOption = None,
     percentile: PercentileOption = None,
     stream: StreamOption = Stream.int8,
+    saturation: SaturationOption = Saturation.stem,
+    allow_saturation: AllowSaturationOption = False,
     target: TargetOption = "",
     builder: BuilderOption = None,
     seed: SeedOption = 0,
@@ -550,11 +579,12 @@ def deploy(
     )
     _train_unless_trained(session, recipe, epochs, peak_rate, device)
     _export(session)
-    _calibrate(session, method, percentile, stream)
+    _calibrate(session, method, percentile, stream, saturation)
     _attempt(session, "build", lambda: _build(session, list(Precision), target, builder))
     subjects = _deployable(session, device)
-    rows = _verify(session, subjects, threads)
-    _benchmark(session, [s for s in subjects if s.engine != Engine.reference], threads, seconds)
+    rows = _verify(session, subjects, threads, allow_saturation)
+    timed = [s for s in subjects if s.engine != Engine.reference]
+    _benchmark(session, timed, threads, seconds, allow_saturation)
     summary = _report(session)
     _show_summary(session)
     screen.finish(session.document("deploy", skipped=session.notes, **summary.to_json()))
@@ -573,6 +603,7 @@ def predict(
     engine: Annotated[Engine, typer.Option("--engine")] = Engine.ort,
     precision: Annotated[Precision, typer.Option("--precision")] = Precision.fp32,
     device: DeviceOption = Device.cpu,
+    allow_saturation: AllowSaturationOption = False,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to show.")] = 3,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -590,7 +621,7 @@ def predict(
     subject = _subjects(session, [engine], [precision], device)[0]
     if not session.card.trained:
         screen.say("warning", "the weights are freshly initialised: the classes mean nothing")
-    with open_subject(session.run, subject) as runtime:
+    with open_subject(session.run, subject, allow_saturation=allow_saturation) as runtime:
         card = runtime.card
         logits = runtime.infer(normalised(pictures, card.mean, card.std)).astype(np.float64)
     shares = np.exp(logits - logits.max(1, keepdims=True))
@@ -757,7 +788,7 @@ def _export(session: Session) -> Any:
 
 
 def _calibrate(
-    session: Session, method: str | None, percentile: float | None, stream: Stream = Stream.int8
+    session: Session, method: str | None, percentile: float | None, stream: Stream, saturation: Saturation
 ) -> None:
     from calibration.methods import Method
     from calibration.qdq import FILES, qdq_from_ranges
@@ -769,7 +800,7 @@ def _calibrate(
     done = ranges_from_graph(session.run, session.dataset, chosen, force, session.screen.progress)
     with session.screen.busy("writing INT8 graphs"):
         for flavour in FILES:
-            done |= qdq_from_ranges(session.run, flavour, stream.value, force)
+            done |= qdq_from_ranges(session.run, flavour, stream.value, force, saturation.value)
     state = f"{len(session.dataset.calibration)} images, {chosen}" if done else "up to date"
     session.screen.say("calibrate", f"{state}: {', '.join(FILES.values())}")
 
@@ -817,7 +848,9 @@ def _ensure_calibrated(session: Session) -> None:
         return
     before = run.record(RANGES).options["method"] if RANGES in run else {}
     stream = run.record(MODEL_INT8_GPU).options["stream"] if MODEL_INT8_GPU in run else Stream.int8
-    _calibrate(session, before.get("name"), before.get("percentile"), Stream(stream))
+    options = run.record(MODEL_INT8_CPU).options if MODEL_INT8_CPU in run else {}
+    saturation = options.get("saturation", Saturation.stem)
+    _calibrate(session, before.get("name"), before.get("percentile"), Stream(stream), Saturation(saturation))
 
 
 def _ensure_built(session: Session, precisions: list[Precision]) -> None:
@@ -898,24 +931,83 @@ def _attempt(session: Session, stage: str, work: Callable[[], Any]) -> Any:
         return None
 
 
-def _verify(session: Session, subjects: "list[Subject]", threads: int | None) -> list[dict[str, Any]]:
+def _verify(
+    session: Session, subjects: "list[Subject]", threads: int | None, allow_saturation: bool
+) -> list[dict[str, Any]]:
+    from verification.summary import saturation_words
     from verification.verify import verdicts_from_artifacts
 
     rows, done = verdicts_from_artifacts(
-        session.run, session.dataset, subjects, threads, session.force, session.screen.progress
+        session.run,
+        session.dataset,
+        subjects,
+        threads,
+        session.force,
+        session.screen.progress,
+        allow_saturation,
     )
     good = sum(row["passed"] for row in rows)
     session.screen.say("verify", f"{'' if done else 'up to date: '}{good} of {len(rows)} within tolerance")
+    for artifact, found in {row["artifact"]: row.get("saturation") for row in rows}.items():
+        if found is not None:
+            session.screen.say("saturation", f"{artifact}: {saturation_words(found)}")
     return rows
 
 
+def _verify_file(screen: Screen, file: Path) -> None:
+    """Whether INT8 sums of anyone's file can overflow 16 bits; exit status 1 if that is not ruled out."""
+    from graphs.onnx_file import any_graph_from_file
+    from graphs.saturation import not_proved_free, saturation_findings
+
+    findings = saturation_findings(any_graph_from_file(file))
+    if not findings:
+        raise UserError(f"{file} holds no integer convolution", "name a quantized ONNX file")
+    unsafe = not_proved_free(findings)
+    screen.table(
+        f"Sums of two 8-bit products in {file}",
+        ["operator", "type", "worst pair", "channel", "16 bits"],
+        [
+            [
+                f.node,
+                f.op_type,
+                *("–" if n is None else str(n) for n in (f.pair_sum, f.channel)),
+                f"{f.verdict}: {f.reason}" if f.reason else f.verdict,
+            ]
+            for f in findings
+        ],
+    )
+    verdict = f"{len(unsafe)} of {len(findings)} not proved free" if unsafe else "saturation-free"
+    screen.say("saturation", verdict)
+    screen.finish(
+        {
+            "command": "verify",
+            "file": str(file),
+            "saturation_free": not unsafe,
+            "operators": [finding.to_json() for finding in findings],
+        }
+    )
+    if unsafe:
+        raise typer.Exit(1)
+
+
 def _benchmark(
-    session: Session, subjects: "list[Subject]", threads: int | None, seconds: float
+    session: Session,
+    subjects: "list[Subject]",
+    threads: int | None,
+    seconds: float,
+    allow_saturation: bool,
 ) -> list[dict[str, Any]]:
     from verification.latency import benchmark_from_artifacts
 
     rows, done = benchmark_from_artifacts(
-        session.run, session.dataset, subjects, threads, seconds, session.force, session.screen.progress
+        session.run,
+        session.dataset,
+        subjects,
+        threads,
+        seconds,
+        session.force,
+        session.screen.progress,
+        allow_saturation,
     )
     session.screen.say(
         "benchmark", f"{'' if done else 'up to date: '}{len(rows)} rows, in turns with PyTorch"
@@ -944,6 +1036,10 @@ def _show_summary(session: Session) -> None:
         COLUMNS,
         [line.cells() for line in summary.lines],
     )
+    if summary.measured_elsewhere:
+        session.screen.say(
+            "warning", f"measured on {summary.measured_elsewhere}, not here: INT8 verdicts hold there"
+        )
     for note in session.notes:
         session.screen.say("skipped", note)
 

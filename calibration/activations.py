@@ -11,7 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from progress import Progress, silent
-from runtimes.runtime import Batch, available_threads
+from runtimes.machine import available_threads
+from runtimes.runtime import Batch
 
 # All tensors asked for are in memory together, for one batch.
 _BATCH_BYTES = 256 * 2**20

@@ -5,6 +5,11 @@ cpu   uint8 activations; int8 weights and int32 biases behind DequantizeLinear; 
 gpu   symmetric int8 activations and weights; biases, BN and the rest in float16: TensorRT takes the
       precision from the graph, so what is not quantized must say that it is half.
 
+Of the cpu flavour, the weights of some convolutions are kept so small that no two products overflow
+16 bits on a CPU without VNNI (`calibration.scales`), at a cost in resolution: with "stem", those whose
+input has a zero point above 0 and so large codes throughout, which is the stem; with "proved", all;
+with "full", none.
+
 Weights are stored as integers. Every consumer of a quantized tensor has a DequantizeLinear of its
 own, and scales of activations are true scalars: ONNX Runtime fuses nothing else.
 """
@@ -35,11 +40,14 @@ FILES = {"cpu": MODEL_INT8_CPU, "gpu": MODEL_INT8_GPU}
 STREAMS = ("int8", "fp16")
 
 
-def qdq_from_ranges(run: RunDirectory, flavour: str, stream: str = "int8", force: bool = False) -> bool:
+def qdq_from_ranges(
+    run: RunDirectory, flavour: str, stream: str = "int8", force: bool = False, saturation: str = "stem"
+) -> bool:
     """Write the Q/DQ graph of a flavour from model.onnx and ranges.json, unless up to date.
 
     Args:
         stream: the skip path of the gpu flavour, "int8" or "fp16"; the cpu flavour's is int8.
+        saturation: "stem", "proved" or "full", as above, of the cpu flavour.
 
     Returns:
         whether anything was done.
@@ -47,7 +55,8 @@ def qdq_from_ranges(run: RunDirectory, flavour: str, stream: str = "int8", force
     Raises:
         UserError: the ranges were calibrated on another network.
     """
-    options = {"flavour": flavour} | ({"stream": stream} if flavour == "gpu" else {})
+    own = {"stream": stream} if flavour == "gpu" else {"saturation": saturation}
+    options = {"flavour": flavour} | own
     step = Step("quantize", options, (MODEL, RANGES), (FILES[flavour],), ("onnx", "numpy"))
     if run.is_current(step) and not force:
         return False
@@ -57,12 +66,19 @@ def qdq_from_ranges(run: RunDirectory, flavour: str, stream: str = "int8", force
     if run.record(RANGES).inputs[MODEL] != run.record(MODEL).sha256:
         raise UserError(f"{run.path / RANGES} was made from another {MODEL}", "calibrate again")
     with run.writing(step) as folder:
-        quantize(model, ranges, flavour, stream)
-        write_graph(model, card.with_precision("int8", flavour), folder / FILES[flavour])
+        quantize(model, ranges, flavour, stream, saturation)
+        quantized = card.with_precision("int8", flavour, saturation if flavour == "cpu" else "")
+        write_graph(model, quantized, folder / FILES[flavour])
     return True
 
 
-def quantize(model: ir.Model, ranges: dict[str, Range], flavour: str, stream: str = "int8") -> None:
+def quantize(
+    model: ir.Model,
+    ranges: dict[str, Range],
+    flavour: str,
+    stream: str = "int8",
+    saturation: str = "stem",
+) -> None:
     """Turn a float32 graph into a Q/DQ graph in place.
 
     Raises:
@@ -86,7 +102,7 @@ def quantize(model: ir.Model, ranges: dict[str, Range], flavour: str, stream: st
     _quantize_activations(model.graph, uses, scales, flavour)
     for node in list(model.graph):
         if node.op_type == "Conv":
-            _quantize_parameters(model.graph, node, scales, flavour)
+            _quantize_parameters(model.graph, node, scales, flavour, saturation)
 
 
 def _behind_cast(use: Use) -> Use:
@@ -125,13 +141,14 @@ def _quantize_activations(
 
 
 def _quantize_parameters(
-    graph: ir.Graph, conv: ir.Node, scales: dict[str, ActivationScale], flavour: str
+    graph: ir.Graph, conv: ir.Node, scales: dict[str, ActivationScale], flavour: str, saturation: str
 ) -> None:
     """Weight to int8 per output channel; in the cpu flavour, bias to int32."""
     activation = scales[_quantized_source(conv)]
     weight = constant(conv.inputs[1]).astype(np.float32)
     # Only codes of a tensor with a zero point are large throughout; behind a ReLU most are small.
-    per_channel = weight_scales(weight, saturation_safe=flavour == "cpu" and int(activation.zero_point) > 0)
+    safe = saturation == "proved" or (saturation == "stem" and int(activation.zero_point) > 0)
+    per_channel = weight_scales(weight, saturation_safe=flavour == "cpu" and safe)
     bias = conv.inputs[2] if len(conv.inputs) > 2 else None
     if flavour == "cpu" and bias is not None:
         per_channel = widened_for_bias(per_channel, constant(bias), activation.scale)

@@ -28,6 +28,8 @@ class GraphCard:
         precision: fp32, fp16 or int8.
         flavour: `gpu` (symmetric int8, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
             OpenVINO) or `any` (no quantization).
+        saturation: of the `cpu` flavour, which weights are kept small enough for 16-bit sums of two
+            products: the "stem"'s, all ("proved") or none ("full"); empty for all other files.
     """
 
     variant: str
@@ -41,10 +43,11 @@ class GraphCard:
     checkpoint: str
     precision: str = "fp32"
     flavour: str = "any"
+    saturation: str = ""
 
-    def with_precision(self, precision: str, flavour: str = "any") -> "GraphCard":
+    def with_precision(self, precision: str, flavour: str = "any", saturation: str = "") -> "GraphCard":
         """The same network in another precision."""
-        return replace(self, precision=precision, flavour=flavour)
+        return replace(self, precision=precision, flavour=flavour, saturation=saturation)
 
     def to_properties(self) -> dict[str, str]:
         """As ONNX metadata properties; values are JSON."""

@@ -1,9 +1,11 @@
 """Read and write ONNX files; the only place that does either."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 
 from errors import CheckFailed, UserError
@@ -20,15 +22,7 @@ def graph_from_file(path: Path) -> ir.Model:
     Raises:
         UserError: no file, no ONNX, an invalid graph, or not a classifier exported by skipfold.
     """
-    try:
-        proto = onnx.load(path)
-        onnx.checker.check_model(proto)
-        model = ir.from_proto(proto)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist", "export the network first") from error
-    except Exception as error:  # protobuf, checker and IR each raise their own types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is not a valid ONNX file ({reason})", "export it again") from error
+    model = _read(path, ir.from_proto, "export the network first", "export it again")
     names = ([value.name for value in model.graph.inputs], [v.name for v in model.graph.outputs])
     if names != ([INPUT], [OUTPUT]):
         raise UserError(
@@ -37,6 +31,34 @@ def graph_from_file(path: Path) -> ir.Model:
         )
     card_of(model, path)
     return model
+
+
+def any_graph_from_file(path: Path) -> ir.Model:
+    """Read and check an ONNX file of whatever origin; types are inferred and local functions inlined.
+
+    Raises:
+        UserError: no file, no ONNX, or an invalid graph.
+    """
+
+    def typed(proto: onnx.ModelProto) -> ir.Model:
+        inlined = onnx.inliner.inline_local_functions(proto)
+        return ir.from_proto(onnx.shape_inference.infer_shapes(inlined, check_type=True, strict_mode=True))
+
+    return _read(path, typed, "name an ONNX file", "name a valid one")
+
+
+def _read(
+    path: Path, convert: Callable[[onnx.ModelProto], ir.Model], if_missing: str, if_invalid: str
+) -> ir.Model:
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+        return convert(proto)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", if_missing) from error
+    except Exception as error:  # protobuf, checker and IR each raise their own types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is not a valid ONNX file ({reason})", if_invalid) from error
 
 
 def card_of(model: ir.Model, path: Path | str) -> GraphCard:

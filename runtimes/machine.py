@@ -1,20 +1,22 @@
 """The machine a figure was measured on, in words; every table carries it."""
 
+import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from artifacts import version_of
 from runtimes.nvidia import gpus
-from runtimes.runtime import available_threads
 
 _PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
+_VNNI = {"AVX512-VNNI", "AVX-VNNI"}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """CPU model, instruction sets that decide INT8 and bfloat16 speed, cores and GPUs."""
+    """CPU model, instruction sets that decide INT8 results and bfloat16 speed, cores and GPUs."""
 
     cpu: str
     instruction_sets: tuple[str, ...]
@@ -26,10 +28,20 @@ class Machine:
         """The fields as JSON gives them back: lists, not tuples."""
         return asdict(self) | {"instruction_sets": list(self.instruction_sets), "gpus": list(self.gpus)}
 
+    @property
+    def processor(self) -> str:
+        """CPU and instruction sets, on which INT8 figures depend."""
+        return processor_of(self.to_json())
+
     def sentence(self) -> str:
         """One line for a table."""
         gpu = ", ".join(self.gpus) or "no NVIDIA GPU"
-        return f"{self.cpu} ({', '.join(self.instruction_sets)}), {self.cores} cores, {gpu}"
+        return f"{self.processor}, {self.cores} cores, {gpu}"
+
+
+def processor_of(machine: Mapping[str, Any]) -> str:
+    """CPU and instruction sets of a machine as a table records it."""
+    return f"{machine['cpu']} ({', '.join(machine['instruction_sets'])})"
 
 
 def this_machine() -> Machine:
@@ -49,17 +61,30 @@ def package_versions() -> dict[str, str]:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Of AVX2, AVX512, AVX512-VNNI, AVX512-bf16 and AMX, those this CPU has."""
+    """Of AVX2, AVX-VNNI, AVX512, AVX512-VNNI, AVX512-bf16 and AMX, those this CPU has."""
     import torch
 
     present = {
         "AVX2": torch.cpu._is_avx2_supported(),
+        "AVX-VNNI": torch.cpu.get_capabilities().get("avx_vnni", False),
         "AVX512": torch.cpu._is_avx512_supported(),
         "AVX512-VNNI": torch.cpu._is_vnni_supported(),
         "AVX512-bf16": torch.cpu._is_avx512_bf16_supported(),
         "AMX": torch.cpu._is_amx_tile_supported(),
     }
     return tuple(name for name, there in present.items() if there)
+
+
+def adds_products_in_16_bits() -> bool:
+    """Whether INT8 kernels add pairs of products in 16 bits here: on x86 without VNNI."""
+    return platform.machine() in ("x86_64", "AMD64") and not _VNNI & set(instruction_sets())
+
+
+def available_threads() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

@@ -5,9 +5,8 @@ from typing import Any
 
 import openvino
 
-from errors import CheckFailed, UserError
+from errors import CheckFailed
 from graphs.card import GraphCard
-from graphs.onnx_file import card_from_file
 from runtimes.runtime import Batch, Runtime
 
 
@@ -31,16 +30,6 @@ class OpenVinoRuntime(Runtime):
             raise CheckFailed(
                 f"OpenVINO runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
                 "calibrate again with this version of skipfold",
-            )
-        return card
-
-    def _checked_card(self) -> GraphCard:
-        card = card_from_file(self.path)
-        if card.precision != self.precision or card.flavour == "gpu":
-            raise UserError(
-                f"{self.path.name} is {card.precision} for {card.flavour}, and openvino was asked "
-                f"for {self.precision} on the CPU",
-                "open the file made for this runtime",
             )
         return card
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import onnxruntime
 
 from errors import CheckFailed, UserError
-from graphs.card import GraphCard
-from graphs.onnx_file import card_from_file, graph_from_file
+from graphs.card import FLAVOURS, GraphCard
+from graphs.onnx_file import graph_from_file
 from graphs.rounding import make_rounding_explicit
 from runtimes.runtime import Batch, Runtime
 
@@ -39,16 +39,6 @@ class OrtRuntime(Runtime):
             raise CheckFailed(
                 f"ONNX Runtime runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
                 "calibrate again with this version of skipfold",
-            )
-        return card
-
-    def _checked_card(self) -> GraphCard:
-        card = card_from_file(self.path)
-        if card.precision != self.precision or card.flavour == "gpu":
-            raise UserError(
-                f"{self.path.name} is {card.precision} for {card.flavour}, and {self.name} was "
-                f"asked for {self.precision} on {self.device}",
-                "open the file made for this runtime",
             )
         return card
 
@@ -108,16 +98,9 @@ class ReferenceRuntime(OrtRuntime):
     name = "reference"
     supports = frozenset({("cpu", "fp32"), ("cpu", "fp16"), ("cpu", "int8")})
     refusal = ("it evaluates on the CPU", "use --device cpu")
+    flavours = frozenset(FLAVOURS)
+    integer_kernels = False
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-
-    def _checked_card(self) -> GraphCard:
-        card = card_from_file(self.path)
-        if card.precision != self.precision:
-            raise UserError(
-                f"{self.path.name} is {card.precision}, not {self.precision}",
-                "open the file of that precision",
-            )
-        return card
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)

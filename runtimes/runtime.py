@@ -5,7 +5,6 @@ lifecycle and the checks of what goes in and comes out; an adapter adds four hoo
 for runs, or opening it is a `UserError` that says what is missing: nothing falls back.
 """
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +16,10 @@ from numpy.typing import NDArray
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 from graphs.card import GraphCard
+from graphs.onnx_file import card_from_file
+from runtimes.machine import adds_products_in_16_bits, available_threads
 
 Batch = NDArray[np.float32]
-
-
-def available_threads() -> int:
-    """CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Runtime(ABC):
@@ -36,6 +30,8 @@ class Runtime(ABC):
         precision: fp32, fp16 or int8, as asked for; opening fails if that is not what would run.
         device: "cpu" or "cuda".
         threads: CPU threads inside one call; all available cores if None.
+        allow_saturation: open a graph whose weights take the full 8 bits on a CPU whose kernels add
+            products in 16 bits, where its answers are wrong.
     """
 
     name: str
@@ -43,8 +39,19 @@ class Runtime(ABC):
     supports: frozenset[tuple[str, str]]
     #: why another pair is refused, and what to use instead
     refusal = ("not offered by it", "see `python cli.py doctor`")
+    #: flavours of ONNX files it is meant for
+    flavours = frozenset({"any", "cpu"})
+    #: whether it computes INT8 in integer kernels, which can saturate
+    integer_kernels = True
 
-    def __init__(self, path: Path, precision: str, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        precision: str,
+        device: str = "cpu",
+        threads: int | None = None,
+        allow_saturation: bool = False,
+    ) -> None:
         if (device, precision) not in self.supports:
             reason, fix = self.refusal
             raise UserError(f"{self.name} cannot run {precision} on {device} ({reason})", fix)
@@ -52,6 +59,7 @@ class Runtime(ABC):
         self.precision = precision
         self.device = device
         self.threads = threads or available_threads()
+        self.allow_saturation = allow_saturation
         self._card: GraphCard | None = None
 
     def __enter__(self) -> Self:
@@ -105,6 +113,28 @@ class Runtime(ABC):
                 "the network overflows in this precision; use another",
             )
         return logits
+
+    def _checked_card(self) -> GraphCard:
+        """The card of the ONNX file, if it was made for this runtime, precision and CPU.
+
+        Raises:
+            UserError: it was not, or is no file of skipfold's.
+        """
+        card = card_from_file(self.path)
+        if card.precision != self.precision or card.flavour not in self.flavours:
+            raise UserError(
+                f"{self.path.name} is {card.precision} for {card.flavour}, and {self.name} was asked "
+                f"for {self.precision} on {self.device}",
+                "open the file made for this runtime",
+            )
+        unsafe = card.saturation == "full" and self.integer_kernels and not self.allow_saturation
+        if unsafe and adds_products_in_16_bits():
+            raise UserError(
+                f"{self.path.name} has weights of the full 8 bits, and this CPU has no VNNI: sums of its "
+                "products overflow 16 bits",
+                "calibrate with --saturation stem or proved, or insist with --allow-saturation",
+            )
+        return card
 
     @abstractmethod
     def _open(self) -> GraphCard:

@@ -63,12 +63,14 @@ def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cp
     return Subject(engine, precision, artifact, at)
 
 
-def open_subject(run: RunDirectory, subject: Subject, threads: int | None = None) -> Runtime:
+def open_subject(
+    run: RunDirectory, subject: Subject, threads: int | None = None, allow_saturation: bool = False
+) -> Runtime:
     """The runtime of a subject, to be used as a context manager; its files are verified first."""
     path = run.verified(subject.artifact)
     if subject.engine in ("torch", "trt"):
         run.verified(_description_of(subject.artifact))
-    return _class_of(subject.engine)(path, subject.precision, subject.device, threads)
+    return _class_of(subject.engine)(path, subject.precision, subject.device, threads, allow_saturation)
 
 
 def _description_of(artifact: str) -> str:

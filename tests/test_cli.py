@@ -475,3 +475,31 @@ def test_an_interrupted_retraining_leaves_the_finished_one(
 
 def test_int8_files_are_written_for_both_kinds_of_target(preact_run: RunDirectory) -> None:
     assert {MODEL_INT8_CPU, MODEL_INT8_GPU} <= set(preact_run.recorded())
+
+
+def test_verify_of_a_file_proves_or_names_what_saturates(
+    skipfold: Skipfold, preact_run: RunDirectory
+) -> None:
+    outcome = skipfold("verify", "--file", preact_run.path / MODEL_INT8_CPU, "--json")
+    assert outcome.status == 1
+    verdicts = {entry["node"]: entry["verdict"] for entry in outcome.document["operators"]}
+    assert (verdicts["stem.conv"], verdicts["stage1.0.residual.conv1"]) == ("free", "can saturate")
+    assert skipfold("calibrate", *DEPTH, "--saturation", "proved").status == 0
+    outcome = skipfold("verify", "--file", preact_run.path / MODEL_INT8_CPU)
+    assert outcome.status == 0
+    assert "saturation-free" in outcome.out
+
+
+def test_verify_of_a_file_without_integer_convolutions(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    for name, problem in ((MODEL, "holds no integer convolution"), (CHECKPOINT, "is not a valid ONNX file")):
+        outcome = skipfold("verify", "--file", preact_run.path / name)
+        assert outcome.status == 2
+        assert problem in outcome.err
+
+
+def test_calibration_is_repeated_as_it_was(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    skipfold("calibrate", *DEPTH, "--saturation", "proved")
+    skipfold("export", *DEPTH, "--force")
+    (preact_run.path / MODEL_INT8_CPU).unlink()
+    assert skipfold("verify", *DEPTH, "--engine", "ort", "--precision", "int8").status == 0
+    assert preact_run.record(MODEL_INT8_CPU).options["saturation"] == "proved"

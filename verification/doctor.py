@@ -100,7 +100,7 @@ def _trt() -> str:
 
 
 def _vnni(machine: Machine) -> str:
-    fast = [name for name in machine.instruction_sets if name in ("AVX512-VNNI", "AMX")]
+    fast = [name for name in machine.instruction_sets if name in ("AVX-VNNI", "AVX512-VNNI", "AMX")]
     if not fast:
         raise UserError(
             "this CPU has no VNNI or AMX: INT8 gains little over float32",

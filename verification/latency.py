@@ -79,6 +79,7 @@ def benchmark_from_artifacts(
     seconds: float = 1.0,
     force: bool = False,
     progress: Progress = silent,
+    allow_saturation: bool = False,
 ) -> tuple[list[Row], bool]:
     """Time each subject and the PyTorch original at `BATCH_SIZES` and write benchmark.json.
 
@@ -107,7 +108,7 @@ def benchmark_from_artifacts(
         fields = ("engine", "precision", "artifact", "device")
         return [row for row in rows if tuple(row[name] for name in fields) in wanted], False
     with run.writing(step) as folder:
-        rows = _measure(run, dataset, subjects, threads, seconds, progress)
+        rows = _measure(run, dataset, subjects, threads, seconds, progress, allow_saturation)
         kept = kept_rows(run, BENCHMARK, machine, rows)
         (folder / BENCHMARK).write_text(table_text(machine, kept + rows))
     return rows, True
@@ -120,13 +121,17 @@ def _measure(
     threads: int | None,
     seconds: float,
     progress: Progress,
+    allow_saturation: bool,
 ) -> list[Row]:
     from contextlib import ExitStack
 
     images = dataset.normalised(dataset.test.images[: max(BATCH_SIZES)])
     with ExitStack() as stack:
         # The original last: an engine that cannot run here is to be named first.
-        opened = {s: stack.enter_context(open_subject(run, s, threads)) for s in reversed(subjects)}
+        opened = {
+            subject: stack.enter_context(open_subject(run, subject, threads, allow_saturation))
+            for subject in reversed(subjects)
+        }
         opened = {subject: opened[subject] for subject in subjects}
         described = {subject: runtime.describe() for subject, runtime in opened.items()}
         rows = []

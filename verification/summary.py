@@ -6,6 +6,7 @@ from typing import Any
 from artifacts import ACCURACY, BENCHMARK, CHECKPOINT, CHECKPOINT_CARD, ENGINES, PARITY, RunDirectory
 from graphs.card import PRECISIONS
 from models.checkpoint import CheckpointCard, card_in
+from runtimes.machine import processor_of, this_machine
 from runtimes.subjects import ENGINE_NAMES
 from verification.rows import Row, is_current, read_table
 
@@ -24,6 +25,7 @@ class Line:
         latency_ms: median by batch size; `speedup` is PyTorch's median over it.
         size: bytes of the artifact.
         verdict: "pass", "FAIL: …", "original", or why it was not run.
+        saturation: of INT8 graphs for CPUs, "saturation-free" or which operators may not be.
     """
 
     engine: str
@@ -38,6 +40,12 @@ class Line:
     latency_ms: dict[int, float] | None = None
     speedup: dict[int, float] | None = None
     verdict: str = "–"
+    saturation: str = ""
+
+    @property
+    def judgement(self) -> str:
+        """The verdict, and what is known of saturation."""
+        return f"{self.verdict}, {self.saturation}" if self.saturation else self.verdict
 
     @property
     def title(self) -> str:
@@ -54,18 +62,23 @@ class Line:
             number(self.snr_db, 1),
             *(number(figure.get(b), 2) for b in _SHOWN_BATCHES for figure in (latency, speedup)),
             f"{self.size / 1e6:.2f}",
-            self.verdict,
+            self.judgement,
         ]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run holds: its network, the machine of the figures, and a line for each artifact."""
+    """What a run holds: its network, the machine of the figures, and a line for each artifact.
+
+    Attributes:
+        measured_elsewhere: CPU and instruction sets of the figures, if they are not this machine's.
+    """
 
     card: CheckpointCard
     images: int | None
     machine: dict[str, Any] | None
     lines: tuple[Line, ...]
+    measured_elsewhere: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; accuracy figures of untrained weights are left out."""
@@ -94,6 +107,7 @@ def summary_of(run: RunDirectory) -> Summary:
         images=parity["images"] if parity else None,
         machine=known["machine"] if known else None,
         lines=tuple(lines),
+        measured_elsewhere=_elsewhere(known["machine"]) if known else None,
     )
 
 
@@ -109,6 +123,17 @@ def tables_of(run: RunDirectory) -> dict[str, Row]:
     tables = {name: table for name, table in tables.items() if table["rows"]}
     newest = max(tables, key=lambda name: run.record(name).written, default=None)
     return {n: table for n, table in tables.items() if table["machine"] == tables[str(newest)]["machine"]}
+
+
+def saturation_words(saturation: str | list[str] | None) -> str:
+    """What a row of parity.json says of saturation; nothing where there is no INT8 kernel."""
+    if saturation is None:
+        return ""
+    if isinstance(saturation, str):
+        return "saturation-free"
+    return f"may saturate without VNNI: {saturation[0]}" + (
+        f" + {len(saturation) - 1}" if saturation[1:] else ""
+    )
 
 
 def engine_title(engine: str, device: str) -> str:
@@ -151,7 +176,14 @@ def _line(
         latency_ms={row["batch"]: row["p50_ms"] for row in timed} or None,
         speedup={row["batch"]: row["speedup"] for row in timed} or None,
         verdict=_verdict(key[0], figures),
+        saturation=saturation_words(figures.get("saturation")),
     )
+
+
+def _elsewhere(machine: Row) -> str | None:
+    """An INT8 verdict of one instruction set says little of another."""
+    measured = processor_of(machine)
+    return measured if measured != this_machine().processor else None
 
 
 def _verdict(engine: str, figures: Row) -> str:

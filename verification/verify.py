@@ -1,6 +1,7 @@
 """Verification: engines against the PyTorch original on the whole test split.
 
-parity.json     signal to noise, largest error, agreement and verdict of each engine
+parity.json     signal to noise, largest error, agreement and verdict of each engine; of INT8 graphs
+                for CPUs, whether sums of products can overflow 16 bits
 accuracy.json   top-1 accuracy of the original and of each engine, and the drop
 """
 
@@ -12,6 +13,8 @@ from typing import Any
 from artifacts import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, PARITY, RunDirectory, Step
 from data.dataset import Dataset
 from errors import UserError
+from graphs.onnx_file import any_graph_from_file
+from graphs.saturation import not_proved_free, saturation_findings
 from progress import Progress, silent
 from runtimes.machine import this_machine
 from runtimes.subjects import Subject, open_subject, subject_in
@@ -22,11 +25,17 @@ from verification.tolerances import TOLERANCES, failures
 
 @dataclass(frozen=True)
 class Verdict:
-    """One engine's figures and what is out of tolerance, if anything."""
+    """One engine's figures and what is out of tolerance, if anything.
+
+    Attributes:
+        saturation: "free", or the operators not proved free of 16-bit saturation; None where no INT8
+            kernel of a CPU runs.
+    """
 
     subject: Subject
     figures: Comparison
     failures: tuple[str, ...]
+    saturation: str | list[str] | None = None
 
     @property
     def passed(self) -> bool:
@@ -41,6 +50,7 @@ def verdicts_from_artifacts(
     threads: int | None = None,
     force: bool = False,
     progress: Progress = silent,
+    allow_saturation: bool = False,
 ) -> tuple[list[Row], bool]:
     """Verify each subject and write parity.json and accuracy.json.
 
@@ -69,7 +79,7 @@ def verdicts_from_artifacts(
     if run.is_current(step) and not force:
         return _rows_of(subjects, read_table(run.path / PARITY)["rows"]), False
     with run.writing(step) as folder:
-        verdicts, original = _measure(run, dataset, subjects, threads, progress)
+        verdicts, original = _measure(run, dataset, subjects, threads, progress, allow_saturation)
         parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
         accuracy = [row_of(run, v.subject, _accuracy_figures(v)) for v in verdicts]
         split = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "images": len(dataset.test)}
@@ -85,6 +95,7 @@ def _measure(
     subjects: list[Subject],
     threads: int | None,
     progress: Progress,
+    allow_saturation: bool,
 ) -> tuple[list[Verdict], dict[str, Any]]:
     with open_subject(run, subject_in(run, "torch", "fp32"), threads) as runtime:
         reference = runtime.card
@@ -97,8 +108,9 @@ def _measure(
         original = logits_of(runtime, dataset, dataset.test, "PyTorch original", progress)
     verdicts = []
     for subject in subjects:
-        with open_subject(run, subject, threads) as runtime:
-            if not runtime.card.is_same_network(reference):
+        with open_subject(run, subject, threads, allow_saturation) as runtime:
+            card = runtime.card
+            if not card.is_same_network(reference):
                 raise UserError(
                     f"{subject.artifact} is another network than {CHECKPOINT}",
                     "export, calibrate and build again",
@@ -107,9 +119,17 @@ def _measure(
             logits = logits_of(runtime, dataset, dataset.test, description, progress)
         figures = compare(original, logits, dataset.test.labels)
         found = failures(figures, subject.precision, reference.trained)
-        verdicts.append(Verdict(subject, figures, tuple(found)))
+        saturation = _saturation(run, subject) if card.flavour == "cpu" else None
+        if card.saturation == "proved" and saturation != "free":
+            found.append(f"said to be free of saturation, which is not proved of {saturation}")
+        verdicts.append(Verdict(subject, figures, tuple(found), saturation))
     itself = compare(original, original, dataset.test.labels)
     return verdicts, {"trained": reference.trained, "original_accuracy": itself.accuracy}
+
+
+def _saturation(run: RunDirectory, subject: Subject) -> str | list[str]:
+    """The operators of a graph that are not proved free of saturation, or "free"."""
+    return not_proved_free(saturation_findings(any_graph_from_file(run.path / subject.artifact))) or "free"
 
 
 def _parity_figures(verdict: Verdict) -> Row:
@@ -122,6 +142,7 @@ def _parity_figures(verdict: Verdict) -> Row:
         "agreement": figures.agreement,
         "passed": verdict.passed,
         "failures": list(verdict.failures),
+        "saturation": verdict.saturation,
     }
 
 

@@ -31,6 +31,7 @@ from calibration.scales import Range
 from errors import UserError
 from export.graph_from_checkpoint import graph_from_checkpoint
 from graphs.onnx_file import card_from_file, constant, graph_from_file, write_graph
+from graphs.saturation import not_proved_free, saturation_findings
 from models.config import VARIANTS, resnet_config
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
 from training.checkpoints import checkpoint_from_initialisation
@@ -47,9 +48,9 @@ def ranges_of(model, images=None):
     return {name: Method("minmax").range_of(h) for name, h in observe(model, images).items()}
 
 
-def quantized(variant, depth, flavour, stream="int8"):
+def quantized(variant, depth, flavour, stream="int8", saturation="stem"):
     model = sample_graph(resnet_config(variant, depth))
-    quantize(model, ranges_of(model), flavour, stream)
+    quantize(model, ranges_of(model), flavour, stream, saturation)
     return model
 
 
@@ -417,3 +418,33 @@ def test_ranges_of_former_weights_are_refused(tmp_path, digits, flavour):
     with pytest.raises(UserError, match=r"another model\.onnx"):
         qdq_from_ranges(run, flavour)
     assert FILES[flavour] not in run
+
+
+# --- saturation ------------------------------------------------------------------------------
+
+
+def _unsafe(saturation, network):
+    model = quantized(*network, "cpu", saturation=saturation)
+    findings = saturation_findings(model)
+    assert len(findings) == len(nodes_of(model, "Conv"))
+    return not_proved_free(findings)
+
+
+def test_proved_graph_is_saturation_free(network):
+    assert _unsafe("proved", network) == []
+
+
+def test_stem_alone_is_safe_by_default_and_nothing_in_the_full_graph(network):
+    stem, full = _unsafe("stem", network), _unsafe("full", network)
+    assert "stem.conv" not in stem
+    assert set(full) > set(stem)
+    assert "stem.conv" in full
+
+
+def test_saturation_stands_in_the_card_of_the_cpu_file_alone(preact_run):
+    assert card_from_file(preact_run.verified(MODEL_INT8_CPU)).saturation == "stem"
+    assert card_from_file(preact_run.verified(MODEL_INT8_GPU)).saturation == ""
+    assert qdq_from_ranges(preact_run, "cpu", saturation="proved")
+    assert not qdq_from_ranges(preact_run, "cpu", saturation="proved")
+    assert not qdq_from_ranges(preact_run, "gpu", saturation="proved")
+    assert card_from_file(preact_run.verified(MODEL_INT8_CPU)).saturation == "proved"

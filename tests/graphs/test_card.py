@@ -66,9 +66,12 @@ def test_with_precision_changes_nothing_else():
     assert replace(changed, precision="fp32", flavour="any") == CARD
 
 
-@pytest.mark.parametrize(("precision", "flavour"), [("fp16", "any"), ("int8", "cpu"), ("int8", "gpu")])
-def test_every_precision_is_the_same_network(precision, flavour):
-    other = CARD.with_precision(precision, flavour)
+@pytest.mark.parametrize(
+    ("precision", "flavour", "saturation"),
+    [("fp16", "any", ""), ("int8", "cpu", "stem"), ("int8", "cpu", "full"), ("int8", "gpu", "")],
+)
+def test_every_precision_is_the_same_network(precision, flavour, saturation):
+    other = CARD.with_precision(precision, flavour, saturation)
     assert CARD.is_same_network(other)
     assert other.is_same_network(CARD)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifacts import RunDirectory
+import runtimes.runtime
+from artifacts import MODEL_INT8_CPU, RunDirectory
+from calibration.qdq import qdq_from_ranges
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from models.config import VARIANTS
@@ -234,3 +236,33 @@ def test_pair_of_device_and_precision_that_it_does_not_compute_in_is_refused(
 
 def test_nothing_that_runs_on_a_cpu_is_left_out_of_the_table() -> None:
     assert [(engine, p) for engine in ENGINE_NAMES for p in precisions_of(engine, "cpu")] == RUNTIMES
+
+
+@pytest.mark.parametrize("engine", [OrtRuntime, OpenVinoRuntime])
+def test_full_weights_are_refused_where_products_are_added_in_16_bits(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, engine: type[Runtime]
+) -> None:
+    qdq_from_ranges(preact_run, "cpu", saturation="full")
+    path = preact_run.verified(MODEL_INT8_CPU)
+    monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: True)
+    with pytest.raises(UserError, match="this CPU has no VNNI") as refusal, engine(path, "int8"):
+        pass
+    assert "--saturation stem or proved" in refusal.value.fix
+    with engine(path, "int8", allow_saturation=True) as runtime:
+        assert runtime.card.saturation == "full"
+    # Operator by operator there is no integer kernel.
+    with ReferenceRuntime(path, "int8"):
+        pass
+    monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: False)
+    with engine(path, "int8"):
+        pass
+
+
+@pytest.mark.parametrize("saturation", ["stem", "proved"])
+def test_kept_weights_are_not_refused(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, saturation: str
+) -> None:
+    qdq_from_ranges(preact_run, "cpu", saturation=saturation)
+    monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: True)
+    with OrtRuntime(preact_run.verified(MODEL_INT8_CPU), "int8") as runtime:
+        assert runtime.card.saturation == saturation

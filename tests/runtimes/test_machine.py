@@ -5,11 +5,17 @@ from pathlib import Path
 import pytest
 from pretended_gpus import set_gpus
 
-from runtimes.machine import Machine, instruction_sets, this_machine
+import runtimes.machine
+from runtimes.machine import (
+    Machine,
+    adds_products_in_16_bits,
+    available_threads,
+    instruction_sets,
+    this_machine,
+)
 from runtimes.nvidia import Gpu
-from runtimes.runtime import available_threads
 
-KNOWN = ("AVX2", "AVX512", "AVX512-VNNI", "AVX512-bf16", "AMX")
+KNOWN = ("AVX2", "AVX-VNNI", "AVX512", "AVX512-VNNI", "AVX512-bf16", "AMX")
 
 
 def test_this_machine_is_described_in_json_values() -> None:
@@ -65,3 +71,21 @@ def test_threads_without_affinity_are_all_cores(monkeypatch: pytest.MonkeyPatch)
     assert available_threads() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "present", "expected"),
+    [
+        ("x86_64", ("AVX2",), True),
+        ("AMD64", ("AVX2", "AVX512"), True),
+        ("x86_64", ("AVX2", "AVX-VNNI"), False),
+        ("x86_64", ("AVX2", "AVX512", "AVX512-VNNI"), False),
+        ("aarch64", (), False),
+    ],
+)
+def test_x86_without_vnni_adds_products_in_16_bits(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, present: tuple[str, ...], expected: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: architecture)
+    monkeypatch.setattr(runtimes.machine, "instruction_sets", lambda: present)
+    assert adds_products_in_16_bits() is expected

@@ -260,3 +260,13 @@ def test_same_figures_give_the_same_page(preact_run: RunDirectory) -> None:
         ]
 
     assert source() == source()
+
+
+def test_figures_of_another_cpu_say_where_they_were_measured(preact_run: RunDirectory) -> None:
+    (int8,) = subjects_in(preact_run, ("ort", "int8"))
+    figures = parity() | {"saturation": "free"}
+    write_table(preact_run, PARITY, (int8, figures), images=360, original_accuracy=97.5)
+    report_from_results(preact_run, [])
+    page = Page((preact_run.path / REPORT).read_text())
+    assert "Measured on Made <Up> CPU (AVX2), not on the machine that wrote this page" in page.text
+    assert "pass, saturation-free" in page.text

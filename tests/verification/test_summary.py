@@ -21,9 +21,10 @@ from artifacts import (
 from data.dataset import Dataset
 from export.graph_from_checkpoint import graph_from_checkpoint
 from models.config import resnet_config
+from runtimes.machine import this_machine
 from runtimes.subjects import Subject, subject_in
 from training.checkpoints import checkpoint_from_initialisation
-from verification.summary import COLUMNS, Line, number, summary_of
+from verification.summary import COLUMNS, Line, number, saturation_words, summary_of
 
 LINE = Line("ort", "int8", MODEL_INT8_CPU, "cpu", 110_982, 97.2222, 0.2778, 99.444, 34.56)
 
@@ -241,3 +242,37 @@ def test_line_has_a_cell_for_each_column(line: Line, cells: list[str]) -> None:
 )
 def test_number_or_dash(value: float | None, digits: int, text: str) -> None:
     assert number(value, digits) == text
+
+
+def test_verdict_says_what_is_known_of_saturation(preact_run: RunDirectory) -> None:
+    (int8,) = subjects_in(preact_run, ("ort", "int8"))
+    figures = parity() | {"saturation": ["conv1", "conv2", "conv3"]}
+    write_table(preact_run, PARITY, (int8, figures), images=360, original_accuracy=97.5)
+    (line,) = summary_of(preact_run).lines
+    assert (line.verdict, line.cells()[-1]) == ("pass", "pass, may saturate without VNNI: conv1 + 2")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [(None, ""), ("free", "saturation-free"), (["conv"], "may saturate without VNNI: conv")],
+)
+def test_saturation_in_words(found: str | list[str] | None, words: str) -> None:
+    assert saturation_words(found) == words
+
+
+def test_figures_of_another_cpu_say_where_they_were_measured(preact_run: RunDirectory) -> None:
+    _complete(preact_run)
+    assert summary_of(preact_run).measured_elsewhere == "Made <Up> CPU (AVX2)"
+
+
+@pytest.mark.parametrize("changed", [{"instruction_sets": ["AVX2"]}, {"cpu": "Another"}, {"cores": 96}])
+def test_another_instruction_set_is_elsewhere_and_other_cores_are_not(
+    preact_run: RunDirectory, changed: dict[str, object]
+) -> None:
+    (fp32,) = subjects_in(preact_run, ("ort", "fp32"))
+    here = this_machine().to_json()
+    machine = here | {"instruction_sets": ["AVX2", "own"]} | changed
+    if "cores" in changed:
+        machine = here | changed
+    write_table(preact_run, BENCHMARK, (fp32, timing(1, 2.0, 4.0)), machine=machine)
+    assert (summary_of(preact_run).measured_elsewhere is None) == ("cores" in changed)

@@ -24,6 +24,7 @@ from artifacts import (
     RunDirectory,
     Step,
 )
+from calibration.qdq import qdq_from_ranges
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from export.graph_from_checkpoint import graph_from_checkpoint
@@ -326,3 +327,24 @@ def test_untrained_network_is_judged_by_its_signal_to_noise(tmp_path: Path, few:
     (row,), _ = verdicts_from_artifacts(run, few, _subjects(run, ("ort", "fp32")))
     assert row["passed"]
     assert _document(run, PARITY)["trained"] is False
+
+
+def test_int8_rows_say_which_convolutions_may_saturate(preact_run: RunDirectory, few: Dataset) -> None:
+    subjects = _subjects(preact_run, ("ort", "int8"), ("ort", "fp32"), ("reference", "int8"))
+    rows, _ = verdicts_from_artifacts(preact_run, few, subjects)
+    unsafe = rows[0]["saturation"]
+    assert "stage1.0.residual.conv1" in unsafe
+    assert "stem.conv" not in unsafe
+    assert [row["saturation"] for row in rows[1:]] == [None, None]
+    qdq_from_ranges(preact_run, "cpu", saturation="proved")
+    (row,), _ = verdicts_from_artifacts(preact_run, few, _subjects(preact_run, ("openvino", "int8")))
+    assert (row["saturation"], row["passed"]) == ("free", True)
+
+
+def test_proof_that_a_card_only_claims_is_a_failure(preact_run: RunDirectory, few: Dataset) -> None:
+    graph = graph_in(preact_run, MODEL_INT8_CPU)
+    set_card(graph, saturation="proved")
+    publish(preact_run, MODEL_INT8_CPU, graph)
+    (row,), _ = verdicts_from_artifacts(preact_run, few, _subjects(preact_run, ("ort", "int8")))
+    assert not row["passed"]
+    assert "said to be free of saturation" in row["failures"][-1]

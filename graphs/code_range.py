@@ -1,0 +1,138 @@
+"""How large the uint8 codes of an activation can get, channel by channel, from the graph alone.
+
+Codes are 0..255 unless what they quantize is provably smaller, by interval arithmetic:
+
+    QuantizeLinear of x in [a, b]         codes floor(a/s) + z .. ceil(b/s) + z
+    Relu, Clip                            the interval cut
+    1x1 depthwise Conv, x = w y + v       w [a, b] + v, of each channel
+    DequantizeLinear of uint8 codes q     s (q - z)
+
+and anything else is unbounded. Kernels compute this in float32 and in orders of their own, so an
+interval is widened by 1e-5 of its largest term, and a range of codes by one code.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+UINT8_MAX = 255
+# More than stand between two quantizers in a network; a longer chain is unbounded.
+_MAX_NODES = 16
+_ROUNDING = 1e-5
+
+#: lowest and highest, float64: [] for all channels alike, or [C]
+_Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
+_UNBOUNDED: _Interval = (np.array(-np.inf), np.array(np.inf))
+_ALL_CODES: _Interval = (np.array(0.0), np.array(float(UINT8_MAX)))
+
+
+def fixed_array(value: ir.Value | None) -> NDArray[Any] | None:
+    """The array of an initializer or Constant; None for anything else.
+
+    An initializer that is also an input of the graph is none: a caller may override it.
+    """
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def largest_codes(codes: ir.Value | None) -> NDArray[np.int64]:
+    """Upper bound of the codes of a uint8 tensor: [] for all channels alike, or [C].
+
+    Zero padding, which has the zero point's code, is included. 255 where no less is proved.
+    """
+    return _codes(codes, _MAX_NODES)[1].astype(np.int64)
+
+
+def _codes(codes: ir.Value | None, left: int) -> _Interval:
+    quantizer = codes.producer() if codes is not None else None
+    if quantizer is None or quantizer.op_type != "QuantizeLinear":
+        return _ALL_CODES
+    parameters = _scale_and_zero_point(quantizer)
+    if parameters is None:
+        return _ALL_CODES
+    scale, zero_point = parameters
+    low, high = (bound / scale for bound in _values(quantizer.inputs[0], left - 1))
+    low, high = np.floor(low) + zero_point - 1, np.ceil(high) + zero_point + 1
+    # Padding stands beside the values.
+    return np.clip(np.minimum(low, zero_point), 0, 255), np.clip(np.maximum(high, zero_point), 0, 255)
+
+
+def _values(value: ir.Value | None, left: int) -> _Interval:
+    node = value.producer() if value is not None else None
+    if node is None or left <= 0 or node.domain != "":
+        return _UNBOUNDED
+    if node.op_type == "DequantizeLinear":
+        parameters = _scale_and_zero_point(node)
+        if parameters is None:
+            return _UNBOUNDED
+        low, high = _codes(node.inputs[0], left - 1)
+        return (low - parameters[1]) * parameters[0], (high - parameters[1]) * parameters[0]
+    if node.op_type == "Relu":
+        low, high = _values(node.inputs[0], left - 1)
+        return np.maximum(low, 0), np.maximum(high, 0)
+    if node.op_type == "Clip":
+        return _clipped(node, _values(node.inputs[0], left - 1))
+    if node.op_type == "Conv":
+        return _of_depthwise(node, left - 1)
+    return _UNBOUNDED
+
+
+def _clipped(clip: ir.Node, interval: _Interval) -> _Interval:
+    low, high = interval
+    bounds = [fixed_array(value) for value in clip.inputs[1:3]]
+    if bounds and bounds[0] is not None and bounds[0].size == 1:
+        low, high = (np.maximum(end, bounds[0].item()) for end in (low, high))
+    if len(bounds) > 1 and bounds[1] is not None and bounds[1].size == 1:
+        low, high = (np.minimum(end, bounds[1].item()) for end in (low, high))
+    return low, high
+
+
+def _of_depthwise(conv: ir.Node, left: int) -> _Interval:
+    """Of a 1x1 depthwise convolution of something bounded."""
+    weight = _parameter(conv.inputs[1])
+    bias = _parameter(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] is not None else np.zeros(1)
+    low, high = _values(conv.inputs[0], left)
+    if weight is None or bias is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return _UNBOUNDED
+    group = conv.attributes["group"].as_int() if "group" in conv.attributes else 1
+    if weight.shape != (group, 1, 1, 1):
+        return _UNBOUNDED
+    # Zero, for where the convolution pads.
+    ends = np.stack([weight.ravel() * np.minimum(low, 0), weight.ravel() * np.maximum(high, 0)])
+    slack = _ROUNDING * (np.abs(ends).max(0) + np.abs(bias))
+    return ends.min(0) + bias - slack, ends.max(0) + bias + slack
+
+
+def _parameter(value: ir.Value | None) -> NDArray[np.float64] | None:
+    """A weight or bias as real numbers: a constant, or one dequantized along axis 0."""
+    array = fixed_array(value)
+    if array is not None:
+        return array.astype(np.float64)
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type != "DequantizeLinear" or "block_size" in node.attributes:
+        return None
+    codes, scale = fixed_array(node.inputs[0]), fixed_array(node.inputs[1])
+    zero_point = fixed_array(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1)
+    if codes is None or scale is None or zero_point is None or codes.ndim == 0:
+        return None
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    if scale.size != 1 and (axis != 0 or scale.shape != codes.shape[:1]):
+        return None
+    along = (-1, *[1] * (codes.ndim - 1))
+    wide = codes.astype(np.float64) - zero_point.astype(np.float64).reshape(along)
+    return wide * scale.astype(np.float64).reshape(along)
+
+
+def _scale_and_zero_point(node: ir.Node) -> tuple[float, float] | None:
+    """Of a quantizer to, or dequantizer from, uint8 with one float32 scale for the whole tensor."""
+    scale = fixed_array(node.inputs[1])
+    zero_point = fixed_array(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scale is None or scale.dtype != np.float32 or zero_point is None or zero_point.dtype != np.uint8:
+        return None
+    if scale.size != 1 or zero_point.size != 1 or not 0 < scale.item() < np.inf:
+        return None
+    return float(scale.item()), float(zero_point.item())
