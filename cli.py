@@ -75,7 +75,12 @@ class Engine(StrEnum):
 class Precision(StrEnum):
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
+    fp8 = "fp8"
+
+
+_QUANTIZED = {Precision.int8, Precision.fp8}
 
 
 class Device(StrEnum):
@@ -91,6 +96,7 @@ class BuilderName(StrEnum):
 class Stream(StrEnum):
     int8 = "int8"
     fp16 = "fp16"
+    fp32 = "fp32"
 
 
 VariantOption = Annotated[Variant | None, typer.Option("--variant", help="Default: preact.")]
@@ -139,9 +145,7 @@ PercentileOption = Annotated[
     float | None,
     typer.Option("--percentile", help="Per cent of values kept at each end of a range. Default: 99.999."),
 ]
-StreamOption = Annotated[
-    Stream, typer.Option("--stream", help="Skip path of the GPU's INT8 graph: int8 or fp16.")
-]
+StreamOption = Annotated[Stream, typer.Option("--stream", help="Skip path of the GPU's INT8 graph.")]
 CheckpointOption = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="Take over FILE.safetensors, with FILE.json beside it."),
@@ -426,11 +430,11 @@ def calibrate(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Collect ranges and write the INT8 graphs."""
+    """Collect ranges and write the INT8 and FP8 graphs."""
     screen = Screen(as_json, quiet, verbose)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
     _calibrate(session, method, percentile, stream)
-    screen.finish(session.document("calibrate", files=session.run.recorded("model.int8")))
+    screen.finish(session.document("calibrate", files=_quantized_files()))
 
 
 @app.command()
@@ -452,7 +456,7 @@ def build(
     """Build TensorRT engines; no GPU is needed for RTX."""
     screen = Screen(as_json, quiet, verbose)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
-    engines = _build(session, precision or list(Precision), target, builder)
+    engines = _build(session, precision, target, builder)
     screen.finish(session.document("build", engines=engines))
 
 
@@ -550,7 +554,7 @@ def deploy(
     _train_unless_trained(session, recipe, epochs, peak_rate, device)
     _export(session)
     _calibrate(session, method, percentile, stream)
-    _attempt(session, "build", lambda: _build(session, list(Precision), target, builder))
+    _attempt(session, "build", lambda: _build(session, None, target, builder))
     subjects = _deployable(session, device)
     rows = _verify(session, subjects, threads)
     _benchmark(session, [s for s in subjects if s.engine != Engine.reference], threads, seconds)
@@ -740,12 +744,13 @@ def _ensure_checkpoint(session: Session) -> None:
 
 
 def _export(session: Session) -> Any:
-    from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
+    from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
 
     _ensure_checkpoint(session)
     with session.screen.busy("exporting"):
         result = graph_from_checkpoint(session.run, session.force)
-        half_from_graph(session.run, session.force)
+        for precision in NARROWED:
+            narrowed_from_graph(session.run, precision, session.force)
     state = "" if result.done else "up to date: "
     session.screen.say(
         "export",
@@ -759,34 +764,44 @@ def _calibrate(
     session: Session, method: str | None, percentile: float | None, stream: Stream = Stream.int8
 ) -> None:
     from calibration.methods import Method
-    from calibration.qdq import FILES, qdq_from_ranges
+    from calibration.qdq import FILES, fp8_from_ranges, qdq_from_ranges
     from calibration.ranges import ranges_from_graph
 
     chosen = Method.from_options(method, percentile)
     _ensure_exported(session)
     force = session.force
     done = ranges_from_graph(session.run, session.dataset, chosen, force, session.screen.progress)
-    with session.screen.busy("writing INT8 graphs"):
+    with session.screen.busy("writing INT8 and FP8 graphs"):
         for flavour in FILES:
             done |= qdq_from_ranges(session.run, flavour, stream.value, force)
+        done |= fp8_from_ranges(session.run, force)
     state = f"{len(session.dataset.calibration)} images, {chosen}" if done else "up to date"
-    session.screen.say("calibrate", f"{state}: {', '.join(FILES.values())}")
+    session.screen.say("calibrate", f"{state}: {', '.join(_quantized_files())}")
+
+
+def _quantized_files() -> tuple[str, ...]:
+    """What calibration ends in."""
+    from artifacts import MODEL_FP8_GPU, MODEL_INT8_CPU, MODEL_INT8_GPU
+
+    return MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_FP8_GPU
 
 
 def _build(
-    session: Session, precisions: list[Precision], target: str, builder: BuilderName | None
+    session: Session, precisions: list[Precision] | None, target: str, builder: BuilderName | None
 ) -> list[dict[str, Any]]:
+    """Build engines; where no precision is named, all that the targets have."""
     from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
-    from runtimes.tensorrt_package import installed_builder
+    from runtimes.targets import precisions_for
 
     name_of_builder = builder.value if builder else None
-    installed_builder(name_of_builder)
-    _ensure_exported(session)
-    if Precision.int8 in precisions:
-        _ensure_calibrated(session)
     targets = tuple(part.strip() for part in target.split(",") if part.strip())
+    offered = precisions_for(targets, name_of_builder)
+    chosen = precisions or [Precision(name) for name in offered]
+    _ensure_exported(session)
+    if _QUANTIZED & set(chosen):
+        _ensure_calibrated(session)
     cards = []
-    for precision in precisions:
+    for precision in chosen:
         name, done = engine_from_onnx(
             session.run, precision.value, targets, name_of_builder, session.force, session.screen.progress
         )
@@ -801,18 +816,18 @@ def _build(
 
 
 def _ensure_exported(session: Session) -> None:
-    from artifacts import MODEL, MODEL_FP16
+    from artifacts import MODEL, MODEL_BF16, MODEL_FP16
 
-    if not (session.run.is_fresh(MODEL) and session.run.is_fresh(MODEL_FP16)):
+    if not all(session.run.is_fresh(name) for name in (MODEL, MODEL_FP16, MODEL_BF16)):
         _export(session)
 
 
 def _ensure_calibrated(session: Session) -> None:
     """Calibrate where that is missing or stale, as it was calibrated before."""
-    from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES
+    from artifacts import MODEL_INT8_GPU, RANGES
 
     run = session.run
-    if all(run.is_fresh(name) for name in (RANGES, MODEL_INT8_CPU, MODEL_INT8_GPU)):
+    if all(run.is_fresh(name) for name in (RANGES, *_quantized_files())):
         return
     before = run.record(RANGES).options["method"] if RANGES in run else {}
     stream = run.record(MODEL_INT8_GPU).options["stream"] if MODEL_INT8_GPU in run else Stream.int8
@@ -851,7 +866,7 @@ def _subjects(
             own = [p for p in own if p.value in offered]
         if engine != Engine.torch:
             _ensure_exported(session)
-        if engine != Engine.torch and Precision.int8 in own:
+        if engine != Engine.torch and _QUANTIZED & set(own):
             _ensure_calibrated(session)
         if engine == Engine.trt:
             _ensure_built(session, own)
@@ -880,7 +895,8 @@ def _deployable(session: Session, device: Device) -> "list[Subject]":
         "trt: engines are built but not run: no NVIDIA driver or GPU here; their graphs are evaluated "
         "by `reference` instead, without a latency"
     )
-    return subjects + _subjects(session, [Engine.reference], [Precision.fp16, Precision.int8], Device.cpu)
+    narrow: list[Precision] = [precision for precision in Precision if precision != Precision.fp32]
+    return subjects + _subjects(session, [Engine.reference], narrow, Device.cpu)
 
 
 def _attempt(session: Session, stage: str, work: Callable[[], Any]) -> Any:

@@ -24,7 +24,7 @@ from calibration.qdq import qdq_from_ranges
 from calibration.ranges import ranges_from_graph
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
-from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
+from export.graph_from_checkpoint import graph_from_checkpoint, narrowed_from_graph
 from models.config import VARIANTS, resnet_config
 from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
 from runtimes.subjects import open_subject, subject_in
@@ -57,7 +57,7 @@ def main() -> None:
 def _row(run: RunDirectory, variant: str, depth: int, dataset: Dataset, images: int) -> list[str]:
     checkpoint_from_initialisation(run, resnet_config(variant, depth), dataset, seed=0)
     export, seconds = _timed(lambda: graph_from_checkpoint(run))
-    _, half = _timed(lambda: half_from_graph(run))
+    _, half = _timed(lambda: narrowed_from_graph(run, "fp16"))
     times = [seconds + half]
     times.append(_timed(lambda: ranges_from_graph(run, dataset, Method()))[1])
     times += [_timed(lambda f=flavour: qdq_from_ranges(run, f))[1] for flavour in ("cpu", "gpu")]

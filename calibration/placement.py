@@ -8,15 +8,22 @@ both inputs and the output are quantized; so every tensor is, but those that a R
 gpu, for TensorRT: symmetric int8 at the inputs of convolutions and at the skip operand of each Add,
 not behind convolutions, where a pair would split conv + Add. With an int8 stream, what BN takes from
 the skip path is that same quantized tensor (NVIDIA's recipe for pre-activation networks); with an
-fp16 stream the skip path is not quantized at all.
+fp16 or fp32 stream the skip path is not quantized at all.
+
+gpu in FP8: the inputs of convolutions alone. Four significant bits rounded at every block would be too
+few for the stream. TensorRT has FP8 kernels from 16 channels on, in and out (NVIDIA ModelOpt,
+`find_nodes_from_convs_to_exclude`), so the stem stays in float16.
 """
 
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphs.onnx_file import constant
 from graphs.skip_path import junctions
 
+# Of a convolution in FP8, in and out.
+_LEAST_FP8_CHANNELS = 16
 _QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "Add"}
 
 
@@ -35,9 +42,14 @@ def quantized_uses(model: ir.Model, flavour: str, stream: str = "int8") -> list[
     Args:
         model: a float graph; for `cpu`, with BN rewritten as convolutions or not.
         flavour: "cpu" or "gpu".
-        stream: "int8" or "fp16": the skip path of the gpu flavour.
+        stream: "int8", "fp16" or "fp32": the skip path of the gpu flavour.
     """
     return _cpu_uses(model) if flavour == "cpu" else _gpu_uses(model, stream)
+
+
+def fp8_uses(model: ir.Model) -> list[Use]:
+    """The edges of a float graph that get a Q/DQ pair in FP8."""
+    return [use for use in _gpu_uses(model, "fp16") if _has_fp8_kernel(use.consumer)]
 
 
 def observed_values(model: ir.Model) -> list[ir.Value]:
@@ -71,6 +83,11 @@ def _gpu_uses(model: ir.Model, stream: str) -> list[Use]:
             if to_conv or to_skip or to_bn:
                 uses.append(Use(value, consumer, index))
     return uses
+
+
+def _has_fp8_kernel(conv: ir.Node) -> bool:
+    out_channels, in_channels, *_ = constant(conv.inputs[1]).shape
+    return min(out_channels, in_channels) >= _LEAST_FP8_CHANNELS
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

@@ -14,7 +14,7 @@ INPUT = "images"
 OUTPUT = "logits"
 
 FLAVOURS = ("any", "gpu", "cpu")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class GraphCard:
         classes: names in the order of the logits.
         mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
         checkpoint: sha256 of the weights it was exported from.
-        precision: fp32, fp16 or int8.
-        flavour: `gpu` (symmetric int8, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
+        precision: one of `PRECISIONS`.
+        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
             OpenVINO) or `any` (no quantization).
     """
 

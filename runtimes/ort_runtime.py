@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from errors import CheckFailed, UserError
-from graphs.card import GraphCard
+from graphs.card import PRECISIONS, GraphCard
 from graphs.onnx_file import card_from_file, graph_from_file
 from graphs.rounding import make_rounding_explicit
 from runtimes.runtime import Batch, Runtime
@@ -100,12 +100,13 @@ class OrtRuntime(Runtime):
 class ReferenceRuntime(OrtRuntime):
     """Evaluates a graph operator by operator, as ONNX defines it, on the CPU.
 
-    For the numerics of graphs meant for other hardware: FP16 tensors are rounded after every
-    operator and Q/DQ pairs are executed as they stand. It is slow, and no latency is claimed of it.
+    For the numerics of graphs meant for other hardware: tensors of 16 bits are rounded after every
+    operator and Q/DQ pairs, FP8 among them, are executed as they stand. It is slow, and no latency is
+    claimed of it.
     """
 
     name = "reference"
-    supports = frozenset({("cpu", "fp32"), ("cpu", "fp16"), ("cpu", "int8")})
+    supports = frozenset(("cpu", precision) for precision in PRECISIONS)
     refusal = ("it evaluates on the CPU", "use --device cpu")
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
@@ -118,7 +119,7 @@ class ReferenceRuntime(OrtRuntime):
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)
-        # Without float16 kernels, ONNX Runtime would compute in float32 from end to end.
+        # Without 16-bit kernels, ONNX Runtime computes in float32 from end to end, or not at all.
         make_rounding_explicit(model)
         return ir.to_proto(model).SerializeToString()
 

@@ -10,7 +10,7 @@ PACKAGES = ("models", "data", "training", "graphs", "export", "calibration", "ru
 
 def test_the_tree_names_every_source_file_and_no_other() -> None:
     tree = README.split("## The tree")[1]
-    named = set(re.findall(r"^ +([a-z_]+\.py) ", tree, re.MULTILINE))
+    named = set(re.findall(r"^ +([a-z0-9_]+\.py) ", tree, re.MULTILINE))
     folders = [ROOT, *(ROOT / name for name in (*PACKAGES, "benchmarks"))]
     present = {path.name for folder in folders for path in folder.glob("*.py")} - {"__init__.py"}
     assert named == present
