@@ -28,6 +28,7 @@ from artifacts import (
 from errors import UserError
 
 if TYPE_CHECKING:
+    from calibration.plan import Plan
     from data.dataset import Dataset
     from models.checkpoint import CheckpointCard
     from models.config import ResNetConfig
@@ -75,7 +76,12 @@ class Engine(StrEnum):
 class Precision(StrEnum):
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
+    fp8 = "fp8"
+
+
+_QUANTIZED = {Precision.int8, Precision.fp8}
 
 
 class Device(StrEnum):
@@ -91,6 +97,7 @@ class BuilderName(StrEnum):
 class Stream(StrEnum):
     int8 = "int8"
     fp16 = "fp16"
+    fp32 = "fp32"
 
 
 class Saturation(StrEnum):
@@ -147,7 +154,8 @@ PercentileOption = Annotated[
     typer.Option("--percentile", help="Per cent of values kept at each end of a range. Default: 99.999."),
 ]
 StreamOption = Annotated[
-    Stream, typer.Option("--stream", help="Skip path of the GPU's INT8 graph: int8 or fp16.")
+    Stream,
+    typer.Option("--stream", help="Skip path of the INT8 graphs; fp16 is for GPUs, on CPUs it is int8 then."),
 ]
 SaturationOption = Annotated[
     Saturation,
@@ -155,6 +163,19 @@ SaturationOption = Annotated[
         "--saturation",
         help="CPUs without VNNI add INT8 products in 16 bits: keep them from overflowing in the stem, "
         "everywhere (proved), or nowhere (full).",
+    ),
+]
+ReparametrizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reparametrize",
+        help="Before quantizing, some of absorb,centre,equalize, or none. Default: absorb,equalize.",
+    ),
+]
+BiasCorrectionOption = Annotated[
+    bool,
+    typer.Option(
+        "--bias-correction/--no-bias-correction", help="Take the weights' mean rounding error out of biases."
     ),
 ]
 AllowSaturationOption = Annotated[
@@ -440,16 +461,21 @@ def calibrate(
     percentile: PercentileOption = None,
     stream: StreamOption = Stream.int8,
     saturation: SaturationOption = Saturation.stem,
+    reparametrize: ReparametrizeOption = None,
+    bias_correction: BiasCorrectionOption = True,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Collect ranges and write the INT8 graphs."""
+    """Collect ranges and write the INT8 and FP8 graphs."""
+    from calibration.qdq import FILES
+
     screen = Screen(as_json, quiet, verbose)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
-    _calibrate(session, method, percentile, stream, saturation)
-    screen.finish(session.document("calibrate", files=session.run.recorded("model.int8")))
+    plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
+    _calibrate(session, plan)
+    screen.finish(session.document("calibrate", files=list(FILES.values())))
 
 
 @app.command()
@@ -471,7 +497,7 @@ def build(
     """Build TensorRT engines; no GPU is needed for RTX."""
     screen = Screen(as_json, quiet, verbose)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
-    engines = _build(session, precision or list(Precision), target, builder)
+    engines = _build(session, precision, target, builder)
     screen.finish(session.document("build", engines=engines))
 
 
@@ -557,6 +583,8 @@ def deploy(
     percentile: PercentileOption = None,
     stream: StreamOption = Stream.int8,
     saturation: SaturationOption = Saturation.stem,
+    reparametrize: ReparametrizeOption = None,
+    bias_correction: BiasCorrectionOption = True,
     allow_saturation: AllowSaturationOption = False,
     target: TargetOption = "",
     builder: BuilderOption = None,
@@ -579,8 +607,8 @@ def deploy(
     )
     _train_unless_trained(session, recipe, epochs, peak_rate, device)
     _export(session)
-    _calibrate(session, method, percentile, stream, saturation)
-    _attempt(session, "build", lambda: _build(session, list(Precision), target, builder))
+    _calibrate(session, _plan(method, percentile, reparametrize, stream, saturation, bias_correction))
+    _attempt(session, "build", lambda: _build(session, None, target, builder))
     subjects = _deployable(session, device)
     rows = _verify(session, subjects, threads, allow_saturation)
     timed = [s for s in subjects if s.engine != Engine.reference]
@@ -772,12 +800,13 @@ def _ensure_checkpoint(session: Session) -> None:
 
 
 def _export(session: Session) -> Any:
-    from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
+    from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
 
     _ensure_checkpoint(session)
     with session.screen.busy("exporting"):
         result = graph_from_checkpoint(session.run, session.force)
-        half_from_graph(session.run, session.force)
+        for precision in NARROWED:
+            narrowed_from_graph(session.run, precision, session.force)
     state = "" if result.done else "up to date: "
     session.screen.say(
         "export",
@@ -787,38 +816,62 @@ def _export(session: Session) -> Any:
     return result
 
 
-def _calibrate(
-    session: Session, method: str | None, percentile: float | None, stream: Stream, saturation: Saturation
-) -> None:
+def _plan(
+    method: str | None,
+    percentile: float | None,
+    reparametrize: str | None,
+    stream: Stream,
+    saturation: Saturation,
+    bias_correction: bool,
+) -> "Plan":
     from calibration.methods import Method
-    from calibration.qdq import FILES, qdq_from_ranges
-    from calibration.ranges import ranges_from_graph
+    from calibration.plan import Plan
+    from calibration.reparametrize import DEFAULT_PASSES, passes_from_names
 
-    chosen = Method.from_options(method, percentile)
+    return Plan(
+        method=Method.from_options(method, percentile),
+        passes=DEFAULT_PASSES if reparametrize is None else passes_from_names(reparametrize),
+        stream=stream.value,
+        saturation=saturation.value,
+        correct_bias=bias_correction,
+    )
+
+
+def _calibrate(session: Session, plan: "Plan") -> None:
+    from calibration.plan import quantized_from_graph
+    from calibration.qdq import FILES
+
     _ensure_exported(session)
-    force = session.force
-    done = ranges_from_graph(session.run, session.dataset, chosen, force, session.screen.progress)
-    with session.screen.busy("writing INT8 graphs"):
-        for flavour in FILES:
-            done |= qdq_from_ranges(session.run, flavour, stream.value, force, saturation.value)
-    state = f"{len(session.dataset.calibration)} images, {chosen}" if done else "up to date"
-    session.screen.say("calibrate", f"{state}: {', '.join(FILES.values())}")
+    passes, done = quantized_from_graph(
+        session.run, session.dataset, plan, session.force, session.screen.progress
+    )
+    state = "" if done else "up to date: "
+    session.screen.say(
+        "calibrate",
+        f"{state}{len(session.dataset.calibration)} images, {plan.method}, "
+        f"{'+'.join(entry.name for entry in passes) or 'as exported'}: {', '.join(FILES.values())}",
+    )
+    for entry in passes:
+        for name, reason in entry.refused.items():
+            session.screen.say(entry.name, f"left {name}: {reason}")
 
 
 def _build(
-    session: Session, precisions: list[Precision], target: str, builder: BuilderName | None
+    session: Session, precisions: list[Precision] | None, target: str, builder: BuilderName | None
 ) -> list[dict[str, Any]]:
+    """Build engines; where no precision is named, all that the targets have."""
     from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
-    from runtimes.tensorrt_package import installed_builder
+    from runtimes.targets import precisions_for
 
     name_of_builder = builder.value if builder else None
-    installed_builder(name_of_builder)
-    _ensure_exported(session)
-    if Precision.int8 in precisions:
-        _ensure_calibrated(session)
     targets = tuple(part.strip() for part in target.split(",") if part.strip())
+    offered = precisions_for(targets, name_of_builder)
+    chosen = precisions or [Precision(name) for name in offered]
+    _ensure_exported(session)
+    if _QUANTIZED & set(chosen):
+        _ensure_calibrated(session)
     cards = []
-    for precision in precisions:
+    for precision in chosen:
         name, done = engine_from_onnx(
             session.run, precision.value, targets, name_of_builder, session.force, session.screen.progress
         )
@@ -833,24 +886,18 @@ def _build(
 
 
 def _ensure_exported(session: Session) -> None:
-    from artifacts import MODEL, MODEL_FP16
+    from artifacts import MODEL, MODEL_BF16, MODEL_FP16
 
-    if not (session.run.is_fresh(MODEL) and session.run.is_fresh(MODEL_FP16)):
+    if not all(session.run.is_fresh(name) for name in (MODEL, MODEL_FP16, MODEL_BF16)):
         _export(session)
 
 
 def _ensure_calibrated(session: Session) -> None:
     """Calibrate where that is missing or stale, as it was calibrated before."""
-    from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES
+    from calibration.plan import is_quantized, plan_of
 
-    run = session.run
-    if all(run.is_fresh(name) for name in (RANGES, MODEL_INT8_CPU, MODEL_INT8_GPU)):
-        return
-    before = run.record(RANGES).options["method"] if RANGES in run else {}
-    stream = run.record(MODEL_INT8_GPU).options["stream"] if MODEL_INT8_GPU in run else Stream.int8
-    options = run.record(MODEL_INT8_CPU).options if MODEL_INT8_CPU in run else {}
-    saturation = options.get("saturation", Saturation.stem)
-    _calibrate(session, before.get("name"), before.get("percentile"), Stream(stream), Saturation(saturation))
+    if not is_quantized(session.run):
+        _calibrate(session, plan_of(session.run))
 
 
 def _ensure_built(session: Session, precisions: list[Precision]) -> None:
@@ -885,7 +932,7 @@ def _subjects(
             own = [p for p in own if p.value in offered]
         if engine != Engine.torch:
             _ensure_exported(session)
-        if engine != Engine.torch and Precision.int8 in own:
+        if engine != Engine.torch and _QUANTIZED & set(own):
             _ensure_calibrated(session)
         if engine == Engine.trt:
             _ensure_built(session, own)
@@ -914,7 +961,8 @@ def _deployable(session: Session, device: Device) -> "list[Subject]":
         "trt: engines are built but not run: no NVIDIA driver or GPU here; their graphs are evaluated "
         "by `reference` instead, without a latency"
     )
-    return subjects + _subjects(session, [Engine.reference], [Precision.fp16, Precision.int8], Device.cpu)
+    narrow: list[Precision] = [precision for precision in Precision if precision != Precision.fp32]
+    return subjects + _subjects(session, [Engine.reference], narrow, Device.cpu)
 
 
 def _attempt(session: Session, stage: str, work: Callable[[], Any]) -> Any:

@@ -20,6 +20,8 @@ from benchmarks.markdown import machine_lines, markdown_table
 from calibration.methods import Method
 from calibration.qdq import qdq_from_ranges
 from calibration.ranges import ranges_from_graph
+from calibration.reparametrize import reparametrized_from_graph
+from calibration.scheme import Scheme
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from models.checkpoint import card_in
@@ -60,9 +62,10 @@ def _rows(run: RunDirectory, dataset: Dataset, images: int) -> list[list[str]]:
         original = logits_of(runtime, dataset, part, "original")
     rows = []
     for method in METHODS:
+        reparametrized_from_graph(run, dataset)
         ranges_from_graph(run, dataset, method)
         for flavour, stream, engine in GRAPHS:
-            qdq_from_ranges(run, flavour, stream)
+            qdq_from_ranges(run, Scheme(flavour, stream=stream))
             with open_subject(run, subject_in(run, engine, "int8")) as runtime:
                 logits = logits_of(runtime, dataset, part, str(method))
             figures = compare(original, logits, part.labels)

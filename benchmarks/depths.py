@@ -22,9 +22,11 @@ from benchmarks.markdown import machine_lines, markdown_table
 from calibration.methods import Method
 from calibration.qdq import qdq_from_ranges
 from calibration.ranges import ranges_from_graph
+from calibration.reparametrize import reparametrized_from_graph
+from calibration.scheme import Scheme
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
-from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
+from export.graph_from_checkpoint import graph_from_checkpoint, narrowed_from_graph
 from models.config import VARIANTS, resnet_config
 from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
 from runtimes.subjects import open_subject, subject_in
@@ -32,7 +34,7 @@ from training.checkpoints import checkpoint_from_initialisation
 from verification.compare import compare, logits_of
 
 COLUMNS = [
-    "variant", "depth", "skip path", "export s", "calibrate s", "Q/DQ cpu s", "Q/DQ gpu s",
+    "variant", "depth", "skip path", "export s", "reparametrize s", "calibrate s", "Q/DQ cpu s", "Q/DQ gpu s",
     "engine fp32 s", "fp16 s", "int8 s", "ONNX MB", "engine int8 MB", "int8 cpu dB", "int8 gpu dB",
 ]  # fmt: skip
 
@@ -57,10 +59,11 @@ def main() -> None:
 def _row(run: RunDirectory, variant: str, depth: int, dataset: Dataset, images: int) -> list[str]:
     checkpoint_from_initialisation(run, resnet_config(variant, depth), dataset, seed=0)
     export, seconds = _timed(lambda: graph_from_checkpoint(run))
-    _, half = _timed(lambda: half_from_graph(run))
+    _, half = _timed(lambda: narrowed_from_graph(run, "fp16"))
     times = [seconds + half]
+    times.append(_timed(lambda: reparametrized_from_graph(run, dataset))[1])
     times.append(_timed(lambda: ranges_from_graph(run, dataset, Method()))[1])
-    times += [_timed(lambda f=flavour: qdq_from_ranges(run, f))[1] for flavour in ("cpu", "gpu")]
+    times += [_timed(lambda f=flavour: qdq_from_ranges(run, Scheme(f)))[1] for flavour in ("cpu", "gpu")]
     names = {}
     for precision in ("fp32", "fp16", "int8"):
         (names[precision], _), seconds = _timed(lambda p=precision: engine_from_onnx(run, p))

@@ -32,9 +32,7 @@ from benchmarks.peers import (
     open_peer,
     static_graphs,
 )
-from calibration.methods import Method
-from calibration.qdq import qdq_from_ranges
-from calibration.ranges import ranges_from_graph
+from calibration.plan import plan_of, quantized_from_graph
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import graph_from_checkpoint
@@ -135,8 +133,7 @@ def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Con
     run = RunDirectory(Path(shutil.copytree(path, folder / "run")))
     dataset = dataset_from_name(card_in(run).dataset, arguments.data_dir)
     graph_from_checkpoint(run)
-    ranges_from_graph(run, dataset, Method())
-    qdq_from_ranges(run, "cpu")
+    quantized_from_graph(run, dataset, plan_of(run))
     part = Split(dataset.test.images[: arguments.images], dataset.test.labels[: arguments.images])
     with open_subject(run, subject_in(run, "torch", "fp32"), arguments.threads) as runtime:
         original = logits_of(runtime, dataset, part, "original")

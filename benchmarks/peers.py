@@ -200,7 +200,7 @@ class _PeerRuntime(Runtime):
     def _checked_card(self) -> GraphCard:
         return self._source_card
 
-    def _runs_int8(self) -> bool:
+    def _runs_int8(self, card: GraphCard) -> bool:
         return True
 
 

@@ -3,21 +3,35 @@
 cpu, for ONNX Runtime and OpenVINO: uint8 activations, everything between the input and the pooling
 integer. ONNX Runtime fuses a convolution only if its one output goes to a Q, and an addition only if
 both inputs and the output are quantized; so every tensor is, but those that a Relu alone consumes
-(it folds into the Q behind it).
+(it folds into the Q behind it). With an fp32 stream, what the Adds write is not quantized but where a
+convolution reads it.
 
 gpu, for TensorRT: symmetric int8 at the inputs of convolutions and at the skip operand of each Add,
-not behind convolutions, where a pair would split conv + Add. With an int8 stream, what BN takes from
-the skip path is that same quantized tensor (NVIDIA's recipe for pre-activation networks); with an
-fp16 stream the skip path is not quantized at all.
+not behind convolutions, where a pair would split conv + Add. With an int8 stream, what BN or Relu take
+from the skip path is that same quantized tensor (NVIDIA's recipe for pre-activation networks); with an
+fp16 or fp32 stream the skip path is not quantized at all.
+
+gpu in FP8: the inputs of convolutions alone. Four significant bits rounded at every block would be too
+few for the stream. TensorRT has FP8 kernels from 16 channels on, in and out (NVIDIA ModelOpt,
+`find_nodes_from_convs_to_exclude`), so the stem stays in float16.
+
+A block that is left in float reads the stream as the others leave it and quantizes nothing of its own
+but, in the cpu flavour, its sum.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from calibration.scheme import Scheme
+from errors import UserError
+from graphs.onnx_file import constant
 from graphs.skip_path import junctions
 
-_QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "Add"}
+# Of a convolution in FP8, in and out.
+_LEAST_FP8_CHANNELS = 16
+_QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "LeakyRelu", "Add"}
 
 
 @dataclass(frozen=True)
@@ -29,48 +43,91 @@ class Use:
     index: int
 
 
-def quantized_uses(model: ir.Model, flavour: str, stream: str = "int8") -> list[Use]:
+def quantized_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
     """The edges that get a Q/DQ pair.
 
     Args:
         model: a float graph; for `cpu`, with BN rewritten as convolutions or not.
-        flavour: "cpu" or "gpu".
-        stream: "int8" or "fp16": the skip path of the gpu flavour.
     """
-    return _cpu_uses(model) if flavour == "cpu" else _gpu_uses(model, stream)
+    if scheme.flavour == "cpu":
+        return _cpu_uses(model, scheme)
+    uses = _gpu_uses(model, scheme)
+    if scheme.precision == "fp8":
+        return [use for use in uses if _has_fp8_kernel(use.consumer)]
+    return uses
+
+
+def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[ir.Node]:
+    """The nodes of the blocks that these Adds end, the Adds too.
+
+    Raises:
+        UserError: there is no such block.
+    """
+    by_name = {str(junction.add.name): junction for junction in junctions(model)} if blocks else {}
+    if unknown := sorted(set(blocks) - set(by_name)):
+        raise UserError(
+            f"there is no block that ends in {', '.join(unknown)}", f"use some of {', '.join(by_name)}"
+        )
+    chosen = [by_name[name] for name in blocks]
+    return {node for block in chosen for node in (*block.residual, *block.skip, block.add)}
 
 
 def observed_values(model: ir.Model) -> list[ir.Value]:
     """Every value whose range some flavour needs, in order of execution."""
-    uses = [*quantized_uses(model, "cpu"), *quantized_uses(model, "gpu")]
+    uses = [*quantized_uses(model, Scheme("cpu")), *quantized_uses(model, Scheme("gpu"))]
     wanted = {use.value.name for use in uses}
     return [value for value in _values(model) if value.name in wanted]
 
 
-def _cpu_uses(model: ir.Model) -> list[Use]:
-    return [
-        Use(value, consumer, index)
-        for value in _values(model)
-        if {node.op_type for node, _ in value.uses()} != {"Relu"}
-        for consumer, index in value.uses()
-    ]
+def _cpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
+    inside = float_nodes(model, scheme.float_blocks)
+    uses = []
+    for value in _values(model):
+        producer = value.producer()
+        within_float = producer in inside and producer.op_type != "Add"  # type: ignore[union-attr]
+        folds_into_relu = {node.op_type for node, _ in value.uses()} == {"Relu"}
+        if within_float or folds_into_relu:
+            continue
+        by_convolutions_alone = scheme.stream == "fp32" and _ends_block(value)
+        uses += [
+            Use(value, consumer, index)
+            for consumer, index in value.uses()
+            if consumer.op_type == "Conv" or not by_convolutions_alone
+        ]
+    return uses
 
 
-def _gpu_uses(model: ir.Model, stream: str) -> list[Use]:
-    on_skip = {}
-    if stream == "int8":
+def _ends_block(value: ir.Value | None) -> bool:
+    """Whether a value is a block's sum, or the Relu's on it."""
+    producer = value.producer() if value is not None else None
+    if producer is None or producer.op_type not in ("Add", "Relu"):
+        return False
+    return producer.op_type == "Add" or _ends_block(producer.inputs[0])
+
+
+def _gpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
+    inside = float_nodes(model, scheme.float_blocks)
+    on_skip, skip_values = {}, set()
+    if scheme.stream == "int8":
         for junction in junctions(model):
             on_skip[junction.add] = junction.skip_operand
+            skip_values.add(junction.skip_value)
     uses = []
     for value in _values(model):
         for consumer, index in value.uses():
             to_conv = consumer.op_type == "Conv"
             to_skip = on_skip.get(consumer) == index
-            # What is left of BN after folding reads the skip path.
-            to_bn = consumer.op_type == "BatchNormalization" and stream == "int8"
-            if to_conv or to_skip or to_bn:
+            to_branch = consumer.op_type in ("BatchNormalization", "Relu") and value in skip_values
+            # A block's last sum goes to no Add, but BN of the next stage or of the head reads it.
+            to_bn = consumer.op_type == "BatchNormalization" and scheme.stream == "int8"
+            if (to_conv or to_skip or to_branch or to_bn) and consumer not in inside:
                 uses.append(Use(value, consumer, index))
     return uses
+
+
+def _has_fp8_kernel(conv: ir.Node) -> bool:
+    out_channels, in_channels, *_ = constant(conv.inputs[1]).shape
+    return min(out_channels, in_channels) >= _LEAST_FP8_CHANNELS
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

@@ -1,119 +1,162 @@
-"""float32 graph + ranges -> Q/DQ graph, in the `cpu` or the `gpu` flavour.
+"""float32 graph + ranges -> Q/DQ graph, by a `Scheme`.
 
 cpu   uint8 activations; int8 weights and int32 biases behind DequantizeLinear; BN rewritten as a
       depthwise convolution; float32 for what is left (the head).
 gpu   symmetric int8 activations and weights; biases, BN and the rest in float16: TensorRT takes the
-      precision from the graph, so what is not quantized must say that it is half.
+      precision from the graph, so what is not quantized must say that it is half. With an fp32 stream
+      it is left in float32: the skip path and what reads it. Between the convolutions of a branch
+      nothing but codes is kept in memory either way.
+fp8   the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
 
 Of the cpu flavour, the weights of some convolutions are kept so small that no two products overflow
 16 bits on a CPU without VNNI (`calibration.scales`), at a cost in resolution: with "stem", those whose
 input has a zero point above 0 and so large codes throughout, which is the stem; with "proved", all;
 with "full", none.
 
-Weights are stored as integers. Every consumer of a quantized tensor has a DequantizeLinear of its
+Weights are stored as codes. Every consumer of a quantized tensor has a DequantizeLinear of its
 own, and scales of activations are true scalars: ONNX Runtime fuses nothing else.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from artifacts import MODEL, MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES, RunDirectory, Step
+from artifacts import (
+    MODEL_FP8_GPU,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    MODEL_REPARAMETRIZED,
+    RANGES,
+    RunDirectory,
+    Step,
+)
 from calibration.bn_as_convolution import bn_as_convolution
-from calibration.placement import Use, quantized_uses
-from calibration.ranges import ranges_from_file
+from calibration.correct_bias import mean_error
+from calibration.e4m3 import e4m3_activation_scale, e4m3_codes, e4m3_weight_scale
+from calibration.placement import Use, float_nodes, quantized_uses
+from calibration.ranges import Calibrated, ranges_from_file
+from calibration.relu_as_lookup import relu_as_lookup
 from calibration.scales import (
     ActivationScale,
-    Range,
     activation_scale,
     bias_codes,
     weight_codes,
     weight_scales,
     widened_for_bias,
 )
+from calibration.scheme import Scheme
 from errors import UserError
-from graphs.half import convert_to_half
-from graphs.onnx_file import card_of, constant, graph_from_file, initializer, write_graph
+from graphs.narrow import narrow
+from graphs.onnx_file import (
+    card_of,
+    constant,
+    graph_from_file,
+    initializer,
+    replace_constant,
+    write_graph,
+)
 
-FILES = {"cpu": MODEL_INT8_CPU, "gpu": MODEL_INT8_GPU}
-STREAMS = ("int8", "fp16")
+FILES = {
+    ("int8", "cpu"): MODEL_INT8_CPU,
+    ("int8", "gpu"): MODEL_INT8_GPU,
+    ("fp8", "gpu"): MODEL_FP8_GPU,
+}
 
 
-def qdq_from_ranges(
-    run: RunDirectory, flavour: str, stream: str = "int8", force: bool = False, saturation: str = "stem"
-) -> bool:
-    """Write the Q/DQ graph of a flavour from model.onnx and ranges.json, unless up to date.
-
-    Args:
-        stream: the skip path of the gpu flavour, "int8" or "fp16"; the cpu flavour's is int8.
-        saturation: "stem", "proved" or "full", as above, of the cpu flavour.
+def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> bool:
+    """Write a Q/DQ graph from model.reparametrized.onnx and ranges.json, unless it is up to date.
 
     Returns:
         whether anything was done.
 
     Raises:
-        UserError: the ranges were calibrated on another network.
+        UserError: the ranges were calibrated on another network, or the scheme names a block that
+            this one does not have.
     """
-    own = {"stream": stream} if flavour == "gpu" else {"saturation": saturation}
-    options = {"flavour": flavour} | own
-    step = Step("quantize", options, (MODEL, RANGES), (FILES[flavour],), ("onnx", "numpy"))
+    file = FILES[scheme.precision, scheme.flavour]
+    inputs = (MODEL_REPARAMETRIZED, RANGES)
+    step = Step("quantize", scheme.to_json(), inputs, (file,), ("onnx", "numpy"))
     if run.is_current(step) and not force:
         return False
-    model = graph_from_file(run.verified(MODEL))
-    card = card_of(model, MODEL)
-    ranges = ranges_from_file(run.verified(RANGES))
-    if run.record(RANGES).inputs[MODEL] != run.record(MODEL).sha256:
-        raise UserError(f"{run.path / RANGES} was made from another {MODEL}", "calibrate again")
+    model = graph_from_file(run.verified(MODEL_REPARAMETRIZED))
+    card = card_of(model, MODEL_REPARAMETRIZED)
+    calibrated = ranges_from_file(run.verified(RANGES))
+    if run.record(RANGES).inputs[MODEL_REPARAMETRIZED] != run.record(MODEL_REPARAMETRIZED).sha256:
+        raise UserError(
+            f"{run.path / RANGES} was made from another {MODEL_REPARAMETRIZED}", "calibrate again"
+        )
     with run.writing(step) as folder:
-        quantize(model, ranges, flavour, stream, saturation)
-        quantized = card.with_precision("int8", flavour, saturation if flavour == "cpu" else "")
-        write_graph(model, quantized, folder / FILES[flavour])
+        float_convolutions = quantize(model, calibrated, scheme)
+        saturation = scheme.saturation if scheme.flavour == "cpu" else ""
+        card = card.with_precision(scheme.precision, scheme.flavour, saturation, float_convolutions)
+        write_graph(model, card, folder / file)
     return True
 
 
-def quantize(
-    model: ir.Model,
-    ranges: dict[str, Range],
-    flavour: str,
-    stream: str = "int8",
-    saturation: str = "stem",
-) -> None:
+def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Scheme) -> int:
     """Turn a float32 graph into a Q/DQ graph in place.
 
+    Returns:
+        the number of convolutions that stay float.
+
     Raises:
-        UserError: a tensor has no range: the ranges belong to another network.
+        UserError: a tensor has no range: the ranges belong to another network; or there is no such
+            block as the scheme leaves in float.
     """
-    if flavour == "cpu":
+    if scheme.flavour == "cpu" and scheme.stream == "int8":
         bn_as_convolution(model)
-    uses = quantized_uses(model, flavour, stream)
+        relu_as_lookup(model)
+    uses = quantized_uses(model, scheme)
+    scales = _scales_of(uses, calibrated, scheme)
+    left_float = float_nodes(model, scheme.float_blocks)
+    at_convolutions = {
+        use.consumer: str(use.value.name)
+        for use in uses
+        if use.consumer.op_type == "Conv" and use.consumer not in left_float
+    }
+    half = scheme.flavour == "gpu" and scheme.stream != "fp32"
+    if half:
+        narrow(model, "fp16")
+        uses = [_behind_cast(use) for use in uses]
+    real = np.dtype(np.float16 if half else np.float32)
+    _quantize_activations(model.graph, uses, scales, real)
+    for conv, name in at_convolutions.items():
+        means = calibrated[name].channel_means if scheme.correct_bias else None
+        _quantize_parameters(model.graph, conv, scales[name], means, scheme, real)
+    return sum(node.op_type == "Conv" for node in model.graph) - len(at_convolutions)
+
+
+def _scales_of(
+    uses: list[Use], calibrated: Mapping[str, Calibrated], scheme: Scheme
+) -> dict[str, ActivationScale]:
     scales = {}
     for use in uses:
         name = str(use.value.name)
-        if name not in ranges:
+        if name not in calibrated:
             raise UserError(
                 f"{RANGES} has no range for {name}: it belongs to another network",
                 "calibrate this network",
             )
-        scales[name] = activation_scale(ranges[name], flavour)
-    if flavour == "gpu":
-        convert_to_half(model)
-        uses = [_behind_cast(use) for use in uses]
-    _quantize_activations(model.graph, uses, scales, flavour)
-    for node in list(model.graph):
-        if node.op_type == "Conv":
-            _quantize_parameters(model.graph, node, scales, flavour, saturation)
+        found = calibrated[name].range
+        if scheme.precision == "fp8":
+            scales[name] = e4m3_activation_scale(found)
+        else:
+            scales[name] = activation_scale(found, scheme.flavour)
+    return scales
 
 
 def _behind_cast(use: Use) -> Use:
-    """The same edge after the conversion to half, which put a Cast behind the graph's input."""
+    """The same edge after the conversion to float16, which put a Cast behind the graph's input."""
     value = use.consumer.inputs[use.index]
     assert value is not None
     return Use(value, use.consumer, use.index)
 
 
 def _quantize_activations(
-    graph: ir.Graph, uses: list[Use], scales: dict[str, ActivationScale], flavour: str
+    graph: ir.Graph, uses: list[Use], scales: dict[str, ActivationScale], real: np.dtype
 ) -> None:
     by_value: dict[ir.Value, list[Use]] = defaultdict(list)
     for use in uses:
@@ -122,7 +165,7 @@ def _quantize_activations(
         name = _source_name(value)
         scale = scales[name]
         parameters = [
-            initializer(graph, f"{name}.scale", _scalar(scale.scale, flavour)),
+            initializer(graph, f"{name}.scale", np.asarray(scale.scale, real)),
             initializer(graph, f"{name}.zero_point", np.asarray(scale.zero_point)),
         ]
         quantize_node = ir.node("QuantizeLinear", [value, *parameters], name=f"{name}.quantize")
@@ -141,26 +184,52 @@ def _quantize_activations(
 
 
 def _quantize_parameters(
-    graph: ir.Graph, conv: ir.Node, scales: dict[str, ActivationScale], flavour: str, saturation: str
+    graph: ir.Graph,
+    conv: ir.Node,
+    activation: ActivationScale,
+    means: NDArray[np.float64] | None,
+    scheme: Scheme,
+    real: np.dtype,
 ) -> None:
-    """Weight to int8 per output channel; in the cpu flavour, bias to int32."""
-    activation = scales[_quantized_source(conv)]
+    """Weight to int8 per output channel, or to E4M3; in the cpu flavour, bias to int32."""
     weight = constant(conv.inputs[1]).astype(np.float32)
+    if scheme.precision == "fp8":
+        scales = np.asarray(e4m3_weight_scale(weight), real)
+        codes = e4m3_codes(weight, scales)
+    else:
+        scales = _weight_scales(conv, weight, activation, scheme).astype(real)
+        codes = weight_codes(weight, scales)
+    _store(graph, conv, 1, codes, scales)
+    if means is not None:
+        rounded = codes.astype(np.float64) * scales.astype(np.float64).reshape(-1, 1, 1, 1)
+        _subtract_from_bias(graph, conv, mean_error(weight, rounded, means), real)
+    if scheme.flavour == "cpu" and len(conv.inputs) > 2:
+        accumulator = scales * activation.scale
+        _store(graph, conv, 2, bias_codes(constant(conv.inputs[2]), accumulator), accumulator)
+
+
+def _weight_scales(
+    conv: ir.Node, weight: NDArray[np.float32], activation: ActivationScale, scheme: Scheme
+) -> NDArray[np.float32]:
     # Only codes of a tensor with a zero point are large throughout; behind a ReLU most are small.
-    safe = saturation == "proved" or (saturation == "stem" and int(activation.zero_point) > 0)
-    per_channel = weight_scales(weight, saturation_safe=flavour == "cpu" and safe)
-    bias = conv.inputs[2] if len(conv.inputs) > 2 else None
-    if flavour == "cpu" and bias is not None:
-        per_channel = widened_for_bias(per_channel, constant(bias), activation.scale)
-    stored = per_channel.astype(np.float16) if flavour == "gpu" else per_channel
-    _store(graph, conv, 1, weight_codes(weight, stored), stored)
-    if flavour == "cpu" and bias is not None:
-        accumulator = per_channel * activation.scale
-        _store(graph, conv, 2, bias_codes(constant(bias), accumulator), accumulator)
+    large = int(activation.zero_point) > 0
+    safe = scheme.saturation == "proved" or (scheme.saturation == "stem" and large)
+    scales = weight_scales(weight, saturation_safe=scheme.flavour == "cpu" and safe)
+    if scheme.flavour == "cpu" and len(conv.inputs) > 2:
+        return widened_for_bias(scales, constant(conv.inputs[2]), activation.scale)
+    return scales
+
+
+def _subtract_from_bias(graph: ir.Graph, conv: ir.Node, error: NDArray[np.float64], real: np.dtype) -> None:
+    if len(conv.inputs) > 2:
+        replace_constant(conv.inputs[2], constant(conv.inputs[2]) - error)
+    else:
+        conv.resize_inputs(3)
+        conv.replace_input_with(2, initializer(graph, f"{conv.name}.bias", (-error).astype(real)))
 
 
 def _store(graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, scales: np.ndarray) -> None:
-    """Replace a float initializer by integers and a DequantizeLinear over axis 0."""
+    """Replace a float initializer by codes and a DequantizeLinear, over axis 0 if scales are many."""
     old = conv.inputs[index]
     assert old is not None
     name = str(old.name)
@@ -168,8 +237,8 @@ def _store(graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, scales
         initializer(graph, f"{name}.codes", codes),
         initializer(graph, f"{name}.scales", scales),
     ]
-    if codes.dtype == np.int8:
-        inputs.append(initializer(graph, f"{name}.zero_points", np.zeros(len(codes), np.int8)))
+    if codes.dtype != np.int32:
+        inputs.append(initializer(graph, f"{name}.zero_points", np.zeros(scales.shape, codes.dtype)))
     dequantize = ir.node("DequantizeLinear", inputs, {"axis": 0}, name=f"{name}.dequantize")
     dequantize.outputs[0].name = f"{name}.dequantized"
     graph.insert_before(conv, dequantize)
@@ -184,16 +253,3 @@ def _source_name(value: ir.Value) -> str:
     if producer is not None and producer.op_type == "Cast":
         return str(producer.inputs[0].name)  # type: ignore[union-attr]
     return str(value.name)
-
-
-def _quantized_source(conv: ir.Node) -> str:
-    """Name of the tensor whose codes a convolution reads."""
-    dequantize = conv.inputs[0].producer()  # type: ignore[union-attr]
-    assert dequantize is not None and dequantize.op_type == "DequantizeLinear"
-    quantize_node = dequantize.inputs[0].producer()  # type: ignore[union-attr]
-    assert quantize_node is not None
-    return _source_name(quantize_node.inputs[0])  # type: ignore[arg-type]
-
-
-def _scalar(value: np.float32, flavour: str) -> np.ndarray:
-    return np.asarray(value, np.float16 if flavour == "gpu" else np.float32)

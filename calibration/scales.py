@@ -21,6 +21,7 @@ and the quotients are themselves rounded to float32, and 129 * 255 is too much.
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,7 +58,7 @@ class ActivationScale:
     """One scale and zero point for a tensor; the zero point's dtype is the code's."""
 
     scale: np.float32
-    zero_point: np.uint8 | np.int8
+    zero_point: np.uint8 | np.int8 | ml_dtypes.float8_e4m3fn
 
 
 def activation_scale(value_range: Range, flavour: str) -> ActivationScale:
@@ -66,9 +67,9 @@ def activation_scale(value_range: Range, flavour: str) -> ActivationScale:
     A tensor that is always zero gets scale 1.
     """
     if flavour == "gpu":
-        return ActivationScale(_usable(value_range.amax / INT8_LIMIT), np.int8(0))
+        return ActivationScale(usable(value_range.amax / INT8_LIMIT), np.int8(0))
     low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
-    scale = _usable((high - low) / UINT8_LEVELS)
+    scale = usable((high - low) / UINT8_LEVELS)
     zero_point = np.clip(np.rint(-low / scale), 0, UINT8_LEVELS)
     return ActivationScale(scale, np.uint8(zero_point))
 
@@ -111,7 +112,7 @@ def bias_codes(bias: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArra
     return np.rint(bias.astype(np.float64) / scales).astype(np.int32)
 
 
-def _usable(scale: float) -> np.float32:
+def usable(scale: float) -> np.float32:
     """A scale that float32 and float16 can hold and divide by; 1 where every value is zero."""
     if scale == 0:
         return np.float32(1)

@@ -1,1 +1,1 @@
-"""Model to ONNX: fold, trace, audit, half precision."""
+"""Model to ONNX: fold, trace, audit, 16-bit floats."""

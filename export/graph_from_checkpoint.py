@@ -1,4 +1,4 @@
-"""The export stage: checkpoint -> model.onnx with its audit, and model.onnx -> model.fp16.onnx."""
+"""The export stage: checkpoint -> model.onnx with its audit, and that -> model.fp16.onnx, model.bf16.onnx."""
 
 import json
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from artifacts import (
     CHECKPOINT,
     CHECKPOINT_CARD,
     MODEL,
+    MODEL_BF16,
     MODEL_FP16,
     RunDirectory,
     Step,
@@ -21,13 +22,14 @@ from errors import CheckFailed
 from export.audit import Audit, audit
 from export.fold import Folded
 from export.onnx_from_model import onnx_from_model
-from graphs.half import convert_to_half
+from graphs.narrow import narrow
 from graphs.onnx_file import card_of, graph_from_file, write_graph
 from models.checkpoint import model_in
 from models.resnet import ResNet
 from runtimes.ort_runtime import OrtRuntime
 from runtimes.torch_runtime import graph_card
 
+NARROWED = {"fp16": MODEL_FP16, "bf16": MODEL_BF16}
 CHECKED_BATCHES = (1, 7)
 # Largest error relative to the largest logit. Folding and kernels of another summation order change
 # the last bits of float32 (6e-8); over 1001 layers 1e-5 was the most seen.
@@ -87,23 +89,27 @@ def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
     return result
 
 
-def half_from_graph(run: RunDirectory, force: bool = False) -> bool:
-    """Write model.fp16.onnx, unless it is up to date.
+def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) -> bool:
+    """Write model.fp16.onnx or model.bf16.onnx, unless it is up to date.
+
+    Args:
+        precision: "fp16" or "bf16".
 
     Returns:
         whether anything was done.
 
     Raises:
-        CheckFailed: float16 cannot hold a weight.
+        CheckFailed: that type cannot hold a weight.
     """
-    step = Step("export", {"precision": "fp16"}, (MODEL,), (MODEL_FP16,), ("onnx", "onnx-ir"))
+    name = NARROWED[precision]
+    step = Step("export", {"precision": precision}, (MODEL,), (name,), ("onnx", "onnx-ir"))
     if run.is_current(step) and not force:
         return False
     graph = graph_from_file(run.verified(MODEL))
     card = card_of(graph, MODEL)
     with run.writing(step) as folder:
-        convert_to_half(graph)
-        write_graph(graph, card.with_precision("fp16"), folder / MODEL_FP16)
+        narrow(graph, precision)
+        write_graph(graph, card.with_precision(precision), folder / name)
     return True
 
 

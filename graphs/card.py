@@ -14,7 +14,7 @@ INPUT = "images"
 OUTPUT = "logits"
 
 FLAVOURS = ("any", "gpu", "cpu")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,12 @@ class GraphCard:
         classes: names in the order of the logits.
         mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
         checkpoint: sha256 of the weights it was exported from.
-        precision: fp32, fp16 or int8.
-        flavour: `gpu` (symmetric int8, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
+        precision: one of `PRECISIONS`.
+        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
             OpenVINO) or `any` (no quantization).
         saturation: of the `cpu` flavour, which weights are kept small enough for 16-bit sums of two
             products: the "stem"'s, all ("proved") or none ("full"); empty for all other files.
+        float_convolutions: how many convolutions of a quantized graph are left in float.
     """
 
     variant: str
@@ -44,10 +45,19 @@ class GraphCard:
     precision: str = "fp32"
     flavour: str = "any"
     saturation: str = ""
+    float_convolutions: int = 0
 
-    def with_precision(self, precision: str, flavour: str = "any", saturation: str = "") -> "GraphCard":
+    def with_precision(
+        self, precision: str, flavour: str = "any", saturation: str = "", float_convolutions: int = 0
+    ) -> "GraphCard":
         """The same network in another precision."""
-        return replace(self, precision=precision, flavour=flavour, saturation=saturation)
+        return replace(
+            self,
+            precision=precision,
+            flavour=flavour,
+            saturation=saturation,
+            float_convolutions=float_convolutions,
+        )
 
     def to_properties(self) -> dict[str, str]:
         """As ONNX metadata properties; values are JSON."""

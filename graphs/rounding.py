@@ -1,10 +1,11 @@
-"""Make every float16 rounding of a graph explicit, so that a float32 machine cannot skip it.
+"""Make every rounding of a float16 or bfloat16 graph explicit, so that a float32 machine cannot skip it.
 
-    y = f(x)   in float16      becomes      y = Cast16(f(Cast32(x)))
+    y = f(x)   in 16 bits      becomes      y = Cast16(f(Cast32(x)))
 
-which is how ONNX defines an operator on float16 up to the order of its sums: computed as if exactly,
+which is how ONNX defines an operator on 16 bits up to the order of its sums: computed as if exactly,
 rounded once. Runtimes without float16 kernels compute such graphs in float32 and drop the casts they
-put in themselves, so that nothing between two operators is rounded, and nothing overflows.
+put in themselves, so that nothing between two operators is rounded, and nothing overflows; without
+bfloat16 kernels they refuse them.
 """
 
 import numpy as np
@@ -12,7 +13,8 @@ import onnx_ir as ir
 
 from graphs.onnx_file import initializer
 
-# Their float16 operands are scales, and their codes are integers: they round by themselves.
+_NARROW = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+# Their 16-bit operands are scales, and their codes are integers: they round by themselves.
 _LEFT_ALONE = {"Cast", "QuantizeLinear", "DequantizeLinear"}
 
 
@@ -24,22 +26,18 @@ def make_rounding_explicit(model: ir.Model) -> int:
     for node in list(graph):
         if node.op_type in _LEFT_ALONE:
             continue
-        halves = [i for i, value in enumerate(node.inputs) if value is not None and _is_half(value)]
-        for index in halves:
+        narrow = [i for i, value in enumerate(node.inputs) if value is not None and value.dtype in _NARROW]
+        for index in narrow:
             node.replace_input_with(index, _wide(graph, node, index, widened))
-        rewritten += bool(halves)
+        rewritten += bool(narrow)
         for output in node.outputs:
-            if halves and output.dtype == ir.DataType.FLOAT16:
-                _round(graph, node, output)
+            if narrow and output.dtype in _NARROW:
+                _round(graph, node, output, output.dtype)
     return rewritten
 
 
-def _is_half(value: ir.Value) -> bool:
-    return value.dtype == ir.DataType.FLOAT16
-
-
 def _wide(graph: ir.Graph, node: ir.Node, index: int, widened: dict[str, ir.Value]) -> ir.Value:
-    """A float32 value equal to a float16 operand: another constant, or a Cast before the node."""
+    """A float32 value equal to a 16-bit operand: another constant, or a Cast before the node."""
     value = node.inputs[index]
     assert value is not None
     name = f"{value.name}.wide"
@@ -56,13 +54,13 @@ def _wide(graph: ir.Graph, node: ir.Node, index: int, widened: dict[str, ir.Valu
     return wide
 
 
-def _round(graph: ir.Graph, node: ir.Node, output: ir.Value) -> None:
-    """Let the node give float32, and round that to the float16 value its consumers had."""
+def _round(graph: ir.Graph, node: ir.Node, output: ir.Value, dtype: ir.DataType) -> None:
+    """Let the node give float32, and round that to the 16-bit value its consumers had."""
     uses = list(output.uses())
-    cast = ir.node("Cast", [output], {"to": int(ir.DataType.FLOAT16)}, name=f"{output.name}.rounded")
+    cast = ir.node("Cast", [output], {"to": int(dtype)}, name=f"{output.name}.rounded")
     rounded = cast.outputs[0]
     rounded.name, rounded.shape = f"{output.name}.rounded", output.shape
-    rounded.type, output.type = ir.TensorType(ir.DataType.FLOAT16), ir.TensorType(ir.DataType.FLOAT)
+    rounded.type, output.type = ir.TensorType(dtype), ir.TensorType(ir.DataType.FLOAT)
     graph.insert_after(node, cast)
     for consumer, index in uses:
         consumer.replace_input_with(index, rounded)

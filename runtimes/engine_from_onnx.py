@@ -17,27 +17,20 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from artifacts import (
-    ENGINES,
-    MODEL,
-    MODEL_FP16,
-    MODEL_INT8_GPU,
-    RunDirectory,
-    Step,
-    sha256_of,
-)
+from artifacts import ENGINES, RunDirectory, Step, sha256_of
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 from graphs.card import INPUT, GraphCard, card_from_properties
 from graphs.onnx_file import card_from_file
 from progress import Progress, silent
+from runtimes.subjects import GPU_GRAPHS
+from runtimes.targets import targets_for
 from runtimes.tensorrt_package import Builder, installed_builder
 
-SOURCES = {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_GPU}
 # Smallest, best tuned and largest batch of an engine.
 BATCHES = (1, 32, 128)
-_EXPECTED = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8"}
+_EXPECTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
+_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
 
 
 @dataclass(frozen=True)
@@ -106,20 +99,21 @@ def engine_from_onnx(
     """Build the engine of a precision, unless it is up to date.
 
     Args:
-        targets: compute capabilities such as "sm89"; TensorRT for RTX alone takes them.
+        targets: compute capabilities such as "sm89"; see `targets_for`.
         builder_name: "rtx" or "tensorrt"; see `installed_builder`.
 
     Returns:
         the engine's name in the run directory, and whether anything was done.
 
     Raises:
-        UserError: no builder, unknown target, or a graph made for another runtime.
+        UserError: no builder, a target that is unknown or has not the precision, or a graph made for
+            another runtime.
         CheckFailed: TensorRT refuses the graph, or would not run it in this precision.
     """
     builder = installed_builder(builder_name)
-    targets = _checked_targets(builder, targets)
+    targets = targets_for(builder, targets, precision)
     name = engine_name(precision, builder, targets)
-    source = SOURCES[precision]
+    source = GPU_GRAPHS[precision]
     step = Step(
         stage="build",
         options={"precision": precision, "targets": targets, "batches": BATCHES},
@@ -135,7 +129,7 @@ def engine_from_onnx(
         (folder / ENGINES).mkdir()
         started = time.perf_counter()
         for _ in progress([precision], f"building {Path(name).name}", 1):
-            plan, convolutions = build(graph, precision, builder, targets)
+            plan, convolutions = build(graph, card, builder, targets)
         seconds = time.perf_counter() - started
         (folder / name).write_bytes(plan)
         sidecar = EngineCard(
@@ -157,7 +151,7 @@ def engine_from_onnx(
 
 
 def build(
-    graph: Path, precision: str, builder: Builder, targets: tuple[str, ...]
+    graph: Path, card: GraphCard, builder: Builder, targets: tuple[str, ...]
 ) -> tuple[bytes, dict[str, int]]:
     """Build a plan.
 
@@ -175,9 +169,9 @@ def build(
             f"{builder.title} cannot parse {graph.name} ({reasons})", "export and calibrate again"
         )
     convolutions = convolution_types(trt, network)
-    if set(convolutions) != {_EXPECTED[precision]}:
+    if not _is_expected(convolutions, card):
         raise CheckFailed(
-            f"{builder.title} would not run {graph.name} in {precision}: its convolutions are "
+            f"{builder.title} would not run {graph.name} in {card.precision}: its convolutions are "
             f"{dict(convolutions)}",
             "export and calibrate again",
         )
@@ -190,11 +184,19 @@ def build(
     return bytes(plan), dict(convolutions)
 
 
+def _is_expected(convolutions: Counter[str], card: GraphCard) -> bool:
+    """Whether all compute in the graph's precision but those its card says are left in float."""
+    own = convolutions[_EXPECTED[card.precision]]
+    left = {"float16", "float32"} & set(convolutions) - {_EXPECTED[card.precision]}
+    in_float = sum(convolutions[kind] for kind in left)
+    return own > 0 and in_float == card.float_convolutions and own + in_float == convolutions.total()
+
+
 def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
     """The type each convolution of a parsed network computes in.
 
-    int8 where data and weights come straight from DequantizeLinear: strong typing leaves TensorRT no
-    choice but the type of the codes.
+    That of the codes where data and weights come straight from DequantizeLinear: strong typing leaves
+    TensorRT no other choice.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     producers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
@@ -208,27 +210,10 @@ def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
         dequantized = [
             source is not None and source.type == trt.LayerType.DEQUANTIZE for source in (data, weight)
         ]
-        kind = layer.get_input(0).dtype.name
-        types["int8" if all(dequantized) else _TYPE_NAMES.get(kind, kind)] += 1
+        read = data if data is not None and all(dequantized) else layer
+        kind = read.get_input(0).dtype.name
+        types[_TYPE_NAMES.get(kind, kind)] += 1
     return types
-
-
-def _checked_targets(builder: Builder, targets: tuple[str, ...]) -> tuple[str, ...]:
-    if targets and not builder.ahead_of_time:
-        raise UserError(
-            "TensorRT builds for the GPU of this machine alone",
-            "leave --target out, or use --builder rtx",
-        )
-    if targets:
-        known = _capabilities(builder.load())
-        for target in targets:
-            if target not in known:
-                raise UserError(f"unknown target '{target}'", f"use {', '.join(known)}")
-    return tuple(sorted(set(targets), key=lambda target: int(target.removeprefix("sm"))))
-
-
-def _capabilities(trt: ModuleType) -> list[str]:
-    return [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
 
 
 def _checked_card(graph: Path, precision: str) -> GraphCard:

@@ -26,15 +26,16 @@ class OpenVinoRuntime(Runtime):
         self._model = self._core.read_model(self.path)
         self._requests: dict[int, openvino.InferRequest] = {}
         self._convolutions = Counter(_convolution_precisions(self._request(1)))
-        if self.precision == "int8" and not self._runs_int8():
+        if self.precision == "int8" and not self._runs_int8(card):
             raise CheckFailed(
                 f"OpenVINO runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
                 "calibrate again with this version of skipfold",
             )
         return card
 
-    def _runs_int8(self) -> bool:
-        return {"i8", "u8"} >= set(self._convolutions)
+    def _runs_int8(self, card: GraphCard) -> bool:
+        integer = self._convolutions["i8"] + self._convolutions["u8"]
+        return integer > 0 and self._convolutions.total() - integer == card.float_convolutions
 
     def _request(self, batch: int) -> openvino.InferRequest:
         if batch not in self._requests:

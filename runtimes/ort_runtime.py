@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from errors import CheckFailed, UserError
-from graphs.card import FLAVOURS, GraphCard
+from graphs.card import FLAVOURS, PRECISIONS, GraphCard
 from graphs.onnx_file import graph_from_file
 from graphs.rounding import make_rounding_explicit
 from runtimes.runtime import Batch, Runtime
@@ -35,7 +35,7 @@ class OrtRuntime(Runtime):
             optimized = Path(folder, "optimized.onnx")
             self._session = self._session_for(optimized)
             self._convolutions = _convolutions_in(optimized)
-        if self.precision == "int8" and not self._runs_int8():
+        if self.precision == "int8" and not self._runs_int8(card):
             raise CheckFailed(
                 f"ONNX Runtime runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
                 "calibrate again with this version of skipfold",
@@ -70,8 +70,9 @@ class OrtRuntime(Runtime):
     def _graph(self) -> str | bytes:
         return str(self.path)
 
-    def _runs_int8(self) -> bool:
-        return self._convolutions["QLinearConv"] > 0 and self._convolutions["Conv"] == 0
+    def _runs_int8(self, card: GraphCard) -> bool:
+        integer, floating = self._convolutions["QLinearConv"], self._convolutions["Conv"]
+        return integer > 0 and floating == card.float_convolutions
 
     def _infer(self, images: Batch) -> Batch:
         return self._session.run(None, {self._session.get_inputs()[0].name: images})[0]
@@ -91,12 +92,13 @@ class OrtRuntime(Runtime):
 class ReferenceRuntime(OrtRuntime):
     """Evaluates a graph operator by operator, as ONNX defines it, on the CPU.
 
-    For the numerics of graphs meant for other hardware: FP16 tensors are rounded after every
-    operator and Q/DQ pairs are executed as they stand. It is slow, and no latency is claimed of it.
+    For the numerics of graphs meant for other hardware: tensors of 16 bits are rounded after every
+    operator and Q/DQ pairs, FP8 among them, are executed as they stand. It is slow, and no latency is
+    claimed of it.
     """
 
     name = "reference"
-    supports = frozenset({("cpu", "fp32"), ("cpu", "fp16"), ("cpu", "int8")})
+    supports = frozenset(("cpu", precision) for precision in PRECISIONS)
     refusal = ("it evaluates on the CPU", "use --device cpu")
     flavours = frozenset(FLAVOURS)
     integer_kernels = False
@@ -104,11 +106,11 @@ class ReferenceRuntime(OrtRuntime):
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)
-        # Without float16 kernels, ONNX Runtime would compute in float32 from end to end.
+        # Without 16-bit kernels, ONNX Runtime computes in float32 from end to end, or not at all.
         make_rounding_explicit(model)
         return ir.to_proto(model).SerializeToString()
 
-    def _runs_int8(self) -> bool:
+    def _runs_int8(self, card: GraphCard) -> bool:
         return True
 
 

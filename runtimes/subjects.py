@@ -3,17 +3,36 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from artifacts import CHECKPOINT, ENGINES, MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
+from artifacts import (
+    CHECKPOINT,
+    ENGINES,
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
+    MODEL_FP16,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    RunDirectory,
+)
 from errors import UserError
+from graphs.card import PRECISIONS
 from runtimes.nvidia import gpus
 from runtimes.runtime import Runtime
 
 ENGINE_NAMES = ("torch", "ort", "openvino", "trt", "reference")
+# The graphs made for TensorRT.
+GPU_GRAPHS = {
+    "fp32": MODEL,
+    "fp16": MODEL_FP16,
+    "bf16": MODEL_BF16,
+    "int8": MODEL_INT8_GPU,
+    "fp8": MODEL_FP8_GPU,
+}
 _GRAPHS = {
     "ort": {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_CPU},
     "openvino": {"fp32": MODEL, "int8": MODEL_INT8_CPU},
     # What TensorRT is given, evaluated where there is no GPU.
-    "reference": {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_GPU},
+    "reference": GPU_GRAPHS,
 }
 
 
@@ -35,7 +54,7 @@ class Subject:
 def precisions_of(engine: str, device: str) -> list[str]:
     """The precisions an engine really computes in on a device, fp32 first."""
     offered = {precision for at, precision in _class_of(engine).supports if at == device}
-    return [precision for precision in ("fp32", "fp16", "int8") if precision in offered]
+    return [precision for precision in PRECISIONS if precision in offered]
 
 
 def device_of(engine: str, device: str) -> str:

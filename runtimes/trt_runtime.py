@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from graphs.card import INPUT, OUTPUT, GraphCard
+from graphs.card import INPUT, OUTPUT, PRECISIONS, GraphCard
 from runtimes.engine_from_onnx import card_of_engine
 from runtimes.nvidia import gpus
 from runtimes.runtime import Batch, Runtime
@@ -16,7 +16,7 @@ class TrtRuntime(Runtime):
     """Runs a plan file; PyTorch holds the device buffers."""
 
     name = "trt"
-    supports = frozenset({("cuda", "fp32"), ("cuda", "fp16"), ("cuda", "int8")})
+    supports = frozenset(("cuda", precision) for precision in PRECISIONS)
     refusal = ("TensorRT runs on NVIDIA GPUs", "use --engine ort or --engine openvino on a CPU")
 
     def _open(self) -> GraphCard:

@@ -17,12 +17,10 @@ import torch
 
 import cli
 from artifacts import RunDirectory
-from calibration.methods import Method
-from calibration.qdq import FILES, qdq_from_ranges
-from calibration.ranges import ranges_from_graph
+from calibration.plan import Plan, quantized_from_graph
 from data.dataset import Dataset
 from data.load import dataset_from_name
-from export.graph_from_checkpoint import graph_from_checkpoint, half_from_graph
+from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
 from models.config import VARIANTS, resnet_config
 from training.loop import checkpoint_from_dataset
 from training.recipes import recipe_from_name
@@ -70,10 +68,9 @@ def trained_runs(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> d
         run = RunDirectory(tmp_path_factory.mktemp("runs") / f"digits-{variant}-{TINY_DEPTH}")
         checkpoint_from_dataset(run, resnet_config(variant, TINY_DEPTH), digits, recipe)
         graph_from_checkpoint(run)
-        half_from_graph(run)
-        ranges_from_graph(run, digits, Method())
-        for flavour in FILES:
-            qdq_from_ranges(run, flavour)
+        for precision in NARROWED:
+            narrowed_from_graph(run, precision)
+        quantized_from_graph(run, digits, Plan())
         paths[variant] = run.path
     return paths
 

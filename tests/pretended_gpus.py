@@ -4,11 +4,18 @@ import pytest
 
 import runtimes.machine
 import runtimes.subjects
+import runtimes.targets
 import runtimes.tensorrt_package
 import runtimes.trt_runtime
 from runtimes.nvidia import Gpu
 
-_ASKING = (runtimes.machine, runtimes.subjects, runtimes.tensorrt_package, runtimes.trt_runtime)
+_ASKING = (
+    runtimes.machine,
+    runtimes.subjects,
+    runtimes.targets,
+    runtimes.tensorrt_package,
+    runtimes.trt_runtime,
+)
 
 
 def set_gpus(monkeypatch: pytest.MonkeyPatch, *found: Gpu) -> None:

@@ -189,7 +189,7 @@ def test_deploy_does_what_this_machine_can_and_says_what_it_left_out(
     assert "reference" in page and "<svg" in page
     again = skipfold("deploy", "--run-dir", run.path, "--target", "sm89", *QUICK, "--json")
     assert again.status == 0
-    assert again.err.count("up to date") == 8  # train, export, calibrate, three engines, verify, benchmark
+    assert again.err.count("up to date") == 10  # train, export, calibrate, five engines, verify, benchmark
     lines = {(line["engine"], line["precision"]): line for line in again.document["lines"]}
     assert lines["ort", "int8"]["verdict"] == "pass"
     assert lines["trt", "int8"]["latency_ms"] is None
@@ -280,6 +280,7 @@ def test_doctor_says_what_is_missing(skipfold: Skipfold) -> None:
         (("calibrate", *DEPTH, "--method", "guess"), ("method 'guess'", "percentile")),
         (("calibrate", *DEPTH, "--percentile", 120), ("percentile 120",)),
         (("build", *DEPTH, "--precision", "fp32", "--target", "sm90"), ("target 'sm90'", "sm89")),
+        (("build", *DEPTH, "--precision", "fp8", "--target", "sm86"), ("sm86 has no fp8", "sm89, sm120")),
         (("verify", *DEPTH, "--engine", "ort", "--precision", "fp16"), ("ort cannot run fp16 on cpu",)),
         (("verify", *DEPTH, "--engine", "torch", "--precision", "int8"), ("torch cannot run int8",)),
     ],

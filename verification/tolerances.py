@@ -13,8 +13,8 @@ class Tolerance:
         snr_db: least signal to noise of the logits.
         untrained_snr_db: the same for random weights. Deep random networks amplify every rounding: at depth
             164 float32 kernels agree to 90 dB and FP16 to 25, where a trained ResNet-20 gives 133 and 65, and
-            INT8 gives 13 dB at depth 164; at 1001 it is 45, 14 and 8 dB. So this limit tells the network
-            from noise, no more.
+            bfloat16, INT8 and FP8 give 16, 13 and 11 dB at depth 164; at 1001 float32, FP16 and INT8 give
+            45, 14 and 8 dB. So this limit tells the network from noise, no more.
         agreement: least share of images with the original's top-1 class, in %.
         drop: most points of accuracy that may be lost.
         reason: why these.
@@ -44,6 +44,14 @@ TOLERANCES = {
         "11 significant bits rounded after every operator: 60 to 70 dB at depth 20, and noise that "
         "grows with the number of blocks",
     ),
+    "bf16": Tolerance(
+        25,
+        5,
+        98.0,
+        0.5,
+        "8 significant bits rounded after every operator, 18 dB less than FP16's 11: 47 dB at depth 20, and "
+        "noise that grows with the number of blocks as FP16's does",
+    ),
     "int8": Tolerance(
         20,
         3,
@@ -51,6 +59,14 @@ TOLERANCES = {
         0.5,
         "8 bits rounded at every block: 37 to 40 dB at depth 20, about 30 at 164; kernels whose "
         "16-bit sums saturate give 15 dB and lose 2 points",
+    ),
+    "fp8": Tolerance(
+        15,
+        3,
+        96.0,
+        1.0,
+        "4 significant bits in weights and in the inputs of convolutions, with the stream in FP16: 30 to 35 "
+        "dB at depth 20, 5 to 11 less than INT8",
     ),
 }
 # On a small test split one image is more than the limit in points.

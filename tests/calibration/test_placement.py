@@ -2,7 +2,7 @@ import pytest
 from sample_networks import sample_graph
 
 from calibration.bn_as_convolution import bn_as_convolution
-from calibration.placement import observed_values, quantized_uses
+from calibration.placement import fp8_uses, observed_values, quantized_uses
 from models.config import resnet_config
 
 # (tensor, consumer), both by the names of the network.
@@ -90,13 +90,22 @@ def test_gpu_quantizes_convolution_inputs_and_the_skip_path(variant, expected):
 @pytest.mark.parametrize(
     ("variant", "expected"), [("preact", PREACT_CONV_INPUTS), ("original", ORIGINAL_CONV_INPUTS)]
 )
-def test_gpu_with_an_fp16_stream_leaves_the_skip_path_alone(variant, expected):
-    assert uses_of(variant, "gpu", "fp16") == expected
+@pytest.mark.parametrize("stream", ["fp16", "fp32"])
+def test_gpu_with_a_float_stream_leaves_the_skip_path_alone(variant, expected, stream):
+    assert uses_of(variant, "gpu", stream) == expected
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"), [("preact", PREACT_CONV_INPUTS), ("original", ORIGINAL_CONV_INPUTS)]
+)
+def test_fp8_is_for_the_inputs_of_all_convolutions_but_the_stem(variant, expected):
+    uses = fp8_uses(sample_graph(resnet_config(variant, 8)))
+    assert {(use.value.name, use.consumer.name) for use in uses} == expected - {("images", "stem.conv")}
 
 
 @pytest.mark.parametrize("depth", [8, 11, 20])
 @pytest.mark.parametrize("variant", ["preact", "original"])
-@pytest.mark.parametrize("stream", ["int8", "fp16"])
+@pytest.mark.parametrize("stream", ["int8", "fp16", "fp32"])
 def test_gpu_never_quantizes_between_a_convolution_and_its_add(variant, depth, stream):
     last = "conv3" if depth == 11 else "conv2"
     quantized = {tensor for tensor, _ in uses_of(variant, "gpu", stream, depth)}

@@ -7,6 +7,7 @@ integer kernels of CPUs without VNNI may saturate, and so differ from machine to
 from collections import Counter
 from itertools import combinations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -22,13 +23,14 @@ from sample_networks import (
     sample_network,
 )
 
-from artifacts import MODEL, MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES, RunDirectory
-from calibration.methods import Method
+from artifacts import MODEL, MODEL_FP8_GPU, MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES, RunDirectory
+from calibration.methods import Method, Range
 from calibration.placement import quantized_uses
-from calibration.qdq import FILES, qdq_from_ranges, quantize
+from calibration.qdq import FILES, STREAMS, fp8_from_ranges, qdq_from_ranges, quantize, quantize_to_fp8
 from calibration.ranges import observe, ranges_from_file, ranges_from_graph
 from calibration.scales import Range
 from errors import UserError
+from export.audit import audit
 from export.graph_from_checkpoint import graph_from_checkpoint
 from graphs.onnx_file import card_from_file, constant, graph_from_file, write_graph
 from graphs.saturation import not_proved_free, saturation_findings
@@ -40,7 +42,6 @@ from verification.compare import compare, logits_of
 NETWORKS = [("preact", 8), ("preact", 11), ("original", 8), ("original", 11)]
 # What a convolution, an addition and the layout around them become; nothing here is float.
 INTEGER_OPERATORS = {"QLinearConv", "QLinearAdd", "QLinearLeakyRelu", "Transpose"}
-STREAMS = ("int8", "fp16")
 
 
 def ranges_of(model, images=None):
@@ -128,7 +129,7 @@ def quantized_edges(model):
                 continue
             if dequantize.inputs[0].producer() is not None:
                 source = pair_of(value)[0].inputs[0]
-                edges.add((source.name.replace("images.half", "images"), node.name, index))
+                edges.add((source.name.replace("images.narrow", "images"), node.name, index))
     return edges
 
 
@@ -231,25 +232,32 @@ def test_gpu_pairs_stand_where_they_are_placed(network, gpu_graph, request):
     assert quantized_edges(gpu_graph) == expected_edges(*network, "gpu", stream)
 
 
-def test_gpu_activations_are_symmetric_int8_with_float16_scales(gpu_graph):
+@pytest.fixture
+def real(request):
+    """The type of what is not quantized."""
+    stream = request.node.callspec.params["gpu_graph"]
+    return ir.DataType.FLOAT if stream == "fp32" else ir.DataType.FLOAT16
+
+
+def test_gpu_activations_are_symmetric_int8_with_float_scales(gpu_graph, real):
     for node in nodes_of(gpu_graph, "QuantizeLinear"):
         _, scale, zero_point = node.inputs
-        assert (dtype_of(scale), dtype_of(zero_point)) == (ir.DataType.FLOAT16, ir.DataType.INT8)
+        assert (dtype_of(scale), dtype_of(zero_point)) == (real, ir.DataType.INT8)
         assert constant(zero_point) == 0
         assert np.isfinite(constant(scale))
         assert constant(scale) > 0
 
 
-def test_gpu_holds_no_uint8_and_no_int32(gpu_graph):
+def test_gpu_holds_no_uint8_and_no_int32(gpu_graph, real):
     types = {dtype_of(value) for value in gpu_graph.graph.initializers.values()}
-    assert types == {ir.DataType.INT8, ir.DataType.FLOAT16}
+    assert types == {ir.DataType.INT8, real}
 
 
-def test_gpu_weights_are_int8_and_biases_float16(gpu_graph):
-    assert_weights_are_int8_per_output_channel(gpu_graph, ir.DataType.FLOAT16)
+def test_gpu_weights_are_int8_and_biases_float(gpu_graph, real):
+    assert_weights_are_int8_per_output_channel(gpu_graph, real)
     biases = [conv.inputs[2] for conv in nodes_of(gpu_graph, "Conv") if len(conv.inputs) == 3]
     assert biases
-    assert {dtype_of(bias) for bias in biases} == {ir.DataType.FLOAT16}
+    assert {dtype_of(bias) for bias in biases} == {real}
 
 
 def test_gpu_every_consumer_has_its_own_dequantize(gpu_graph):
@@ -285,10 +293,149 @@ def test_tensorrt_takes_every_convolution_as_int8(tmp_path, variant, stream):
     assert convolution_types(trt, network) == {"int8": convolutions}
 
 
+def without_pairs(model):
+    """The graph with all quantization and all Casts taken out again, and its shapes."""
+    graph = model.graph
+    for node in list(graph):
+        if (
+            node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")
+            and node.inputs[0].const_value is None
+        ):
+            node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
+            graph.remove(node, safe=True)
+    for conv in nodes_of(model, "Conv"):
+        dequantize = conv.inputs[1].producer()
+        if dequantize is not None:
+            conv.replace_input_with(1, dequantize.inputs[0])
+    return model
+
+
+@pytest.mark.parametrize("graph", [*STREAMS, "fp8"])
+def test_gpu_skip_path_is_the_one_that_was_audited(network, graph):
+    model = fp8(*network) if graph == "fp8" else quantized(*network, "gpu", graph)
+    config = resnet_config(*network)
+    assert audit(without_pairs(model), config) == audit(sample_graph(config), config)
+
+
+@pytest.mark.parametrize(("stream", "dtype"), [("fp16", ir.DataType.FLOAT16), ("fp32", ir.DataType.FLOAT)])
+def test_gpu_stream_is_of_the_type_asked_for_and_nothing_narrows_it(tmp_path, network, stream, dtype):
+    """Nothing stands on the skip path but Adds, projections and, in an original network, ReLUs."""
+    config = resnet_config(*network)
+    write_graph(quantized(*network, "gpu", stream), sample_card(config), tmp_path / "gpu.onnx")
+    model = graph_from_file(tmp_path / "gpu.onnx")
+    for add in nodes_of(model, "Add"):
+        assert {value.dtype for value in (*add.inputs, *add.outputs)} == {dtype}
+        assert {value.producer().op_type for value in add.inputs} <= {"Conv", "Add", "Relu"}
+    for bn in nodes_of(model, "BatchNormalization"):
+        assert {value.dtype for value in (*bn.inputs, *bn.outputs)} == {dtype}
+    assert ("Cast" in {node.op_type for node in model.graph}) == (stream == "fp16")
+
+
+# --- fp8 -------------------------------------------------------------------------------------
+
+
+def fp8(variant, depth):
+    model = sample_graph(resnet_config(variant, depth))
+    quantize_to_fp8(model, ranges_of(model))
+    return model
+
+
+@pytest.fixture(scope="module")
+def fp8_graph(network):
+    """Not to be changed."""
+    return fp8(*network)
+
+
+def test_fp8_pairs_stand_at_all_convolutions_but_the_stem(network, fp8_graph):
+    edges = expected_edges(*network, "gpu", "fp16") - {("images", "stem.conv", 0)}
+    assert quantized_edges(fp8_graph) == edges
+    assert dtype_of(node_named(fp8_graph, "stem.conv").inputs[1]) == ir.DataType.FLOAT16
+
+
+def test_fp8_codes_are_e4m3_with_one_scale_a_tensor_and_no_offset(fp8_graph):
+    pairs = nodes_of(fp8_graph, "QuantizeLinear", "DequantizeLinear")
+    assert pairs
+    for node in pairs:
+        _, scale, zero_point = node.inputs
+        types = (dtype_of(scale), dtype_of(zero_point))
+        assert types == (ir.DataType.FLOAT16, ir.DataType.FLOAT8E4M3FN)
+        assert constant(scale).shape == constant(zero_point).shape == ()
+        assert constant(scale) > 0 and float(constant(zero_point)) == 0
+    types = {dtype_of(value) for value in fp8_graph.graph.initializers.values()}
+    assert types == {ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT16}
+    assert_own_dequantize_each(fp8_graph)
+
+
+def test_fp8_stored_weights_are_the_nearest(network, fp8_graph):
+    for conv in nodes_of(sample_graph(resnet_config(*network)), "Conv"):
+        if conv.name == "stem.conv":
+            continue
+        codes, scale, _ = node_named(fp8_graph, conv.name).inputs[1].producer().inputs
+        weight = constant(conv.inputs[1]).astype(np.float16).astype(np.float64)
+        step = constant(scale).astype(np.float64)
+        stored = constant(codes).astype(np.float64) * step
+        # Half of a unit in the fourth bit; below 2^-6 steps, half of the smallest number. The largest
+        # may be clipped, since the scale was rounded to float16.
+        assert (np.abs(stored - weight) <= np.maximum(np.abs(weight) * 2.0**-4, step * 2.0**-10)).all()
+
+
+def test_fp8_pairs_compute_what_numpy_does(network, fp8_graph):
+    """ONNX Runtime's Q/DQ of every activation against a cast by ml_dtypes."""
+    model = fp8(*network)
+    pairs = nodes_of(model, "QuantizeLinear")
+    for node in pairs:
+        dequantize = next(consumer for consumer, _ in node.outputs[0].uses())
+        for value in (node.inputs[0], dequantize.outputs[0]):
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+            model.graph.outputs.append(value)
+    outputs = run_graph(model, 3 * sample_images(2), optimized=False)[1:]  # beyond the ranges: some saturate
+    saturated = 0
+    for node, before, after in zip(pairs, outputs[::2], outputs[1::2], strict=True):
+        scale = np.float32(constant(node.inputs[1]))
+        ratio = before.astype(np.float32) / scale
+        expected = np.clip(ratio, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+        np.testing.assert_array_equal(after, expected.astype(np.float16))
+        saturated += (np.abs(ratio) > 448).sum()
+    assert saturated
+
+
+def test_fp8_graph_is_valid_and_close_to_the_float_one(tmp_path, network, fp8_graph):
+    images = sample_images(8)
+    config = resnet_config(*network)
+    (expected,) = run_graph(sample_graph(config), images)
+    write_graph(fp8(*network), sample_card(config), tmp_path / "fp8.onnx")
+    (logits,) = run_graph(tmp_path / "fp8.onnx", images, optimized=False)
+    assert 18 < snr_db(expected, logits) < 50
+
+
+def test_fp8_file_is_written_once_and_carries_its_flavour(run):
+    assert not fp8_from_ranges(run)
+    before = (run.path / MODEL_FP8_GPU).read_bytes()
+    assert fp8_from_ranges(run, force=True)
+    assert (run.path / MODEL_FP8_GPU).read_bytes() == before
+    card, original = card_from_file(run.path / MODEL_FP8_GPU), card_from_file(run.path / MODEL)
+    assert (card.precision, card.flavour) == ("fp8", "gpu")
+    assert card.is_same_network(original)
+
+
+def test_fp8_of_dead_tensors_is_finite():
+    model = sample_graph(resnet_config("preact", 8))
+    quantize_to_fp8(model, dict.fromkeys(ranges_of(model), Range(0, 0)))
+    assert np.isfinite(run_graph(model, sample_images(2), optimized=False)[0]).all()
+
+
+def test_fp8_with_ranges_of_another_network_is_refused():
+    other = ranges_of(sample_graph(resnet_config("original", 8)))
+    with pytest.raises(UserError, match=r"no range for .*another network"):
+        quantize_to_fp8(sample_graph(resnet_config("preact", 8)), other)
+
+
 # --- both ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("flavour", "stream"), [("cpu", "int8"), ("gpu", "int8"), ("gpu", "fp16")])
+@pytest.mark.parametrize(
+    ("flavour", "stream"), [("cpu", "int8"), ("gpu", "int8"), ("gpu", "fp16"), ("gpu", "fp32")]
+)
 def test_graph_is_valid_and_close_to_the_float_one(tmp_path, network, flavour, stream):
     config = resnet_config(*network)
     images = sample_images(8)
@@ -329,7 +476,9 @@ def test_accuracy_is_within_two_points_of_float(trained_runs, digits, variant, f
     assert figures.snr_db > 20
 
 
-@pytest.mark.parametrize(("flavour", "stream"), [("cpu", "int8"), ("gpu", "int8"), ("gpu", "fp16")])
+@pytest.mark.parametrize(
+    ("flavour", "stream"), [("cpu", "int8"), ("gpu", "int8"), ("gpu", "fp16"), ("gpu", "fp32")]
+)
 def test_dead_tensors_and_channels_stay_finite_and_right(flavour, stream):
     model = sample_network(resnet_config("preact", 8))
     dead = model.get_submodule("stage2.0.residual.bn2")
@@ -401,8 +550,8 @@ def test_scales_are_those_of_the_ranges_file(preact_run, digits):
     for flavour, file in FILES.items():
         model = graph_from_file(preact_run.path / file)
         for node in nodes_of(model, "QuantizeLinear"):
-            low, high, amax = ranges[node.inputs[0].name.replace("images.half", "images")]
-            width = (high - low) / 255 if flavour == "cpu" else amax / 127
+            low, high = ranges[node.inputs[0].name.replace("images.narrow", "images")]
+            width = (high - low) / 255 if flavour == "cpu" else max(-low, high) / 127
             assert float(constant(node.inputs[1])) == pytest.approx(width, rel=1e-3)
 
 

@@ -8,9 +8,19 @@ import torch
 from sample_networks import run_graph, sample_images
 
 import export.fold
-from artifacts import AUDIT, CHECKPOINT, CHECKPOINT_CARD, MANIFEST, MODEL, MODEL_FP16, RunDirectory, sha256_of
+from artifacts import (
+    AUDIT,
+    CHECKPOINT,
+    CHECKPOINT_CARD,
+    MANIFEST,
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP16,
+    RunDirectory,
+    sha256_of,
+)
 from errors import CheckFailed, UserError
-from export.graph_from_checkpoint import TOLERANCE, error_against, graph_from_checkpoint, half_from_graph
+from export.graph_from_checkpoint import TOLERANCE, error_against, graph_from_checkpoint, narrowed_from_graph
 from graphs.onnx_file import card_from_file, graph_from_file
 from models.checkpoint import model_in
 from models.config import resnet_config
@@ -84,11 +94,11 @@ def test_spoiled_graph_is_made_again(fresh_run):
 
 def test_other_weights_make_another_graph(fresh_run, digits):
     graph_from_checkpoint(fresh_run)
-    half_from_graph(fresh_run)
+    narrowed_from_graph(fresh_run, "fp16")
     before = files_in(fresh_run)
     checkpoint_from_initialisation(fresh_run, resnet_config("preact", 8), digits, seed=1)
     assert graph_from_checkpoint(fresh_run).done
-    assert half_from_graph(fresh_run)
+    assert narrowed_from_graph(fresh_run, "fp16")
     after = files_in(fresh_run)
     assert after[MODEL] != before[MODEL]
     assert after[MODEL_FP16] != before[MODEL_FP16]
@@ -199,14 +209,15 @@ def test_comparison_fails_on_values_that_are_not_finite(preact_run):
         error_against(model, preact_run.path / MODEL)
 
 
-def test_half_graph_is_written_once(run):
-    assert not half_from_graph(run)
-    before = files_in(run)[MODEL_FP16]
-    assert half_from_graph(run, force=True)
-    assert files_in(run)[MODEL_FP16] == before
-    half, single = card_from_file(run.path / MODEL_FP16), card_from_file(run.path / MODEL)
-    assert half.precision == "fp16"
-    assert half.is_same_network(single)
+@pytest.mark.parametrize(("precision", "name"), [("fp16", MODEL_FP16), ("bf16", MODEL_BF16)])
+def test_narrowed_graph_is_written_once(run, precision, name):
+    assert not narrowed_from_graph(run, precision)
+    before = files_in(run)[name]
+    assert narrowed_from_graph(run, precision, force=True)
+    assert files_in(run)[name] == before
+    narrowed, single = card_from_file(run.path / name), card_from_file(run.path / MODEL)
+    assert (narrowed.precision, narrowed.flavour) == (precision, "any")
+    assert narrowed.is_same_network(single)
 
 
 @pytest.mark.slow

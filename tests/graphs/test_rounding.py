@@ -3,6 +3,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from ml_dtypes import bfloat16
 from onnx.reference import ReferenceEvaluator
 
 from graphs.rounding import make_rounding_explicit
@@ -19,8 +20,8 @@ chain (float[n] images) => (float[n] logits) {
 """
 
 
-def explicit() -> bytes:
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(CHAIN)))
+def explicit(chain: str = CHAIN) -> bytes:
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(chain)))
     assert make_rounding_explicit(model) == 3
     return ir.to_proto(model).SerializeToString()
 
@@ -38,6 +39,23 @@ def test_every_operator_is_rounded_as_onnx_defines_it() -> None:
     np.testing.assert_array_equal(by_onnxruntime(explicit(), values), expected)
     float32 = np.sqrt((values.astype(np.float16).astype(np.float32) ** 2) ** 2)
     assert (expected != float32).any(), "the case would not tell float16 from float32"
+
+
+def test_every_operator_is_rounded_to_bfloat16() -> None:
+    """ONNX Runtime has no bfloat16 kernels here at all."""
+    chain = CHAIN.replace("<to = 10>", "<to = 16>").replace("w = Sqrt (z)", "w = Mul (z, y)")
+    values = np.linspace(0.1, 12, 97, dtype=np.float32)
+    x = values.astype(bfloat16)
+    y = _product(x, x)
+    expected = _product(_product(y, y), y)
+    found = by_onnxruntime(explicit(chain), values)
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+    once = (x.astype(np.float32) ** 6).astype(bfloat16)
+    assert (found != once.astype(np.float32)).any(), "the case would not tell one rounding from three"
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one.astype(np.float32) * other.astype(np.float32)).astype(bfloat16)
 
 
 def test_what_float16_cannot_hold_overflows() -> None:

@@ -30,14 +30,22 @@ RUNTIMES = [
     ("openvino", "int8"),
     ("reference", "fp32"),
     ("reference", "fp16"),
+    ("reference", "bf16"),
     ("reference", "int8"),
+    ("reference", "fp8"),
 ]
 # Largest difference between batch sizes, relative to the largest logit. Kernels may be chosen by
-# batch size; in INT8 that may move a code by one, in FP16 the last of 11 bits.
-ACROSS_BATCHES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 5e-2}
+# batch size; in INT8 and FP8 that may move a code by one, in FP16 the last of 11 bits, in bfloat16 of 8.
+ACROSS_BATCHES = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2, "fp8": 0.1}
 # ReLU kernels of OpenVINO turn NaN into 0, and codes of INT8 saturate: there, infinite images give
 # finite logits.
-OVERFLOWING = [("torch", "fp32"), ("ort", "fp32"), ("reference", "fp32"), ("reference", "fp16")]
+OVERFLOWING = [
+    ("torch", "fp32"),
+    ("ort", "fp32"),
+    ("reference", "fp32"),
+    ("reference", "fp16"),
+    ("reference", "bf16"),
+]
 REFUSED = [
     ("torch", "cpu", "fp16"),
     ("torch", "cpu", "int8"),
@@ -51,6 +59,12 @@ REFUSED = [
     ("trt", "cpu", "int8"),
     ("reference", "cuda", "fp32"),
     ("ort", "cpu", "bf16"),
+    ("ort", "cpu", "fp8"),
+    ("ort", "cuda", "bf16"),
+    ("ort", "cuda", "fp8"),
+    ("openvino", "cpu", "bf16"),
+    ("openvino", "cpu", "fp8"),
+    ("torch", "cpu", "bf16"),
     ("ort", "npu", "fp32"),
 ]
 

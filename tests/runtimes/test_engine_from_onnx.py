@@ -12,14 +12,23 @@ from fault_injection import bypass_dequantize, graph_in, publish, set_card
 from pretended_gpus import set_gpus
 
 import runtimes.tensorrt_package
-from artifacts import MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory, version_of
+from artifacts import (
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
+    MODEL_FP16,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    RunDirectory,
+    version_of,
+)
+from calibration.qdq import qdq_from_ranges
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from graphs.card import INPUT, OUTPUT
 from graphs.onnx_file import card_from_file
 from runtimes.engine_from_onnx import (
     BATCHES,
-    SOURCES,
     _config,
     _logger,
     _strongly_typed,
@@ -29,10 +38,13 @@ from runtimes.engine_from_onnx import (
     engine_name,
 )
 from runtimes.nvidia import Gpu
+from runtimes.subjects import GPU_GRAPHS
 from runtimes.tensorrt_package import BUILDERS, Builder
 
 RTX = BUILDERS["rtx"]
-TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
+# FP8 is in two of the four GPUs that TensorRT for RTX builds for by itself.
+TARGETS = {precision: ("sm89", "sm120") if precision == "fp8" else () for precision in TYPES}
 
 needs_rtx = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
 
@@ -46,20 +58,27 @@ def _convolutions(path: Path) -> int:
     return sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
 
 
+def _types(precision: str, convolutions: int) -> dict[str, int]:
+    """All convolutions are of one type; the stem alone is not in FP8."""
+    if precision == "fp8":
+        return {"float16": 1, "float8": convolutions - 1}
+    return {TYPES[precision]: convolutions}
+
+
 @needs_rtx
-@pytest.mark.parametrize("precision", SOURCES)
+@pytest.mark.parametrize("precision", GPU_GRAPHS)
 def test_engine_of_each_precision_is_built_without_a_gpu(
     run: RunDirectory, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_gpus(monkeypatch)
-    graph = run.verified(SOURCES[precision])
+    graph = run.verified(GPU_GRAPHS[precision])
     name, done = _build(run, precision)
-    assert (name, done) == (f"engines/{precision}.rtx.engine", True)
+    assert (name, done) == (engine_name(precision, RTX, TARGETS[precision]), True)
     plan = run.verified(name)
-    card = card_of_engine(run.verified(f"engines/{precision}.rtx.json").with_suffix(".engine"))
+    card = card_of_engine(run.verified(name.replace(".engine", ".json")).with_suffix(".engine"))
     assert (card.builder, card.version) == ("rtx", version_of("tensorrt-rtx"))
-    assert (card.precision, card.targets, card.batches) == (precision, (), BATCHES)
-    assert card.convolutions == {TYPES[precision]: _convolutions(graph)}
+    assert (card.precision, card.targets, card.batches) == (precision, TARGETS[precision], BATCHES)
+    assert card.convolutions == _types(precision, _convolutions(graph))
     assert card.source == run.record(graph.name).sha256
     assert card.plan == run.record(name).sha256
     assert card.size == plan.stat().st_size > 10_000
@@ -120,12 +139,20 @@ def test_tensorrt_takes_no_targets(preact_run: RunDirectory, monkeypatch: pytest
 @needs_rtx
 @pytest.mark.parametrize(
     ("precision", "source"),
-    [("int8", MODEL_INT8_CPU), ("int8", MODEL), ("fp16", MODEL), ("fp32", MODEL_INT8_GPU)],
+    [
+        ("int8", MODEL_INT8_CPU),
+        ("int8", MODEL),
+        ("fp16", MODEL),
+        ("bf16", MODEL_FP16),
+        ("fp32", MODEL_INT8_GPU),
+        ("fp8", MODEL_INT8_GPU),
+        ("int8", MODEL_FP8_GPU),
+    ],
 )
 def test_graph_made_for_something_else_is_refused(
     preact_run: RunDirectory, precision: str, source: str
 ) -> None:
-    publish(preact_run, SOURCES[precision], graph_in(preact_run, source))
+    publish(preact_run, GPU_GRAPHS[precision], graph_in(preact_run, source))
     with pytest.raises(UserError, match=f"not {precision} for TensorRT") as refusal:
         _build(preact_run, precision)
     assert not isinstance(refusal.value, CheckFailed)
@@ -134,16 +161,19 @@ def test_graph_made_for_something_else_is_refused(
 @needs_rtx
 @pytest.mark.parametrize(
     ("precision", "source"),
-    [pair for pair in itertools.product(SOURCES, SOURCES) if pair[0] != pair[1]],
+    [pair for pair in itertools.product(GPU_GRAPHS, GPU_GRAPHS) if pair[0] != pair[1]],
 )
 def test_graph_passed_off_as_another_precision_is_a_failed_check(
     preact_run: RunDirectory, precision: str, source: str
 ) -> None:
     """What TensorRT would build without a word: an engine of the precision that the graph has."""
-    graph = graph_in(preact_run, SOURCES[source])
-    set_card(graph, precision=precision, flavour="gpu" if precision == "int8" else "any")
-    publish(preact_run, SOURCES[precision], graph)
-    with pytest.raises(CheckFailed, match=f"would not run .* in {precision}.*'{TYPES[source]}': 9"):
+    graph = graph_in(preact_run, GPU_GRAPHS[source])
+    set_card(graph, precision=precision, flavour="gpu" if precision in ("int8", "fp8") else "any")
+    publish(preact_run, GPU_GRAPHS[precision], graph)
+    with pytest.raises(
+        CheckFailed,
+        match=f"would not run .* in {precision}.*'{TYPES[source]}': {8 if source == 'fp8' else 9}",
+    ):
         _build(preact_run, precision)
     assert not preact_run.recorded("engines/")
     assert not (preact_run.path / "engines").exists()
@@ -157,6 +187,32 @@ def test_one_convolution_that_is_not_quantized_is_a_failed_check(run: RunDirecto
     publish(run, MODEL_INT8_GPU, graph)
     with pytest.raises(CheckFailed, match=r"would not run .* in int8.*'float16': \d"):
         _build(run, "int8")
+
+
+@needs_rtx
+def test_one_convolution_that_is_not_in_fp8_is_a_failed_check(preact_run: RunDirectory) -> None:
+    graph = graph_in(preact_run, MODEL_FP8_GPU)
+    bypass_dequantize(graph, "stage2.0.residual.conv1")
+    publish(preact_run, MODEL_FP8_GPU, graph)
+    with pytest.raises(CheckFailed, match=r"would not run .* in fp8.*'float16': 2"):
+        _build(preact_run, "fp8")
+
+
+@needs_rtx
+@pytest.mark.parametrize("stream", ["fp16", "fp32"])
+def test_int8_engine_is_built_with_every_stream(run: RunDirectory, stream: str) -> None:
+    assert qdq_from_ranges(run, "gpu", stream)
+    name, done = _build(run, "int8")
+    assert done
+    assert card_of_engine(run.verified(name)).convolutions == {
+        "int8": _convolutions(run.verified(MODEL_INT8_GPU))
+    }
+
+
+@needs_rtx
+@pytest.mark.parametrize("target", ["sm89", "sm120"])
+def test_fp8_engine_is_built_for_one_target(preact_run: RunDirectory, target: str) -> None:
+    assert _build(preact_run, "fp8", (target,)) == (f"engines/fp8.rtx-{target}.engine", True)
 
 
 @needs_rtx
@@ -325,4 +381,10 @@ def test_sidecar_is_readable_json_with_the_graphs_metadata(preact_run: RunDirect
 
 
 def test_sources_are_the_graphs_made_for_tensorrt() -> None:
-    assert SOURCES == {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_GPU}
+    assert GPU_GRAPHS == {
+        "fp32": MODEL,
+        "fp16": MODEL_FP16,
+        "bf16": MODEL_BF16,
+        "int8": MODEL_INT8_GPU,
+        "fp8": MODEL_FP8_GPU,
+    }

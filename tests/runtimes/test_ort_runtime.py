@@ -7,11 +7,20 @@ import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
 from onnx.reference import ReferenceEvaluator
 
-from artifacts import MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
+from artifacts import (
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
+    MODEL_FP16,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    RunDirectory,
+)
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from runtimes.nvidia import gpus
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
+from runtimes.subjects import GPU_GRAPHS
 
 
 @pytest.fixture
@@ -98,6 +107,8 @@ def test_cuda_session_runs_on_cuda_or_is_refused(
         (MODEL_FP16, "fp32"),
         (MODEL_INT8_CPU, "fp32"),
         (MODEL_INT8_GPU, "int8"),
+        (MODEL_BF16, "fp32"),
+        (MODEL_FP8_GPU, "int8"),
     ],
 )
 def test_file_made_for_something_else_is_refused(folder: Path, name: str, precision: str) -> None:
@@ -153,14 +164,21 @@ def test_reference_is_the_definition_of_onnx(
 
 
 def test_reference_evaluates_graphs_of_other_hardware_unfused(folder: Path) -> None:
-    for name, precision in ((MODEL_FP16, "fp16"), (MODEL_INT8_GPU, "int8"), (MODEL_INT8_CPU, "int8")):
+    for precision, name in [*GPU_GRAPHS.items(), ("int8", MODEL_INT8_CPU)]:
         count = sum(node.op_type == "Conv" for node in onnx.load(folder / name).graph.node)
         with ReferenceRuntime(folder / name, precision) as runtime:
             assert runtime.describe()["convolutions"] == {"Conv": count}
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [(MODEL, "fp16"), (MODEL_FP16, "int8"), (MODEL_INT8_GPU, "fp32")]
+    ("name", "precision"),
+    [
+        (MODEL, "fp16"),
+        (MODEL_FP16, "int8"),
+        (MODEL_INT8_GPU, "fp32"),
+        (MODEL_FP16, "bf16"),
+        (MODEL_INT8_GPU, "fp8"),
+    ],
 )
 def test_reference_refuses_another_precision(folder: Path, name: str, precision: str) -> None:
     with pytest.raises(UserError, match=f"{name} is .* reference was asked for {precision}"):

@@ -5,8 +5,18 @@ from fault_injection import MinuteClock, publish_engine
 from pretended_gpus import set_gpus
 
 import artifacts
-from artifacts import CHECKPOINT, MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
+from artifacts import (
+    CHECKPOINT,
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
+    MODEL_FP16,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    RunDirectory,
+)
 from errors import UserError
+from graphs.card import PRECISIONS
 from runtimes.nvidia import Gpu
 from runtimes.subjects import Subject, device_of, open_subject, precisions_of, subject_in
 
@@ -31,7 +41,9 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
         ("openvino", "int8", "cpu", MODEL_INT8_CPU),
         ("reference", "fp32", "cpu", MODEL),
         ("reference", "fp16", "cpu", MODEL_FP16),
+        ("reference", "bf16", "cpu", MODEL_BF16),
         ("reference", "int8", "cpu", MODEL_INT8_GPU),
+        ("reference", "fp8", "cpu", MODEL_FP8_GPU),
     ],
 )
 def test_each_engine_opens_the_file_made_for_it(
@@ -49,8 +61,8 @@ def test_each_engine_opens_the_file_made_for_it(
         ("ort", "cuda", ["fp32", "fp16"]),
         ("openvino", "cpu", ["fp32", "int8"]),
         ("openvino", "cuda", []),
-        ("trt", "cuda", ["fp32", "fp16", "int8"]),
-        ("reference", "cpu", ["fp32", "fp16", "int8"]),
+        ("trt", "cuda", list(PRECISIONS)),
+        ("reference", "cpu", list(PRECISIONS)),
     ],
 )
 def test_precisions_are_those_computed_in_float32_first(

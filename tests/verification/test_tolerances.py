@@ -94,11 +94,11 @@ def test_of_untrained_weights_only_the_signal_to_noise_is_judged(precision: str)
 
 def test_precision_without_a_tolerance_is_no_default() -> None:
     with pytest.raises(KeyError):
-        failures(PERFECT, "bf16", trained=True)
+        failures(PERFECT, "fp4", trained=True)
 
 
 def test_every_precision_has_a_tolerance_with_its_reason_the_looser_the_fewer_bits() -> None:
     assert set(TOLERANCES) == set(PRECISIONS)
     assert all(len(limit.reason.split()) > 8 for limit in TOLERANCES.values())
-    ordered = [TOLERANCES[precision] for precision in ("fp32", "fp16", "int8")]
+    ordered = [TOLERANCES[precision] for precision in PRECISIONS]
     assert sorted(ordered, key=lambda limit: (-limit.snr_db, -limit.agreement, limit.drop)) == ordered

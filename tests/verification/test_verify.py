@@ -17,6 +17,8 @@ from artifacts import (
     CHECKPOINT,
     CHECKPOINT_CARD,
     MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
@@ -43,7 +45,9 @@ CPU = [
     ("openvino", "int8"),
     ("reference", "fp32"),
     ("reference", "fp16"),
+    ("reference", "bf16"),
     ("reference", "int8"),
+    ("reference", "fp8"),
 ]
 
 Fault = Callable[[onnx.ModelProto, RunDirectory], None]
@@ -148,6 +152,10 @@ FAULTS = [
     (shrink_range_of_input, MODEL_INT8_CPU, "openvino", "int8"),
     (shrink_range_of_input, MODEL_INT8_GPU, "reference", "int8"),
     (shrink_range_of_branch, MODEL_INT8_CPU, "ort", "int8"),
+    (swap_two_classes, MODEL_BF16, "reference", "bf16"),
+    (scale_one_weight, MODEL_BF16, "reference", "bf16"),
+    (swap_two_classes, MODEL_FP8_GPU, "reference", "fp8"),
+    (shrink_range_of_branch, MODEL_FP8_GPU, "reference", "fp8"),
     (shrink_range_of_branch, MODEL_INT8_CPU, "openvino", "int8"),
 ]
 

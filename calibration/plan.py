@@ -1,0 +1,85 @@
+"""All that decides the quantized graphs of a run, and the stages that make them in order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES, RunDirectory
+from calibration.methods import Method
+from calibration.qdq import FILES, qdq_from_ranges
+from calibration.ranges import ranges_from_graph
+from calibration.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
+from calibration.scheme import DEFAULT_SATURATION, STREAMS, Scheme
+from data.dataset import Dataset
+from progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the graphs of every flavour are quantized.
+
+    Attributes:
+        stream: of the INT8 graphs; a flavour that does not have it keeps int8.
+
+    The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
+    """
+
+    method: Method = Method()
+    passes: tuple[str, ...] = DEFAULT_PASSES
+    stream: str = "int8"
+    saturation: str = DEFAULT_SATURATION
+    correct_bias: bool = True
+    float_blocks: tuple[str, ...] = ()
+
+    def schemes(self) -> list[Scheme]:
+        """One for each file of `calibration.qdq.FILES`."""
+        common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
+        on_cpu = self.stream if self.stream in STREAMS["cpu"] else "int8"
+        return [
+            Scheme("cpu", stream=on_cpu, saturation=self.saturation, **common),
+            Scheme("gpu", stream=self.stream, **common),
+            Scheme("gpu", precision="fp8", stream="fp16", **common),
+        ]
+
+
+def quantized_from_graph(
+    run: RunDirectory, dataset: Dataset, plan: Plan, force: bool = False, progress: Progress = silent
+) -> tuple[list[Pass], bool]:
+    """Reparametrize, calibrate and quantize, each unless it is up to date.
+
+    Returns:
+        what the passes did, and whether anything was done now.
+
+    Raises:
+        UserError, CheckFailed: as the stages do.
+    """
+    passes, done = reparametrized_from_graph(run, dataset, plan.passes, force, progress)
+    done |= ranges_from_graph(run, dataset, plan.method, force, progress)
+    schemes = plan.schemes()
+    for scheme in progress(schemes, "writing quantized graphs", len(schemes)):
+        done |= qdq_from_ranges(run, scheme, force)
+    return passes, done
+
+
+def is_quantized(run: RunDirectory) -> bool:
+    """Whether all that a plan makes is there and made from the files that are there now."""
+    return all(run.is_fresh(name) for name in (MODEL_REPARAMETRIZED, RANGES, *FILES.values()))
+
+
+def plan_of(run: RunDirectory) -> Plan:
+    """The plan a run was quantized by, as its manifest tells; defaults for what it does not."""
+    wanted: list[tuple[str, str, str, Callable[[Any], Any]]] = [
+        (RANGES, "method", "method", lambda found: Method.from_options(**found)),
+        (MODEL_REPARAMETRIZED, "passes", "passes", tuple),
+        (MODEL_INT8_GPU, "stream", "stream", str),
+        (MODEL_INT8_CPU, "saturation", "saturation", str),
+        (MODEL_INT8_CPU, "correct_bias", "correct_bias", bool),
+        (MODEL_INT8_CPU, "float_blocks", "float_blocks", tuple),
+    ]
+    return Plan(
+        **{
+            field: read(run.record(file).options[option])
+            for file, option, field, read in wanted
+            if file in run and option in run.record(file).options
+        }
+    )

@@ -1,0 +1,46 @@
+"""How a float32 graph is quantized, beside its ranges."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from errors import UserError
+
+# The skip path of each flavour.
+STREAMS = {"cpu": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
+DEFAULT_SATURATION = "stem"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One kind of Q/DQ graph; see `calibration.qdq`.
+
+    Attributes:
+        flavour: "cpu" or "gpu".
+        precision: "int8", or "fp8" in the gpu flavour.
+        stream: precision of the skip path, one of `STREAMS`; that of an fp8 graph is fp16.
+        saturation: which weights are kept from overflowing 16 bits, "stem", "proved" or "full"; of
+            the cpu flavour alone.
+        correct_bias: take the mean of the weights' rounding error out of the biases.
+        float_blocks: names of the Adds of the blocks that are left in float.
+    """
+
+    flavour: str
+    precision: str = "int8"
+    stream: str = "int8"
+    saturation: str = DEFAULT_SATURATION
+    correct_bias: bool = True
+    float_blocks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.stream not in STREAMS[self.flavour]:
+            raise UserError(
+                f"the {self.flavour} flavour has no {self.stream} stream",
+                f"use --stream {' or '.join(STREAMS[self.flavour])}",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """What decides the result, as JSON values."""
+        fields = asdict(self) | {"float_blocks": list(self.float_blocks)}
+        if self.flavour == "gpu":
+            del fields["saturation"]
+        return fields
