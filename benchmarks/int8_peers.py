@@ -150,7 +150,7 @@ def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Con
 
 def _unopened(run: RunDirectory, peers: list[Peer], threads: int) -> Iterator[tuple[str, str, str, Runtime]]:
     """Runtime, tool and setting of every row, with what is to be opened."""
-    for tool, precision, setting in ((FP32, "fp32", "–"), (OURS, "int8", str(Method()))):
+    for tool, precision, setting in ((FP32, "fp32", "–"), (OURS, "int8", str(plan_of(run)))):
         for engine in ENGINES:
             yield engine, tool, setting, open_subject(run, subject_in(run, engine, precision), threads)
     card = card_from_file(run.verified(MODEL))

@@ -1,7 +1,7 @@
 """All that decides the quantized graphs of a run, and the stages that make them in order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES, RunDirectory
@@ -24,12 +24,23 @@ class Plan:
     The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
     """
 
-    method: Method = Method()
+    method: Method = field(default_factory=Method)
     passes: tuple[str, ...] = DEFAULT_PASSES
     stream: str = "int8"
     saturation: str = DEFAULT_SATURATION
     correct_bias: bool = True
     float_blocks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [str(self.method), "+".join(self.passes) or "as exported"]
+        if self.stream != "int8":
+            parts.append(f"{self.stream} stream")
+        parts.append(f"saturation {self.saturation}")
+        if not self.correct_bias:
+            parts.append("biases not corrected")
+        if self.float_blocks:
+            parts.append(f"{len(self.float_blocks)} blocks in float")
+        return ", ".join(parts)
 
     def schemes(self) -> list[Scheme]:
         """One for each file of `calibration.qdq.FILES`."""
