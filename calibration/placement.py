@@ -1,10 +1,10 @@
 """Which tensors are quantized, in each flavour of Q/DQ graph.
 
-cpu, for ONNX Runtime and OpenVINO: uint8 activations, everything between the input and the pooling
-integer. ONNX Runtime fuses a convolution only if its one output goes to a Q, and an addition only if
-both inputs and the output are quantized; so every tensor is, but those that a Relu alone consumes
-(it folds into the Q behind it). With an fp32 stream, what the Adds write is not quantized but where a
-convolution reads it.
+cpu and openvino: everything between the input and the pooling integer. ONNX Runtime fuses a convolution
+only if its one output goes to a Q, and an addition only if both inputs and the output are quantized; so
+every tensor is, but those that a Relu alone consumes (it folds into the Q behind it). OpenVINO adds
+within the convolution if there is a Q between the two. With an fp32 stream, what the Adds write is not
+quantized but where a convolution reads it.
 
 gpu, for TensorRT: symmetric int8 at the inputs of convolutions and at the skip operand of each Add,
 not behind convolutions, where a pair would split conv + Add. With an int8 stream, what BN or Relu take
@@ -47,9 +47,9 @@ def quantized_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
     """The edges that get a Q/DQ pair.
 
     Args:
-        model: a float graph; for `cpu`, with BN rewritten as convolutions or not.
+        model: a float graph; for `cpu`, with BN and ReLU rewritten or not.
     """
-    if scheme.flavour == "cpu":
+    if scheme.is_for_cpus:
         return _cpu_uses(model, scheme)
     uses = _gpu_uses(model, scheme)
     if scheme.precision == "fp8":

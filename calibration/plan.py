@@ -48,6 +48,7 @@ class Plan:
         on_cpu = self.stream if self.stream in STREAMS["cpu"] else "int8"
         return [
             Scheme("cpu", stream=on_cpu, saturation=self.saturation, **common),
+            Scheme("openvino", stream=on_cpu, saturation=self.saturation, **common),
             Scheme("gpu", stream=self.stream, **common),
             Scheme("gpu", precision="fp8", stream="fp16", **common),
         ]

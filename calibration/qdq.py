@@ -1,14 +1,16 @@
 """float32 graph + ranges -> Q/DQ graph, by a `Scheme`.
 
-cpu   uint8 activations; int8 weights and int32 biases behind DequantizeLinear; BN rewritten as a
-      depthwise convolution; float32 for what is left (the head).
+cpu   uint8 activations; int8 weights and int32 biases behind DequantizeLinear; BN and ReLU rewritten
+      where ONNX Runtime has no integer kernel for them; float32 for what is left (the head).
+openvino  the same but for two things: what no convolution reads and is not positive throughout is
+      symmetric int8, and BN and ReLU stay as they are. OpenVINO runs such sums without zero points.
 gpu   symmetric int8 activations and weights; biases, BN and the rest in float16: TensorRT takes the
       precision from the graph, so what is not quantized must say that it is half. With an fp32 stream
       it is left in float32: the skip path and what reads it. Between the convolutions of a branch
       nothing but codes is kept in memory either way.
 fp8   the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
 
-Of the cpu flavour, the weights of some convolutions are kept so small that no two products overflow
+Of the flavours for CPUs, the weights of some convolutions are kept so small that no two products overflow
 16 bits on a CPU without VNNI (`calibration.scales`), at a cost in resolution: with "stem", those whose
 input has a zero point above 0 and so large codes throughout, which is the stem; with "proved", all;
 with "full", none.
@@ -28,6 +30,7 @@ from artifacts import (
     MODEL_FP8_GPU,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
+    MODEL_INT8_OPENVINO,
     MODEL_REPARAMETRIZED,
     RANGES,
     RunDirectory,
@@ -36,9 +39,9 @@ from artifacts import (
 from calibration.bn_as_convolution import bn_as_convolution
 from calibration.correct_bias import mean_error
 from calibration.e4m3 import e4m3_activation_scale, e4m3_codes, e4m3_weight_scale
+from calibration.integer_relu import integer_relu
 from calibration.placement import Use, float_nodes, quantized_uses
 from calibration.ranges import Calibrated, ranges_from_file
-from calibration.relu_as_lookup import relu_as_lookup
 from calibration.scales import (
     ActivationScale,
     activation_scale,
@@ -61,6 +64,7 @@ from graphs.onnx_file import (
 
 FILES = {
     ("int8", "cpu"): MODEL_INT8_CPU,
+    ("int8", "openvino"): MODEL_INT8_OPENVINO,
     ("int8", "gpu"): MODEL_INT8_GPU,
     ("fp8", "gpu"): MODEL_FP8_GPU,
 }
@@ -90,7 +94,7 @@ def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> b
         )
     with run.writing(step) as folder:
         float_convolutions = quantize(model, calibrated, scheme)
-        saturation = scheme.saturation if scheme.flavour == "cpu" else ""
+        saturation = scheme.saturation if scheme.is_for_cpus else ""
         card = card.with_precision(scheme.precision, scheme.flavour, saturation, float_convolutions)
         write_graph(model, card, folder / file)
     return True
@@ -108,7 +112,7 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
     """
     if scheme.flavour == "cpu" and scheme.stream == "int8":
         bn_as_convolution(model)
-        relu_as_lookup(model)
+        integer_relu(model)
     uses = quantized_uses(model, scheme)
     scales = _scales_of(uses, calibrated, scheme)
     left_float = float_nodes(model, scheme.float_blocks)
@@ -132,6 +136,7 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
 def _scales_of(
     uses: list[Use], calibrated: Mapping[str, Calibrated], scheme: Scheme
 ) -> dict[str, ActivationScale]:
+    read_by_conv = {use.value.name for use in uses if use.consumer.op_type == "Conv"}
     scales = {}
     for use in uses:
         name = str(use.value.name)
@@ -144,7 +149,8 @@ def _scales_of(
         if scheme.precision == "fp8":
             scales[name] = e4m3_activation_scale(found)
         else:
-            scales[name] = activation_scale(found, scheme.flavour)
+            signed = scheme.flavour == "openvino" and found.low < 0 and name not in read_by_conv
+            scales[name] = activation_scale(found, symmetric=signed or not scheme.is_for_cpus)
     return scales
 
 
@@ -203,7 +209,7 @@ def _quantize_parameters(
     if means is not None:
         rounded = codes.astype(np.float64) * scales.astype(np.float64).reshape(-1, 1, 1, 1)
         _subtract_from_bias(graph, conv, mean_error(weight, rounded, means), real)
-    if scheme.flavour == "cpu" and len(conv.inputs) > 2:
+    if scheme.is_for_cpus and len(conv.inputs) > 2:
         accumulator = scales * activation.scale
         _store(graph, conv, 2, bias_codes(constant(conv.inputs[2]), accumulator), accumulator)
 
@@ -214,8 +220,8 @@ def _weight_scales(
     # Only codes of a tensor with a zero point are large throughout; behind a ReLU most are small.
     large = int(activation.zero_point) > 0
     safe = scheme.saturation == "proved" or (scheme.saturation == "stem" and large)
-    scales = weight_scales(weight, saturation_safe=scheme.flavour == "cpu" and safe)
-    if scheme.flavour == "cpu" and len(conv.inputs) > 2:
+    scales = weight_scales(weight, saturation_safe=scheme.is_for_cpus and safe)
+    if scheme.is_for_cpus and len(conv.inputs) > 2:
         return widened_for_bias(scales, constant(conv.inputs[2]), activation.scale)
     return scales
 

@@ -61,12 +61,9 @@ class ActivationScale:
     zero_point: np.uint8 | np.int8 | ml_dtypes.float8_e4m3fn
 
 
-def activation_scale(value_range: Range, flavour: str) -> ActivationScale:
-    """Scale of an activation: uint8 for "cpu", symmetric int8 for "gpu".
-
-    A tensor that is always zero gets scale 1.
-    """
-    if flavour == "gpu":
+def activation_scale(value_range: Range, symmetric: bool) -> ActivationScale:
+    """Scale of an activation, symmetric int8 or uint8; 1 for a tensor that is always zero."""
+    if symmetric:
         return ActivationScale(usable(value_range.amax / INT8_LIMIT), np.int8(0))
     low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
     scale = usable((high - low) / UINT8_LEVELS)

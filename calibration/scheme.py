@@ -6,7 +6,7 @@ from typing import Any
 from errors import UserError
 
 # The skip path of each flavour.
-STREAMS = {"cpu": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
+STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
 DEFAULT_SATURATION = "stem"
 
 
@@ -15,11 +15,11 @@ class Scheme:
     """One kind of Q/DQ graph; see `calibration.qdq`.
 
     Attributes:
-        flavour: "cpu" or "gpu".
+        flavour: "cpu", "openvino" or "gpu".
         precision: "int8", or "fp8" in the gpu flavour.
         stream: precision of the skip path, one of `STREAMS`; that of an fp8 graph is fp16.
         saturation: which weights are kept from overflowing 16 bits, "stem", "proved" or "full"; of
-            the cpu flavour alone.
+            the flavours for CPUs alone.
         correct_bias: take the mean of the weights' rounding error out of the biases.
         float_blocks: names of the Adds of the blocks that are left in float.
     """
@@ -38,9 +38,14 @@ class Scheme:
                 f"use --stream {' or '.join(STREAMS[self.flavour])}",
             )
 
+    @property
+    def is_for_cpus(self) -> bool:
+        """Whether the graph runs in integer kernels of a CPU."""
+        return self.flavour != "gpu"
+
     def to_json(self) -> dict[str, Any]:
         """What decides the result, as JSON values."""
         fields = asdict(self) | {"float_blocks": list(self.float_blocks)}
-        if self.flavour == "gpu":
+        if not self.is_for_cpus:
             del fields["saturation"]
         return fields

@@ -13,7 +13,7 @@ PREFIX = "skipfold."
 INPUT = "images"
 OUTPUT = "logits"
 
-FLAVOURS = ("any", "gpu", "cpu")
+FLAVOURS = ("any", "gpu", "cpu", "openvino")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 
@@ -26,9 +26,9 @@ class GraphCard:
         mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
         checkpoint: sha256 of the weights it was exported from.
         precision: one of `PRECISIONS`.
-        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX Runtime and
-            OpenVINO) or `any` (no quantization).
-        saturation: of the `cpu` flavour, which weights are kept small enough for 16-bit sums of two
+        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX
+            Runtime, and OpenVINO runs it, too), `openvino` or `any` (no quantization).
+        saturation: of the flavours for CPUs, which weights are kept small enough for 16-bit sums of two
             products: the "stem"'s, all ("proved") or none ("full"); empty for all other files.
         float_convolutions: how many convolutions of a quantized graph are left in float.
     """

@@ -218,7 +218,7 @@ def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
 
 def _checked_card(graph: Path, precision: str) -> GraphCard:
     card = card_from_file(graph)
-    if card.precision != precision or card.flavour == "cpu":
+    if card.precision != precision or card.flavour not in ("any", "gpu"):
         # TensorRT reads uint8 codes as int8: those over 127 saturate, with a warning at most.
         raise UserError(
             f"{graph.name} is {card.precision} for {card.flavour}, not {precision} for TensorRT",

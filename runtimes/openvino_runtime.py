@@ -20,6 +20,8 @@ class OpenVinoRuntime(Runtime):
         "use --device cpu with --precision fp32 or int8, or another --engine",
     )
 
+    flavours = frozenset({"any", "cpu", "openvino"})
+
     def _open(self) -> GraphCard:
         card = self._checked_card()
         self._core = openvino.Core()

@@ -12,6 +12,7 @@ from artifacts import (
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
+    MODEL_INT8_OPENVINO,
     RunDirectory,
 )
 from errors import UserError
@@ -30,7 +31,7 @@ GPU_GRAPHS = {
 }
 _GRAPHS = {
     "ort": {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_CPU},
-    "openvino": {"fp32": MODEL, "int8": MODEL_INT8_CPU},
+    "openvino": {"fp32": MODEL, "int8": MODEL_INT8_OPENVINO},
     # What TensorRT is given, evaluated where there is no GPU.
     "reference": GPU_GRAPHS,
 }

@@ -119,7 +119,7 @@ def _measure(
             logits = logits_of(runtime, dataset, dataset.test, description, progress)
         figures = compare(original, logits, dataset.test.labels)
         found = failures(figures, subject.precision, reference.trained)
-        saturation = _saturation(run, subject) if card.flavour == "cpu" else None
+        saturation = _saturation(run, subject) if card.saturation else None
         if card.saturation == "proved" and saturation != "free":
             found.append(f"said to be free of saturation, which is not proved of {saturation}")
         verdicts.append(Verdict(subject, figures, tuple(found), saturation))
