@@ -32,12 +32,13 @@ from artifacts import (
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
     MODEL_REPARAMETRIZED,
+    MODEL_REPARAMETRIZED_BN,
     RANGES,
     RunDirectory,
     Step,
 )
 from calibration.bn_as_convolution import bn_as_convolution
-from calibration.correct_bias import mean_error
+from calibration.correct_bias import BiasCorrection, mean_error
 from calibration.e4m3 import e4m3_activation_scale, e4m3_codes, e4m3_weight_scale
 from calibration.integer_relu import integer_relu
 from calibration.placement import Use, float_nodes, quantized_uses
@@ -58,7 +59,6 @@ from graphs.onnx_file import (
     constant,
     graph_from_file,
     initializer,
-    replace_constant,
     write_graph,
 )
 
@@ -71,7 +71,7 @@ FILES = {
 
 
 def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> bool:
-    """Write a Q/DQ graph from model.reparametrized.onnx and ranges.json, unless it is up to date.
+    """Write a Q/DQ graph from a reparametrized graph and ranges.json, unless it is up to date.
 
     Returns:
         whether anything was done.
@@ -81,17 +81,15 @@ def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> b
             this one does not have.
     """
     file = FILES[scheme.precision, scheme.flavour]
-    inputs = (MODEL_REPARAMETRIZED, RANGES)
-    step = Step("quantize", scheme.to_json(), inputs, (file,), ("onnx", "numpy"))
+    source = MODEL_REPARAMETRIZED_BN if scheme.flavour == "openvino" else MODEL_REPARAMETRIZED
+    step = Step("quantize", scheme.to_json(), (source, RANGES), (file,), ("onnx", "numpy"))
     if run.is_current(step) and not force:
         return False
-    model = graph_from_file(run.verified(MODEL_REPARAMETRIZED))
-    card = card_of(model, MODEL_REPARAMETRIZED)
-    calibrated = ranges_from_file(run.verified(RANGES))
-    if run.record(RANGES).inputs[MODEL_REPARAMETRIZED] != run.record(MODEL_REPARAMETRIZED).sha256:
-        raise UserError(
-            f"{run.path / RANGES} was made from another {MODEL_REPARAMETRIZED}", "calibrate again"
-        )
+    model = graph_from_file(run.verified(source))
+    card = card_of(model, source)
+    calibrated = ranges_from_file(run.verified(RANGES), source)
+    if run.record(RANGES).inputs[source] != run.record(source).sha256:
+        raise UserError(f"{run.path / RANGES} was made from another {source}", "calibrate again")
     with run.writing(step) as folder:
         float_convolutions = quantize(model, calibrated, scheme)
         saturation = scheme.saturation if scheme.is_for_cpus else ""
@@ -115,6 +113,7 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
         integer_relu(model)
     uses = quantized_uses(model, scheme)
     scales = _scales_of(uses, calibrated, scheme)
+    correction = BiasCorrection(model, through_batchnorm=scheme.flavour == "openvino")
     left_float = float_nodes(model, scheme.float_blocks)
     at_convolutions = {
         use.consumer: str(use.value.name)
@@ -128,8 +127,14 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
     real = np.dtype(np.float16 if half else np.float32)
     _quantize_activations(model.graph, uses, scales, real)
     for conv, name in at_convolutions.items():
-        means = calibrated[name].channel_means if scheme.correct_bias else None
-        _quantize_parameters(model.graph, conv, scales[name], means, scheme, real)
+        means = calibrated[name].channel_means
+        error = _quantize_weight(model.graph, conv, scales[name], means, scheme, real)
+        if scheme.correct_bias:
+            correction.subtract(conv, error, real)
+    correction.finish()
+    if scheme.is_for_cpus:
+        for conv, name in at_convolutions.items():
+            _quantize_bias(model.graph, conv, scales[name])
     return sum(node.op_type == "Conv" for node in model.graph) - len(at_convolutions)
 
 
@@ -189,15 +194,15 @@ def _quantize_activations(
             use.consumer.replace_input_with(use.index, dequantize.outputs[0])
 
 
-def _quantize_parameters(
+def _quantize_weight(
     graph: ir.Graph,
     conv: ir.Node,
     activation: ActivationScale,
-    means: NDArray[np.float64] | None,
+    means: NDArray[np.float64],
     scheme: Scheme,
     real: np.dtype,
-) -> None:
-    """Weight to int8 per output channel, or to E4M3; in the cpu flavour, bias to int32."""
+) -> NDArray[np.float64]:
+    """Weight to int8 per output channel, or to E4M3; returns the mean error [out] of the output."""
     weight = constant(conv.inputs[1]).astype(np.float32)
     if scheme.precision == "fp8":
         scales = np.asarray(e4m3_weight_scale(weight), real)
@@ -206,11 +211,16 @@ def _quantize_parameters(
         scales = _weight_scales(conv, weight, activation, scheme).astype(real)
         codes = weight_codes(weight, scales)
     _store(graph, conv, 1, codes, scales)
-    if means is not None:
-        rounded = codes.astype(np.float64) * scales.astype(np.float64).reshape(-1, 1, 1, 1)
-        _subtract_from_bias(graph, conv, mean_error(weight, rounded, means), real)
-    if scheme.is_for_cpus and len(conv.inputs) > 2:
-        accumulator = scales * activation.scale
+    rounded = codes.astype(np.float64) * scales.astype(np.float64).reshape(-1, 1, 1, 1)
+    return mean_error(weight, rounded, means)
+
+
+def _quantize_bias(graph: ir.Graph, conv: ir.Node, activation: ActivationScale) -> None:
+    """Bias to int32, in the accumulator's scales."""
+    if len(conv.inputs) > 2:
+        dequantize = conv.inputs[1].producer()  # type: ignore[union-attr]
+        assert dequantize is not None
+        accumulator = constant(dequantize.inputs[1]) * activation.scale
         _store(graph, conv, 2, bias_codes(constant(conv.inputs[2]), accumulator), accumulator)
 
 
@@ -224,14 +234,6 @@ def _weight_scales(
     if scheme.is_for_cpus and len(conv.inputs) > 2:
         return widened_for_bias(scales, constant(conv.inputs[2]), activation.scale)
     return scales
-
-
-def _subtract_from_bias(graph: ir.Graph, conv: ir.Node, error: NDArray[np.float64], real: np.dtype) -> None:
-    if len(conv.inputs) > 2:
-        replace_constant(conv.inputs[2], constant(conv.inputs[2]) - error)
-    else:
-        conv.resize_inputs(3)
-        conv.replace_input_with(2, initializer(graph, f"{conv.name}.bias", (-error).astype(real)))
 
 
 def _store(graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, scales: np.ndarray) -> None:

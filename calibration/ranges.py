@@ -1,11 +1,12 @@
-"""Calibration: run the float32 graph over the calibration images and write ranges.json.
+"""Calibration: run the float32 graphs over the calibration images and write ranges.json.
 
-    {"format", "model" (sha256), "method", "images", "split" (sha256),
-     "tensors": {name: {"min", "max",               what was seen
-                        "low", "high", "amax",      what is kept, see `scales.Range`
-                        "mean", "std", "zeros",     of all values; the share that is exactly 0
-                        "magnitudes": {share: quantile of |x|},
-                        "channel_means": [...]}}}
+    {"format", "method", "images", "split" (sha256),
+     "graphs": {file: {"sha256",
+       "tensors": {name: {"min", "max",               what was seen
+                          "low", "high", "amax",      what is kept, see `scales.Range`
+                          "mean", "std", "zeros",     of all values; the share that is exactly 0
+                          "magnitudes": {share: quantile of |x|},
+                          "channel_means": [...]}}}}}
 
 The file is neutral: every flavour of Q/DQ graph takes its scales from it. Mean, deviation and quantiles
 are those of the histogram, true to a bin.
@@ -19,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from artifacts import MODEL_REPARAMETRIZED, RANGES, RunDirectory, Step, sha256_of
+from artifacts import MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, RANGES, RunDirectory, Step
 from calibration.activations import activations
 from calibration.calibration_set import calibration_images, fingerprint
 from calibration.methods import Method
@@ -32,7 +33,8 @@ from graphs.onnx_file import graph_from_file
 from progress import Progress, silent
 from runtimes.runtime import Batch
 
-FORMAT = 3
+FORMAT = 4
+GRAPHS = (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN)
 _SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
@@ -50,39 +52,38 @@ def ranges_from_graph(
     force: bool = False,
     progress: Progress = silent,
 ) -> bool:
-    """Write ranges.json from model.reparametrized.onnx, unless it is up to date.
+    """Write ranges.json from the reparametrized graphs, unless it is up to date.
 
     Returns:
         whether anything was done.
 
     Raises:
-        UserError: the graph is missing or changed, or the calibration split is not fit to calibrate on,
+        UserError: a graph is missing or changed, or the calibration split is not fit to calibrate on,
             see `check_calibration_set`.
     """
     split = fingerprint(dataset.calibration)
     step = Step(
         stage="calibrate",
         options={"format": FORMAT, "method": method.to_json(), "split": split},
-        inputs=(MODEL_REPARAMETRIZED,),
+        inputs=GRAPHS,
         outputs=(RANGES,),
         packages=("onnxruntime-gpu", "numpy"),
     )
     if run.is_current(step) and not force:
         return False
-    path = run.verified(MODEL_REPARAMETRIZED)
     images = calibration_images(dataset)
+    entries: dict[str, dict[str, Any]] = {}
     with run.writing(step) as folder:
-        observers = observe(graph_from_file(path), images, progress)
-        document = {
-            "format": FORMAT,
-            "model": sha256_of(path),
-            "method": method.to_json(),
-            "images": len(images),
-            "split": split,
-        }
-        (folder / RANGES).write_text(
-            _text(document, {name: _entry(seen, method) for name, seen in observers.items()})
-        )
+        for file in GRAPHS:
+            sha256 = run.record(file).sha256
+            # Without a BN on the stream, both graphs are the same.
+            if sha256 not in entries:
+                seen = observe(graph_from_file(run.verified(file)), images, progress)
+                entries[sha256] = {name: _entry(observer, method) for name, observer in seen.items()}
+        head = {"format": FORMAT, "method": method.to_json(), "images": len(images), "split": split}
+        graphs = {file: run.record(file).sha256 for file in GRAPHS}
+        text = _text(head, {file: (sha256, entries[sha256]) for file, sha256 in graphs.items()})
+        (folder / RANGES).write_text(text)
     return True
 
 
@@ -101,8 +102,11 @@ def observe(model: ir.Model, images: Batch, progress: Progress = silent) -> dict
     return observers
 
 
-def ranges_from_file(path: Path) -> dict[str, Calibrated]:
-    """What quantization needs of each tensor, by name.
+def ranges_from_file(path: Path, graph: str) -> dict[str, Calibrated]:
+    """What quantization needs of each tensor of a graph, by name.
+
+    Args:
+        graph: one of `GRAPHS`.
 
     Raises:
         UserError: not a ranges file, or one with a range that is none.
@@ -111,7 +115,8 @@ def ranges_from_file(path: Path) -> dict[str, Calibrated]:
         document = json.loads(path.read_text())
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}")
-        return {name: _calibrated(name, entry) for name, entry in document["tensors"].items()}
+        tensors = document["graphs"][graph]["tensors"]
+        return {name: _calibrated(name, entry) for name, entry in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a ranges file ({error})", "calibrate again") from error
 
@@ -148,8 +153,11 @@ def _entry(seen: Observer, method: Method) -> dict[str, Any]:
     }
 
 
-def _text(document: dict[str, Any], entries: dict[str, dict[str, Any]]) -> str:
+def _text(head: dict[str, Any], graphs: dict[str, tuple[str, dict[str, Any]]]) -> str:
     """JSON with a line for each tensor."""
-    head = json.dumps(document, indent=1)[:-2]
-    lines = [f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
-    return f'{head},\n "tensors": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+    parts = []
+    for file, (sha256, entries) in graphs.items():
+        lines = [f"   {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
+        opening = f'  {json.dumps(file)}: {{"sha256": "{sha256}", "tensors": {{'
+        parts.append(opening + "\n" + ",\n".join(lines) + "\n  }}")
+    return json.dumps(head, indent=1)[:-2] + ',\n "graphs": {\n' + ",\n".join(parts) + "\n }\n}\n"

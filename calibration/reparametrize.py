@@ -1,8 +1,11 @@
-"""The stage model.onnx -> model.reparametrized.onnx: the same network, easier to quantize.
+"""The stage model.onnx -> model.reparametrized.onnx and .bn.onnx: the same network, easier to quantize.
 
     absorb     BN on the stream into the biases and weights around it
     centre     each channel of what BN reads around 0
     equalize   each channel of the stream to the same reach
+
+The second one is without `absorb`, for OpenVINO: it runs BN, ReLU and Q as one kernel, while an absorbed
+BN leaves biases where convolution and sum are one, and those cost it more than they save.
 
 Each pass is exact but for rounding, and that is checked after each on calibration images: the logits'
 relative error sqrt(sum (y - z)^2 / sum y^2) stays within `LIMITS`.
@@ -15,7 +18,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from artifacts import MODEL, MODEL_REPARAMETRIZED, REPARAMETRIZATION, RunDirectory, Step
+from artifacts import (
+    MODEL,
+    MODEL_REPARAMETRIZED,
+    MODEL_REPARAMETRIZED_BN,
+    REPARAMETRIZATION,
+    RunDirectory,
+    Step,
+)
 from calibration.absorb_batchnorm import absorb_batchnorm
 from calibration.activations import activations, channel_extremes
 from calibration.calibration_set import calibration_images, fingerprint
@@ -72,10 +82,10 @@ def reparametrized_from_graph(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[list[Pass], bool]:
-    """Write model.reparametrized.onnx and reparametrization.json, unless they are up to date.
+    """Write both graphs and reparametrization.json, unless they are up to date.
 
     Returns:
-        what each pass did, and whether anything was done now.
+        what each pass did to model.reparametrized.onnx, and whether anything was done now.
 
     Raises:
         UserError: the graph is missing or changed, or the calibration split is not fit.
@@ -85,7 +95,7 @@ def reparametrized_from_graph(
         stage="calibrate",
         options={"passes": list(passes), "split": fingerprint(dataset.calibration)},
         inputs=(MODEL,),
-        outputs=(MODEL_REPARAMETRIZED, REPARAMETRIZATION),
+        outputs=(MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION),
         packages=("onnxruntime-gpu", "numpy"),
     )
     if run.is_current(step) and not force:
@@ -95,11 +105,18 @@ def reparametrized_from_graph(
     card = card_of(model, MODEL)
     images = calibration_images(dataset)
     with run.writing(step) as folder:
-        model, done = reparametrize(model, passes, images, LIMITS[card.trained], progress)
-        write_graph(model, card, folder / MODEL_REPARAMETRIZED)
+        for file in (MODEL_REPARAMETRIZED_BN, MODEL_REPARAMETRIZED):
+            own = passes_for(file, passes)
+            changed, done = reparametrize(model, own, images, LIMITS[card.trained], progress)
+            write_graph(changed, card, folder / file)
         text = json.dumps([asdict(entry) for entry in done], indent=1) + "\n"
         (folder / REPARAMETRIZATION).write_text(text)
     return done, True
+
+
+def passes_for(file: str, passes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some passes that one of the two graphs gets."""
+    return tuple(name for name in passes if file == MODEL_REPARAMETRIZED or name != "absorb")
 
 
 def reparametrize(
