@@ -7,6 +7,8 @@ LeakyRelu does have an integer kernel, QLinearLeakyRelu, a look-up in a table of
 
 import onnx_ir as ir
 
+from graphs.onnx_file import replace_node
+
 
 def relu_as_lookup(model: ir.Model) -> list[str]:
     """Rewrite in place and return the names of the rewritten nodes."""
@@ -14,10 +16,6 @@ def relu_as_lookup(model: ir.Model) -> list[str]:
     for relu in list(model.graph):
         if relu.op_type == "Relu" and len(relu.inputs[0].uses()) > 1:  # type: ignore[union-attr]
             lookup = ir.node("LeakyRelu", relu.inputs, {"alpha": 0.0}, name=relu.name)
-            old, new = relu.outputs[0], lookup.outputs[0]
-            new.name, new.type, new.shape = old.name, old.type, old.shape
-            model.graph.insert_before(relu, lookup)
-            ir.convenience.replace_all_uses_with(old, new)
-            model.graph.remove(relu, safe=True)
+            replace_node(model.graph, relu, lookup)
             rewritten.append(str(relu.name))
     return rewritten
