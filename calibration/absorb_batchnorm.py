@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from calibration.bn_as_convolution import slope_and_offset
 from calibration.streams import Stream, divide_input, streams_of
-from graphs.onnx_file import constant
+from graphs.onnx_file import constant, remove_unread
 
 # Networks trained here stay below 2.
 LIMIT = 8.0
@@ -74,12 +74,8 @@ def _remove(graph: ir.Graph, bn: ir.Node) -> None:
     slope, _ = slope_and_offset(bn)
     for node, _ in bn.outputs[0].uses():
         divide_input(node, 1 / slope)
-    parameters = bn.inputs[1:]
-    stream = bn.inputs[0]
+    stream, *parameters = bn.inputs
     assert stream is not None
     ir.convenience.replace_all_uses_with(bn.outputs[0], stream)
     graph.remove(bn, safe=True)
-    for value in parameters:
-        assert value is not None
-        if not value.uses():
-            del graph.initializers[str(value.name)]
+    remove_unread(graph, parameters)

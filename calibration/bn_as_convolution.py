@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from graphs.onnx_file import constant, initializer
+from graphs.onnx_file import constant, initializer, replace_node
 
 
 def bn_as_convolution(model: ir.Model) -> list[str]:
@@ -43,12 +43,4 @@ def _rewrite(graph: ir.Graph, bn: ir.Node) -> None:
     weight = initializer(graph, f"{bn.name}.slope", slope.astype(np.float32).reshape(channels, 1, 1, 1))
     bias = initializer(graph, f"{bn.name}.offset", offset.astype(np.float32))
     conv = ir.node("Conv", [bn.inputs[0], weight, bias], attributes, name=bn.name)
-    old, new = bn.outputs[0], conv.outputs[0]
-    new.name, new.type, new.shape = old.name, old.type, old.shape
-    parameters = bn.inputs[1:]
-    graph.insert_before(bn, conv)
-    ir.convenience.replace_all_uses_with(old, new)
-    graph.remove(bn, safe=True)
-    for value in parameters:
-        if value is not None and not value.uses():
-            del graph.initializers[str(value.name)]
+    replace_node(graph, bn, conv)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from calibration.activations import Extremes
 from calibration.streams import Stream, streams_of
 
-# A channel that is nearly always zero is left small: its factor would be noise.
+# A channel that is nearly always zero is left small: its factor would be noise. One that never was
+# anything else keeps its scale: other images may wake it.
 _LEAST_SHARE = 2**-10
 
 
@@ -54,7 +55,8 @@ def equalize_stream(model: ir.Model, extremes: Mapping[str, Extremes]) -> dict[s
         reach = _reach(stream, extremes)
         largest = reach.max()
         if largest > 0:
-            stream.scale(largest / np.maximum(reach, largest * _LEAST_SHARE))
+            factors = largest / np.maximum(reach, largest * _LEAST_SHARE)
+            stream.scale(np.where(reach > 0, factors, 1))
         else:
             refused[str(stream.values[0].name)] = "the stream it begins is always zero"
     return refused

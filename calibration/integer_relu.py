@@ -12,6 +12,8 @@ path and a Relu, one of two rewrites, each the same function, makes it so:
 
 import onnx_ir as ir
 
+from graphs.onnx_file import replace_node
+
 
 def integer_relu(model: ir.Model) -> list[str]:
     """Rewrite in place and return the names of the ReLUs concerned."""
@@ -25,25 +27,15 @@ def integer_relu(model: ir.Model) -> list[str]:
         if producer is not None and producer.op_type == "Add":
             _repeat_add(model.graph, producer, relu)
         else:
-            _as_lookup(model.graph, relu)
+            lookup = ir.node("LeakyRelu", relu.inputs, {"alpha": 0.0}, name=relu.name)
+            replace_node(model.graph, relu, lookup)
         rewritten.append(str(relu.name))
     return rewritten
 
 
 def _repeat_add(graph: ir.Graph, add: ir.Node, relu: ir.Node) -> None:
     again = ir.node("Add", list(reversed(add.inputs)), name=f"{add.name}.again")
-    _describe(again.outputs[0], add.outputs[0], f"{add.outputs[0].name}.again")
+    total, copy = add.outputs[0], again.outputs[0]
+    copy.name, copy.type, copy.shape = f"{total.name}.again", total.type, total.shape
     graph.insert_after(add, again)
-    relu.replace_input_with(0, again.outputs[0])
-
-
-def _as_lookup(graph: ir.Graph, relu: ir.Node) -> None:
-    lookup = ir.node("LeakyRelu", relu.inputs, {"alpha": 0.0}, name=relu.name)
-    _describe(lookup.outputs[0], relu.outputs[0], str(relu.outputs[0].name))
-    graph.insert_before(relu, lookup)
-    ir.convenience.replace_all_uses_with(relu.outputs[0], lookup.outputs[0])
-    graph.remove(relu, safe=True)
-
-
-def _describe(value: ir.Value, like: ir.Value, name: str) -> None:
-    value.name, value.type, value.shape = name, like.type, like.shape
+    relu.replace_input_with(0, copy)

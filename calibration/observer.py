@@ -10,7 +10,7 @@ from runtimes.runtime import Batch
 
 
 class Observer:
-    """Streams over batches [N, C, H, W]; memory is constant, and batches may come in any order."""
+    """Streams over batches [N, C, H, W], in any order; memory is constant."""
 
     def __init__(self) -> None:
         self.histogram = Histogram()
@@ -34,5 +34,5 @@ class Observer:
         return self
 
     def channel_means(self) -> NDArray[np.float32]:
-        """Mean of each channel [C]; in float32, where the order of the batches cannot show."""
+        """Mean of each channel [C]; the order of the batches shows only in its rounding."""
         return (self._sums / self._count).astype(np.float32)

@@ -59,6 +59,7 @@ from graphs.onnx_file import (
     constant,
     graph_from_file,
     initializer,
+    remove_unread,
     write_graph,
 )
 
@@ -251,8 +252,7 @@ def _store(graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, scales
     dequantize.outputs[0].name = f"{name}.dequantized"
     graph.insert_before(conv, dequantize)
     conv.replace_input_with(index, dequantize.outputs[0])
-    if not old.uses():
-        del graph.initializers[name]
+    remove_unread(graph, [old])
 
 
 def _source_name(value: ir.Value) -> str:

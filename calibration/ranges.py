@@ -132,7 +132,8 @@ def calibrated(observers: dict[str, Observer], method: Method) -> dict[str, Cali
 def _calibrated(name: str, entry: dict[str, Any]) -> Calibrated:
     found = Range(*(float(entry[field]) for field in Range._fields))
     means = np.array(entry["channel_means"], np.float64)
-    if not (np.isfinite([*found, *means]).all() and found.low <= found.high and found.amax >= 0):
+    finite = np.isfinite([*found, *means]).all() and len(means)
+    if not (finite and found.low <= found.high and found.amax >= 0):
         raise ValueError(f"{name}: {found}")
     return Calibrated(found, means)
 

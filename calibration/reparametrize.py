@@ -66,7 +66,7 @@ def passes_from_names(names: str) -> tuple[str, ...]:
     Raises:
         UserError: lists the names.
     """
-    wanted = {name.strip() for name in names.split(",")} - {"none"}
+    wanted = {name.strip() for name in names.split(",")} if names != "none" else set()
     if unknown := wanted - set(PASSES):
         raise UserError(
             f"unknown reparametrization '{', '.join(sorted(unknown))}'",

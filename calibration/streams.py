@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from errors import CheckFailed
 from graphs.onnx_file import constant, initializer, replace_constant
 from graphs.skip_path import junctions
 
@@ -82,38 +83,58 @@ def divide_input(node: ir.Node, factors: NDArray[np.float64]) -> None:
     Raises:
         ValueError: an operator that cannot.
     """
-    if node.op_type in _HOMOGENEOUS:
+    if node.op_type in _HOMOGENEOUS and not node.outputs[0].is_graph_output():
         for reader, _ in node.outputs[0].uses():
             divide_input(reader, factors)
     elif node.op_type == "BatchNormalization":
         replace_constant(node.inputs[1], constant(node.inputs[1]) / factors)
         replace_constant(node.inputs[3], constant(node.inputs[3]) * factors)
-    elif node.op_type in ("Conv", "Gemm"):
+    elif _has_input_axis(node):
         weight = constant(node.inputs[1])
         replace_constant(node.inputs[1], weight / factors.reshape(1, -1, *[1] * (weight.ndim - 2)))
     else:
         raise ValueError(f"{node.op_type} {node.name} does not let a factor through")
 
 
+def _has_input_axis(node: ir.Node) -> bool:
+    """Whether a node multiplies its input by a weight [out, in, ...]."""
+    if node.op_type == "Conv":
+        return node.attributes.get_int("group", 1) == 1
+    return node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
+
+
 def streams_of(model: ir.Model) -> list[Stream]:
     """Every stream of a float graph, in order of execution.
 
     Raises:
-        CheckFailed: the graph is no chain of residual blocks.
+        CheckFailed: the graph is no chain of residual blocks that convolutions end.
     """
     found: list[Stream] = []
     for junction in junctions(model):
         start = junction.stream
         end = _behind_relu(junction.add.outputs[0])
-        last_of_residual = junction.residual[-1]
+        # The projection, if there is one, and the last convolution of F.
+        writers = _writers(end, *junction.skip[-1:], junction.residual[-1])
         if junction.skip:
-            found.append(Stream((end,), ((junction.skip[-1], last_of_residual),)))
+            found.append(Stream((end,), (writers,)))
             continue
         if not found or found[-1].values[-1] is not start:
-            found.append(Stream((start,), ((_before_relu(start),),)))
+            found.append(Stream((start,), (_writers(start, _before_relu(start)),)))
         before = found.pop()
-        found.append(Stream((*before.values, end), (*before.writers, (last_of_residual,))))
+        found.append(Stream((*before.values, end), (*before.writers, writers)))
     return found
+
+
+def _writers(value: ir.Value, *nodes: ir.Node) -> tuple[ir.Node, ...]:
+    """The nodes, if each is a convolution whose output goes into `value` alone."""
+    for node in nodes:
+        output = node.outputs[0]
+        if node.op_type != "Conv" or (output is not value and len(output.uses()) > 1):
+            raise CheckFailed(
+                f"{node.op_type} {node.name} writes {value.name} and is no convolution that does so alone",
+                "check the model's definition",
+            )
+    return nodes
 
 
 def _behind_relu(value: ir.Value) -> ir.Value:

@@ -1,6 +1,6 @@
 """Read and write ONNX files; the only place that does either."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,20 @@ def replace_constant(value: ir.Value | None, array: np.ndarray) -> None:
             f"{value.name} is shared by {readers}", "export a network whose weights are not shared"
         )
     value.const_value = ir.tensor(array.astype(before.dtype), name=value.name)
+
+
+def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    """Put a node in another's place: its outputs keep their names, types, shapes and readers."""
+    read = tuple(old.inputs)
+    ir.convenience.replace_nodes_and_values(graph, old, [old], [new], old.outputs, new.outputs)
+    remove_unread(graph, read)
+
+
+def remove_unread(graph: ir.Graph, values: Iterable[ir.Value | None]) -> None:
+    """Drop those of some values that are initializers and that no node reads."""
+    for value in values:
+        if value is not None and value.is_initializer() and not value.uses():
+            del graph.initializers[str(value.name)]
 
 
 def write_graph(model: ir.Model, card: GraphCard, path: Path) -> None:

@@ -4,19 +4,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sample_networks import sample_graph, sample_images
+from sample_networks import graph_of, sample_card, sample_graph, sample_images, sample_network
 from torch import nn
 
+import calibration.activations
 import calibration.ranges
-from artifacts import MANIFEST, MODEL, RANGES, RunDirectory, sha256_of
-from calibration.histogram import BINS, Histogram
+from artifacts import MANIFEST, MODEL_REPARAMETRIZED, RANGES, RunDirectory, Step, sha256_of
+from calibration.histogram import BINS
 from calibration.methods import METHODS, Method
+from calibration.observer import Observer
 from calibration.placement import observed_values
-from calibration.ranges import observe, ranges_from_file, ranges_from_graph
+from calibration.ranges import calibrated, observe, ranges_from_file, ranges_from_graph
+from calibration.scales import Range
 from errors import UserError
-from graphs.onnx_file import graph_from_file
+from graphs.onnx_file import graph_from_file, write_graph
 from models.blocks import OriginalBlock, PreActBlock
-from models.checkpoint import model_in
 from models.config import VARIANTS, resnet_config
 
 
@@ -24,10 +26,35 @@ def document_of(run):
     return json.loads(run.verified(RANGES).read_text())
 
 
+@pytest.fixture(scope="module")
+def dataset(digits):
+    """With few images to calibrate on."""
+    return replace(digits, calibration=digits.calibration.subset(np.arange(60)))
+
+
+def run_of(path, model, dataset):
+    """A run directory that holds a graph and its ranges."""
+    run = RunDirectory(path)
+    with run.writing(Step("calibrate", {}, (), (MODEL_REPARAMETRIZED,))) as folder:
+        write_graph(graph_of(model), sample_card(model.config), folder / MODEL_REPARAMETRIZED)
+    assert ranges_from_graph(run, dataset, Method())
+    return run
+
+
 @pytest.fixture(scope="module", params=VARIANTS)
-def calibrated(request, trained_runs):
+def network(request):
+    return sample_network(resnet_config(request.param, 8))
+
+
+@pytest.fixture(scope="module")
+def observed(network, dataset, tmp_path_factory):
     """A run of each variant, not to be changed."""
-    return RunDirectory(trained_runs[request.param])
+    return run_of(tmp_path_factory.mktemp("run"), network, dataset)
+
+
+@pytest.fixture
+def preact_run(dataset, tmp_path):
+    return run_of(tmp_path / "run", sample_network(resnet_config("preact", 8)), dataset)
 
 
 def tensor_names(model):
@@ -54,48 +81,48 @@ def tensor_names(model):
 
 
 @pytest.fixture(scope="module")
-def activations(calibrated, digits):
+def activations(network, dataset):
     """Every quantized tensor of the calibration images, from PyTorch's unfolded network."""
-    model, _ = model_in(calibrated)
-    images = digits.normalised(digits.calibration.images)
+    images = dataset.normalised(dataset.calibration.images)
     seen = {"images": images}
-    for path, name in tensor_names(model).items():
-        model.get_submodule(path).register_forward_hook(
+    for path, name in tensor_names(network).items():
+        network.get_submodule(path).register_forward_hook(
             lambda module, inputs, output, name=name: seen.__setitem__(name, output.numpy())
         )
     with torch.inference_mode():
-        model(torch.from_numpy(images))
+        network(torch.from_numpy(images))
     return seen
 
 
-def test_file_says_what_it_was_made_of(calibrated, digits):
-    document = document_of(calibrated)
-    assert document["format"] == 2
-    assert document["model"] == sha256_of(calibrated.path / MODEL)
+def test_file_says_what_it_was_made_of(observed, dataset):
+    document = document_of(observed)
+    assert document["format"] == 3
+    assert document["model"] == sha256_of(observed.path / MODEL_REPARAMETRIZED)
     assert document["method"] == Method().to_json()
-    assert document["images"] == len(digits.calibration)
-    assert document["split"] == calibrated.record(RANGES).options["split"]
+    assert document["images"] == len(dataset.calibration)
+    assert document["split"] == observed.record(RANGES).options["split"]
+    assert observed.record(RANGES).inputs == {MODEL_REPARAMETRIZED: document["model"]}
 
 
-def test_every_observed_tensor_has_an_entry_that_holds_zero(calibrated):
-    tensors = document_of(calibrated)["tensors"]
-    observed = observed_values(graph_from_file(calibrated.path / MODEL))
-    assert list(tensors) == [value.name for value in observed]
+def test_every_observed_tensor_has_an_entry_that_holds_zero(observed):
+    tensors = document_of(observed)["tensors"]
+    values = observed_values(graph_from_file(observed.path / MODEL_REPARAMETRIZED))
+    assert list(tensors) == [value.name for value in values]
     for entry in tensors.values():
         assert 0 <= entry["amax"] <= max(-entry["min"], entry["max"])
         assert min(entry["min"], 0) <= entry["low"] <= 0 <= entry["high"] <= max(entry["max"], 0)
 
 
-def test_extremes_are_pytorchs(calibrated, activations):
-    tensors = document_of(calibrated)["tensors"]
+def test_extremes_are_pytorchs(observed, activations):
+    tensors = document_of(observed)["tensors"]
     assert set(tensors) == set(activations)
     for name, values in activations.items():
         near = pytest.approx((values.min(), values.max()), abs=1e-4 * float(np.abs(values).max()))
         assert (tensors[name]["min"], tensors[name]["max"]) == near, name
 
 
-def test_percentiles_are_those_of_pytorchs_activations(calibrated, activations):
-    document = document_of(calibrated)
+def test_percentiles_are_those_of_pytorchs_activations(observed, activations):
+    document = document_of(observed)
     tensors, share = document["tensors"], document["method"]["percentile"] / 100
     for name, values in activations.items():
         high = np.quantile(values, share, method="inverted_cdf")
@@ -105,8 +132,8 @@ def test_percentiles_are_those_of_pytorchs_activations(calibrated, activations):
         assert (tensors[name]["low"], tensors[name]["high"]) == near, name
 
 
-def test_summary_is_that_of_pytorchs_activations(calibrated, activations):
-    tensors = document_of(calibrated)["tensors"]
+def test_summary_is_that_of_pytorchs_activations(observed, activations):
+    tensors = document_of(observed)["tensors"]
     for name, values in activations.items():
         # Twice the widest bin there can be.
         near = {"rel": 1e-4, "abs": 4 * float(np.abs(values).max()) / BINS}
@@ -118,56 +145,79 @@ def test_summary_is_that_of_pytorchs_activations(calibrated, activations):
             assert quantile == pytest.approx(exact, **near), (name, share)
 
 
-def test_file_gives_its_ranges_back(calibrated):
-    tensors = document_of(calibrated)["tensors"]
-    found = ranges_from_file(calibrated.path / RANGES)
-    assert {name: tuple(r) for name, r in found.items()} == {
-        name: (entry["low"], entry["high"], entry["amax"]) for name, entry in tensors.items()
+def test_channel_means_are_those_of_pytorchs_activations(observed, activations):
+    tensors = document_of(observed)["tensors"]
+    for name, values in activations.items():
+        exact = values.mean((0, 2, 3), dtype=np.float64)
+        near = 1e-4 * float(np.abs(values).max())
+        np.testing.assert_allclose(tensors[name]["channel_means"], exact, atol=near, err_msg=name)
+
+
+def test_file_gives_its_ranges_and_means_back(observed):
+    tensors = document_of(observed)["tensors"]
+    found = ranges_from_file(observed.path / RANGES)
+    assert {name: entry.range for name, entry in found.items()} == {
+        name: Range(entry["low"], entry["high"], entry["amax"]) for name, entry in tensors.items()
     }
+    for name, entry in found.items():
+        assert entry.channel_means.dtype == np.float64
+        assert entry.channel_means.tolist() == tensors[name]["channel_means"]
 
 
-def test_second_call_is_up_to_date(preact_run, digits):
+def test_same_without_a_file(observed, dataset):
+    images = dataset.normalised(dataset.calibration.images)
+    observers = observe(graph_from_file(observed.path / MODEL_REPARAMETRIZED), images)
+    direct, read = calibrated(observers, Method()), ranges_from_file(observed.path / RANGES)
+    assert list(direct) == list(read)
+    for name, entry in direct.items():
+        assert entry.range == read[name].range
+        assert entry.channel_means.dtype == np.float64
+        # The file has six digits of each.
+        np.testing.assert_allclose(read[name].channel_means, entry.channel_means, rtol=1e-5)
+
+
+def test_second_call_is_up_to_date(preact_run, dataset):
     before = (preact_run.path / RANGES).read_bytes()
-    assert not ranges_from_graph(preact_run, digits, Method())
-    assert ranges_from_graph(preact_run, digits, Method(), force=True)
+    assert not ranges_from_graph(preact_run, dataset, Method())
+    assert ranges_from_graph(preact_run, dataset, Method(), force=True)
     assert (preact_run.path / RANGES).read_bytes() == before
 
 
-def test_other_method_or_split_is_calibrated_anew(preact_run, digits):
-    assert ranges_from_graph(preact_run, digits, Method("minmax"))
+def test_other_method_or_split_is_calibrated_anew(preact_run, dataset):
+    assert ranges_from_graph(preact_run, dataset, Method("minmax"))
     document = document_of(preact_run)
     assert document["method"] == {"name": "minmax"}
     for entry in document["tensors"].values():
         low, high = min(entry["min"], 0), max(entry["max"], 0)
         assert (entry["low"], entry["high"], entry["amax"]) == (low, high, max(-low, high))
-    fewer = replace(digits, calibration=digits.calibration.subset(np.arange(5)))
+    fewer = replace(dataset, calibration=dataset.calibration.subset(np.arange(5)))
     assert ranges_from_graph(preact_run, fewer, Method("minmax"))
     assert document_of(preact_run)["images"] == 5
 
 
-def test_every_method_is_calibrated(preact_run, digits):
+def test_every_method_is_calibrated(preact_run, dataset):
     found = {}
     for name in METHODS:
-        assert ranges_from_graph(preact_run, digits, Method(name))
+        assert ranges_from_graph(preact_run, dataset, Method(name))
         found[name] = ranges_from_file(preact_run.path / RANGES)
-        assert not ranges_from_graph(preact_run, digits, Method(name))
+        assert not ranges_from_graph(preact_run, dataset, Method(name))
     for tensor in found["minmax"]:
-        assert len({tuple(ranges[tensor]) for ranges in found.values()}) > 1, tensor
+        assert len({ranges[tensor].range for ranges in found.values()}) > 1, tensor
 
 
-def test_file_of_another_format_is_calibrated_anew(preact_run, digits, monkeypatch):
-    monkeypatch.setattr(calibration.ranges, "FORMAT", 3)
-    assert ranges_from_graph(preact_run, digits, Method())
-    assert document_of(preact_run)["format"] == 3
+def test_file_of_another_format_is_calibrated_anew(preact_run, dataset, monkeypatch):
+    monkeypatch.setattr(calibration.ranges, "FORMAT", 4)
+    assert ranges_from_graph(preact_run, dataset, Method())
+    assert document_of(preact_run)["format"] == 4
 
 
-def test_calibrating_on_test_images_is_refused(preact_run, digits):
-    assert_refused(preact_run, digits, digits.test.subset(np.arange(3)), "3 calibration images are in")
+def test_calibrating_on_test_images_is_refused(preact_run, dataset):
+    assert_refused(preact_run, dataset, dataset.test.subset(np.arange(3)), "3 calibration images are in")
 
 
-def test_calibrating_on_noise_is_refused(preact_run, digits):
-    noise = np.random.default_rng(0).integers(0, 256, digits.calibration.images.shape, np.uint8)
-    assert_refused(preact_run, digits, replace(digits.calibration, images=noise), "noise")
+def test_calibrating_on_noise_is_refused(preact_run, dataset):
+    noise = np.random.default_rng(0).integers(0, 256, dataset.calibration.images.shape, np.uint8)
+    assert_refused(preact_run, dataset, replace(dataset.calibration, images=noise), "noise")
 
 
 def assert_refused(run, dataset, calibration_split, problem):
@@ -182,46 +232,53 @@ def test_ranges_do_not_depend_on_the_batch_size(monkeypatch, batch):
     images = sample_images(15)
     model = sample_graph(resnet_config("preact", 8))
     whole = observe(model, images)
-    monkeypatch.setattr(calibration.ranges, "_LARGEST_BATCH", batch)
+    monkeypatch.setattr(calibration.activations, "_LARGEST_BATCH", batch)
     parts = observe(model, images)
     assert list(parts) == list(whole)
-    for name, histogram in whole.items():
-        assert parts[name].counts.sum() == histogram.counts.sum()
-        assert parts[name].exponent == histogram.exponent
+    for name, seen in whole.items():
+        histogram, other = seen.histogram, parts[name].histogram
+        assert other.counts.sum() == histogram.counts.sum()
+        assert other.exponent == histogram.exponent
         # The kernels may round differently for another batch size, the histogram may not.
         width = histogram.width
         for method in (Method(), Method("minmax")):
             near = pytest.approx(tuple(method.range_of(histogram)), abs=1.01 * width)
-            assert tuple(method.range_of(parts[name])) == near, name
-
-
-def test_large_networks_are_observed_in_small_batches():
-    values = observed_values(sample_graph(resnet_config("preact", 164)))
-    inside = [value for value in values if not value.is_graph_input()]
-    batch = calibration.ranges._batch_size(inside)
-    # float32 of C x H x W elements each.
-    image = sum(4 * int(np.prod(value.shape[1:])) for value in inside)
-    assert 1 <= batch < 100
-    assert batch * image <= 256 * 2**20 < (batch + 1) * image
+            assert tuple(method.range_of(other)) == near, name
+        assert parts[name].channel_means() == pytest.approx(seen.channel_means(), abs=width)
 
 
 def test_order_of_the_images_does_not_matter():
     images = sample_images(8)
     model = sample_graph(resnet_config("original", 8))
     forwards, backwards = observe(model, images), observe(model, images[::-1])
-    for name, histogram in forwards.items():
-        assert backwards[name].maximum == pytest.approx(histogram.maximum, rel=1e-5, abs=1e-6)
-        assert backwards[name].quantile(0.999) == pytest.approx(
-            histogram.quantile(0.999), abs=1.01 * histogram.width
-        )
+    for name, seen in forwards.items():
+        histogram, other = seen.histogram, backwards[name].histogram
+        assert other.maximum == pytest.approx(histogram.maximum, rel=1e-5, abs=1e-6)
+        near = pytest.approx(histogram.quantile(0.999), abs=1.01 * histogram.width)
+        assert other.quantile(0.999) == near
+        assert backwards[name].channel_means() == pytest.approx(seen.channel_means(), abs=histogram.width)
 
 
 def test_every_element_of_every_image_is_counted():
-    histograms = observe(sample_graph(resnet_config("preact", 8)), sample_images(3))
-    assert all(isinstance(histogram, Histogram) for histogram in histograms.values())
-    assert histograms["images"].counts.sum() == 3 * 3 * 32 * 32
-    assert histograms["stem.conv"].counts.sum() == 3 * 16 * 32 * 32
-    assert histograms["stage3.0.add"].counts.sum() == 3 * 64 * 8 * 8
+    observers = observe(sample_graph(resnet_config("preact", 8)), sample_images(3))
+    assert all(isinstance(observer, Observer) for observer in observers.values())
+    for name, shape in (("images", (3, 32)), ("stem.conv", (16, 32)), ("stage3.0.add", (64, 8))):
+        channels, size = shape
+        assert observers[name].histogram.counts.sum() == 3 * channels * size * size
+        assert observers[name].channel_means().shape == (channels,)
+
+
+def entry_text(low=0, high=1, amax=1, means="[0.5]"):
+    """A ranges file of one tensor, in text that JSON of Python need not be able to write."""
+    ends = f'"low": {low}, "high": {high}, "amax": {amax}'
+    return f'{{"format": 3, "tensors": {{"images": {{{ends}, "channel_means": {means}}}}}}}'
+
+
+def test_twin_of_the_garbled_files_is_read(tmp_path):
+    (tmp_path / RANGES).write_text(entry_text())
+    (entry,) = ranges_from_file(tmp_path / RANGES).values()
+    assert entry.range == (0, 1, 1)
+    assert entry.channel_means.tolist() == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -232,18 +289,16 @@ def test_every_element_of_every_image_is_counted():
         "[]",
         "null",
         "{}",
-        '{"format": 1, "tensors": {}}',
-        '{"format": 2}',
-        '{"format": 2, "tensors": []}',
-        '{"format": 2, "tensors": {"images": {"low": 0, "high": 1}}}',
-        '{"format": 2, "tensors": {"images": null}}',
-        *(
-            f'{{"format": 2, "tensors": {{"images": {{"low": {low}, "high": {high}, "amax": {amax}}}}}}}'
-            for low, high, amax in (
-                *((0, '"wide"', 1), (0, 1, "null"), (1, 0.5, 1), (0, 1, -1)),
-                *(("NaN", 1, 1), (0, "NaN", 1), (0, 1, "NaN"), (0, "Infinity", 1), (0, 1, "1e999")),
-            )
-        ),
+        '{"format": 2, "tensors": {}}',
+        '{"format": 3}',
+        '{"format": 3, "tensors": []}',
+        '{"format": 3, "tensors": {"images": null}}',
+        '{"format": 3, "tensors": {"images": {"low": 0, "high": 1, "channel_means": [0]}}}',
+        '{"format": 3, "tensors": {"images": {"low": 0, "high": 1, "amax": 1}}}',
+        *(entry_text(*ends) for ends in ((0, '"wide"', 1), (0, 1, "null"), (1, 0.5, 1), (0, 1, -1))),
+        *(entry_text(*ends) for ends in (("NaN", 1, 1), (0, "NaN", 1), (0, 1, "NaN"))),
+        *(entry_text(*ends) for ends in ((0, "Infinity", 1), (0, 1, "1e999"))),
+        *(entry_text(means=means) for means in ("1", "[]", "[[1]]", "[null]", '["x"]', "[NaN]", "[1e999]")),
         "\x00\xff",
     ],
 )

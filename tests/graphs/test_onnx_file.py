@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 from sample_networks import node_named, op_types, run_graph, sample_card, sample_graph, sample_images
 
-from errors import UserError
+from errors import CheckFailed, UserError
 from graphs.onnx_file import (
     IR_VERSION,
     OPSET,
@@ -15,6 +15,9 @@ from graphs.onnx_file import (
     constant,
     graph_from_file,
     initializer,
+    remove_unread,
+    replace_constant,
+    replace_node,
     write_graph,
 )
 from models.config import resnet_config
@@ -197,3 +200,51 @@ def test_initializer_has_type_and_shape():
     assert (value.dtype, str(value.shape)) == (ir.DataType.INT8, "[2,3]")
     assert model.graph.initializers["six"] is value
     np.testing.assert_array_equal(constant(value), array)
+
+
+def test_constant_is_replaced_in_its_type():
+    model = sample_graph(CONFIG)
+    bias = node_named(model, "classifier").inputs[2]
+    replace_constant(bias, np.full(10, 1 / 3))
+    assert constant(bias).dtype == np.float32
+    np.testing.assert_array_equal(constant(bias), np.float32(1 / 3))
+    assert model.graph.initializers["classifier.bias"].const_value is bias.const_value
+
+
+def test_constant_of_another_shape_is_a_bug():
+    with pytest.raises(AssertionError):
+        replace_constant(node_named(sample_graph(CONFIG), "classifier").inputs[2], np.zeros(11))
+
+
+def test_constant_that_two_nodes_read_is_not_replaced():
+    model = sample_graph(CONFIG)
+    first, second = (node_named(model, f"stage{n}.0.residual.conv2") for n in (1, 2))
+    before = constant(first.inputs[1])
+    second.replace_input_with(1, first.inputs[1])
+    with pytest.raises(CheckFailed) as caught:
+        replace_constant(first.inputs[1], 2 * before)
+    assert caught.value.problem == f"{first.inputs[1].name} is shared by {first.name} and {second.name}"
+    assert caught.value.fix == "export a network whose weights are not shared"
+    np.testing.assert_array_equal(constant(first.inputs[1]), before)
+
+
+def test_node_takes_the_place_and_the_names_of_another():
+    model = sample_graph(CONFIG)
+    bn = node_named(model, "head.bn")
+    before = [node.name for node in model.graph]
+    output, readers = bn.outputs[0], list(bn.outputs[0].uses())
+    new = ir.node("Identity", [bn.inputs[0]], name="new")
+    replace_node(model.graph, bn, new)
+    assert [node.name for node in model.graph] == ["new" if name == "head.bn" else name for name in before]
+    assert (new.outputs[0].name, new.outputs[0].shape) == (output.name, output.shape)
+    assert list(new.outputs[0].uses()) == readers
+    assert not [name for name in model.graph.initializers if name.startswith("head.bn")]
+
+
+def test_initializers_that_a_node_reads_are_not_removed():
+    model = sample_graph(CONFIG)
+    before = list(model.graph.initializers)
+    unread = initializer(model.graph, "unread", np.zeros(1))
+    classifier = node_named(model, "classifier")
+    remove_unread(model.graph, [None, unread, *classifier.inputs, *classifier.outputs])
+    assert list(model.graph.initializers) == before
