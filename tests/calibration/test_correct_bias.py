@@ -1,11 +1,16 @@
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_networks import run_graph, sample_graph, sample_images
 
-from calibration.correct_bias import mean_error
+from calibration.correct_bias import BiasCorrection, mean_error
 from calibration.scales import weight_codes, weight_scales
+from calibration.streams import streams_of
+from graphs.onnx_file import constant, initializer
+from models.config import resnet_config
 
 
 def wrapped_convolution(images, weight, groups):
@@ -57,3 +62,46 @@ def test_correction_takes_off_the_bias_of_rounding(saturation_safe):
     corrected = error - mean_error(weight, rounded, images.mean((0, 2, 3)))[:, None, None]
     assert np.abs(corrected.mean((0, 2, 3))).max() < 1e-6 * np.abs(error.mean((0, 2, 3))).max()
     assert np.square(corrected).sum() < 0.8 * np.square(error).sum()
+
+
+def corrected(through_batchnorm):
+    """Three blocks; each convolution's output is off by a constant, and the correction is told of it."""
+    model = sample_graph(resnet_config("preact", 14))
+    correction = BiasCorrection(model, through_batchnorm)
+    rng = np.random.default_rng(0)
+    for conv in [node for node in model.graph if node.op_type == "Conv"]:
+        error = rng.normal(0, 0.3, len(constant(conv.inputs[1])))
+        shift = ir.node("Add", [conv.outputs[0], initializer(model.graph, f"{conv.name}.e", column(error))])
+        shift.outputs[0].name = f"{conv.name}.off"
+        ir.convenience.replace_all_uses_with(conv.outputs[0], shift.outputs[0])
+        shift.replace_input_with(0, conv.outputs[0])
+        model.graph.insert_after(conv, shift)
+        correction.subtract(conv, error, np.dtype(np.float32))
+    correction.finish()
+    return model
+
+
+def column(values):
+    return values.astype(np.float32).reshape(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("through_batchnorm", [False, True])
+def test_correction_takes_constant_errors_out(through_batchnorm):
+    images = sample_images(2)
+    (expected,) = run_graph(sample_graph(resnet_config("preact", 14)), images)
+    (actual,) = run_graph(corrected(through_batchnorm), images)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_through_batchnorm_no_writer_of_the_stream_gets_a_bias():
+    def without_bias(model):
+        return {node.name for node in model.graph if node.op_type == "Conv" and len(node.inputs) == 2}
+
+    writers = {
+        conv.name
+        for stream in streams_of(sample_graph(resnet_config("preact", 14)))
+        for convs in stream.writers
+        for conv in convs
+    }
+    assert without_bias(corrected(through_batchnorm=True)) == writers
+    assert without_bias(corrected(through_batchnorm=False)) == set()

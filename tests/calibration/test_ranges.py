@@ -9,12 +9,20 @@ from torch import nn
 
 import calibration.activations
 import calibration.ranges
-from artifacts import MANIFEST, MODEL_REPARAMETRIZED, RANGES, RunDirectory, Step, sha256_of
+from artifacts import (
+    MANIFEST,
+    MODEL_REPARAMETRIZED,
+    MODEL_REPARAMETRIZED_BN,
+    RANGES,
+    RunDirectory,
+    Step,
+    sha256_of,
+)
 from calibration.histogram import BINS
 from calibration.methods import METHODS, Method
 from calibration.observer import Observer
 from calibration.placement import observed_values
-from calibration.ranges import calibrated, observe, ranges_from_file, ranges_from_graph
+from calibration.ranges import GRAPHS, calibrated, observe, ranges_from_file, ranges_from_graph
 from calibration.scales import Range
 from errors import UserError
 from graphs.onnx_file import graph_from_file, write_graph
@@ -26,6 +34,10 @@ def document_of(run):
     return json.loads(run.verified(RANGES).read_text())
 
 
+def tensors_of(run, graph=MODEL_REPARAMETRIZED):
+    return document_of(run)["graphs"][graph]["tensors"]
+
+
 @pytest.fixture(scope="module")
 def dataset(digits):
     """With few images to calibrate on."""
@@ -35,8 +47,9 @@ def dataset(digits):
 def run_of(path, model, dataset):
     """A run directory that holds a graph and its ranges."""
     run = RunDirectory(path)
-    with run.writing(Step("calibrate", {}, (), (MODEL_REPARAMETRIZED,))) as folder:
-        write_graph(graph_of(model), sample_card(model.config), folder / MODEL_REPARAMETRIZED)
+    with run.writing(Step("calibrate", {}, (), GRAPHS)) as folder:
+        for file in GRAPHS:
+            write_graph(graph_of(model), sample_card(model.config), folder / file)
     assert ranges_from_graph(run, dataset, Method())
     return run
 
@@ -96,16 +109,17 @@ def activations(network, dataset):
 
 def test_file_says_what_it_was_made_of(observed, dataset):
     document = document_of(observed)
-    assert document["format"] == 3
-    assert document["model"] == sha256_of(observed.path / MODEL_REPARAMETRIZED)
+    assert document["format"] == 4
+    sha256 = {file: document["graphs"][file]["sha256"] for file in document["graphs"]}
+    assert sha256 == {file: sha256_of(observed.path / file) for file in GRAPHS}
     assert document["method"] == Method().to_json()
     assert document["images"] == len(dataset.calibration)
     assert document["split"] == observed.record(RANGES).options["split"]
-    assert observed.record(RANGES).inputs == {MODEL_REPARAMETRIZED: document["model"]}
+    assert observed.record(RANGES).inputs == sha256
 
 
 def test_every_observed_tensor_has_an_entry_that_holds_zero(observed):
-    tensors = document_of(observed)["tensors"]
+    tensors = tensors_of(observed)
     values = observed_values(graph_from_file(observed.path / MODEL_REPARAMETRIZED))
     assert list(tensors) == [value.name for value in values]
     for entry in tensors.values():
@@ -114,7 +128,7 @@ def test_every_observed_tensor_has_an_entry_that_holds_zero(observed):
 
 
 def test_extremes_are_pytorchs(observed, activations):
-    tensors = document_of(observed)["tensors"]
+    tensors = tensors_of(observed)
     assert set(tensors) == set(activations)
     for name, values in activations.items():
         near = pytest.approx((values.min(), values.max()), abs=1e-4 * float(np.abs(values).max()))
@@ -122,8 +136,7 @@ def test_extremes_are_pytorchs(observed, activations):
 
 
 def test_percentiles_are_those_of_pytorchs_activations(observed, activations):
-    document = document_of(observed)
-    tensors, share = document["tensors"], document["method"]["percentile"] / 100
+    tensors, share = tensors_of(observed), document_of(observed)["method"]["percentile"] / 100
     for name, values in activations.items():
         high = np.quantile(values, share, method="inverted_cdf")
         low = -np.quantile(-values, share, method="inverted_cdf")
@@ -133,7 +146,7 @@ def test_percentiles_are_those_of_pytorchs_activations(observed, activations):
 
 
 def test_summary_is_that_of_pytorchs_activations(observed, activations):
-    tensors = document_of(observed)["tensors"]
+    tensors = tensors_of(observed)
     for name, values in activations.items():
         # Twice the widest bin there can be.
         near = {"rel": 1e-4, "abs": 4 * float(np.abs(values).max()) / BINS}
@@ -146,7 +159,7 @@ def test_summary_is_that_of_pytorchs_activations(observed, activations):
 
 
 def test_channel_means_are_those_of_pytorchs_activations(observed, activations):
-    tensors = document_of(observed)["tensors"]
+    tensors = tensors_of(observed)
     for name, values in activations.items():
         exact = values.mean((0, 2, 3), dtype=np.float64)
         near = 1e-4 * float(np.abs(values).max())
@@ -154,8 +167,8 @@ def test_channel_means_are_those_of_pytorchs_activations(observed, activations):
 
 
 def test_file_gives_its_ranges_and_means_back(observed):
-    tensors = document_of(observed)["tensors"]
-    found = ranges_from_file(observed.path / RANGES)
+    tensors = tensors_of(observed)
+    found = ranges_from_file(observed.path / RANGES, MODEL_REPARAMETRIZED)
     assert {name: entry.range for name, entry in found.items()} == {
         name: Range(entry["low"], entry["high"], entry["amax"]) for name, entry in tensors.items()
     }
@@ -167,13 +180,32 @@ def test_file_gives_its_ranges_and_means_back(observed):
 def test_same_without_a_file(observed, dataset):
     images = dataset.normalised(dataset.calibration.images)
     observers = observe(graph_from_file(observed.path / MODEL_REPARAMETRIZED), images)
-    direct, read = calibrated(observers, Method()), ranges_from_file(observed.path / RANGES)
+    direct, read = (
+        calibrated(observers, Method()),
+        ranges_from_file(observed.path / RANGES, MODEL_REPARAMETRIZED),
+    )
     assert list(direct) == list(read)
     for name, entry in direct.items():
         assert entry.range == read[name].range
         assert entry.channel_means.dtype == np.float64
         # The file has six digits of each.
         np.testing.assert_allclose(read[name].channel_means, entry.channel_means, rtol=1e-5)
+
+
+def test_graphs_that_differ_have_ranges_of_their_own(dataset, tmp_path):
+    run = RunDirectory(tmp_path)
+    with run.writing(Step("calibrate", {}, (), GRAPHS)) as folder:
+        for seed, file in enumerate(GRAPHS):
+            model = sample_network(resnet_config("preact", 8), seed)
+            write_graph(graph_of(model), sample_card(model.config), folder / file)
+    assert ranges_from_graph(run, dataset, Method("minmax"))
+    images = dataset.normalised(dataset.calibration.images)
+    for file in GRAPHS:
+        direct = calibrated(observe(graph_from_file(run.path / file), images), Method("minmax"))
+        read = ranges_from_file(run.path / RANGES, file)
+        assert {name: entry.range for name, entry in read.items()} == {
+            name: entry.range for name, entry in direct.items()
+        }
 
 
 def test_second_call_is_up_to_date(preact_run, dataset):
@@ -187,7 +219,7 @@ def test_other_method_or_split_is_calibrated_anew(preact_run, dataset):
     assert ranges_from_graph(preact_run, dataset, Method("minmax"))
     document = document_of(preact_run)
     assert document["method"] == {"name": "minmax"}
-    for entry in document["tensors"].values():
+    for entry in tensors_of(preact_run).values():
         low, high = min(entry["min"], 0), max(entry["max"], 0)
         assert (entry["low"], entry["high"], entry["amax"]) == (low, high, max(-low, high))
     fewer = replace(dataset, calibration=dataset.calibration.subset(np.arange(5)))
@@ -199,16 +231,16 @@ def test_every_method_is_calibrated(preact_run, dataset):
     found = {}
     for name in METHODS:
         assert ranges_from_graph(preact_run, dataset, Method(name))
-        found[name] = ranges_from_file(preact_run.path / RANGES)
+        found[name] = ranges_from_file(preact_run.path / RANGES, MODEL_REPARAMETRIZED)
         assert not ranges_from_graph(preact_run, dataset, Method(name))
     for tensor in found["minmax"]:
         assert len({ranges[tensor].range for ranges in found.values()}) > 1, tensor
 
 
 def test_file_of_another_format_is_calibrated_anew(preact_run, dataset, monkeypatch):
-    monkeypatch.setattr(calibration.ranges, "FORMAT", 4)
+    monkeypatch.setattr(calibration.ranges, "FORMAT", 5)
     assert ranges_from_graph(preact_run, dataset, Method())
-    assert document_of(preact_run)["format"] == 4
+    assert document_of(preact_run)["format"] == 5
 
 
 def test_calibrating_on_test_images_is_refused(preact_run, dataset):
@@ -271,12 +303,16 @@ def test_every_element_of_every_image_is_counted():
 def entry_text(low=0, high=1, amax=1, means="[0.5]"):
     """A ranges file of one tensor, in text that JSON of Python need not be able to write."""
     ends = f'"low": {low}, "high": {high}, "amax": {amax}'
-    return f'{{"format": 3, "tensors": {{"images": {{{ends}, "channel_means": {means}}}}}}}'
+    return text_of(f'{{"images": {{{ends}, "channel_means": {means}}}}}')
+
+
+def text_of(tensors):
+    return f'{{"format": 4, "graphs": {{"{MODEL_REPARAMETRIZED}": {{"tensors": {tensors}}}}}}}'
 
 
 def test_twin_of_the_garbled_files_is_read(tmp_path):
     (tmp_path / RANGES).write_text(entry_text())
-    (entry,) = ranges_from_file(tmp_path / RANGES).values()
+    (entry,) = ranges_from_file(tmp_path / RANGES, MODEL_REPARAMETRIZED).values()
     assert entry.range == (0, 1, 1)
     assert entry.channel_means.tolist() == [0.5]
 
@@ -289,12 +325,14 @@ def test_twin_of_the_garbled_files_is_read(tmp_path):
         "[]",
         "null",
         "{}",
-        '{"format": 2, "tensors": {}}',
-        '{"format": 3}',
-        '{"format": 3, "tensors": []}',
-        '{"format": 3, "tensors": {"images": null}}',
-        '{"format": 3, "tensors": {"images": {"low": 0, "high": 1, "channel_means": [0]}}}',
-        '{"format": 3, "tensors": {"images": {"low": 0, "high": 1, "amax": 1}}}',
+        text_of("{}").replace("4", "3"),
+        '{"format": 4}',
+        '{"format": 4, "graphs": {}}',
+        text_of("{}").replace(MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN),
+        text_of("[]"),
+        text_of('{"images": null}'),
+        text_of('{"images": {"low": 0, "high": 1, "channel_means": [0]}}'),
+        text_of('{"images": {"low": 0, "high": 1, "amax": 1}}'),
         *(entry_text(*ends) for ends in ((0, '"wide"', 1), (0, 1, "null"), (1, 0.5, 1), (0, 1, -1))),
         *(entry_text(*ends) for ends in (("NaN", 1, 1), (0, "NaN", 1), (0, 1, "NaN"))),
         *(entry_text(*ends) for ends in ((0, "Infinity", 1), (0, 1, "1e999"))),
@@ -306,6 +344,6 @@ def test_garbled_file_is_refused(tmp_path, text):
     path = tmp_path / RANGES
     path.write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="is not a ranges file") as caught:
-        ranges_from_file(path)
+        ranges_from_file(path, MODEL_REPARAMETRIZED)
     assert str(path) in caught.value.problem
     assert caught.value.fix

@@ -18,7 +18,16 @@ from sample_networks import (
 )
 
 import calibration.reparametrize
-from artifacts import MANIFEST, MODEL, MODEL_REPARAMETRIZED, REPARAMETRIZATION, RunDirectory, Step, sha256_of
+from artifacts import (
+    MANIFEST,
+    MODEL,
+    MODEL_REPARAMETRIZED,
+    MODEL_REPARAMETRIZED_BN,
+    REPARAMETRIZATION,
+    RunDirectory,
+    Step,
+    sha256_of,
+)
 from calibration.absorb_batchnorm import absorb_batchnorm
 from calibration.reparametrize import (
     DEFAULT_PASSES,
@@ -133,13 +142,22 @@ def test_stage_writes_the_graph_and_what_was_done(run, dataset):
     assert [Pass(**entry) for entry in document] == done
 
 
+def test_second_graph_keeps_bn(run, dataset):
+    reparametrized_from_graph(run, dataset)
+    exported, kept = (graph_from_file(run.path / name) for name in (MODEL, MODEL_REPARAMETRIZED_BN))
+    assert op_types(kept) == op_types(exported)
+    images = dataset.normalised(dataset.calibration.images)
+    expected, actual = (run_graph(graph, images)[0] for graph in (exported, kept))
+    assert 0 < relative_error(expected, actual) < 1e-5
+
+
 def test_manifest_records_what_it_was_made_from(run, dataset):
     reparametrized_from_graph(run, dataset)
-    for name in (MODEL_REPARAMETRIZED, REPARAMETRIZATION):
+    for name in (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION):
         record = run.record(name)
         assert record.inputs == {MODEL: sha256_of(run.path / MODEL)}
         assert record.options["passes"] == ["absorb", "equalize"]
-        assert record.outputs == [MODEL_REPARAMETRIZED, REPARAMETRIZATION]
+        assert record.outputs == [MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION]
         assert set(record.versions) == {"onnxruntime-gpu", "numpy"}
 
 
