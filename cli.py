@@ -81,6 +81,8 @@ class Precision(StrEnum):
     fp8 = "fp8"
 
 
+# What a search times, in the order of its table.
+_TIMED = (Engine.ort, Engine.openvino)
 _QUANTIZED = {Precision.int8, Precision.fp8}
 
 
@@ -154,7 +156,7 @@ PercentileOption = Annotated[
     typer.Option("--percentile", help="Per cent of values kept at each end of a range. Default: 99.999."),
 ]
 StreamOption = Annotated[
-    Stream,
+    Stream | None,
     typer.Option("--stream", help="Skip path of the INT8 graphs; fp16 is for GPUs, on CPUs it is int8 then."),
 ]
 SaturationOption = Annotated[
@@ -170,6 +172,19 @@ ReparametrizeOption = Annotated[
     typer.Option(
         "--reparametrize",
         help="Before quantizing, some of absorb,centre,equalize, or none. Default: absorb,equalize.",
+    ),
+]
+SearchOption = Annotated[
+    bool,
+    typer.Option(
+        "--search",
+        help="Find method, reparametrization, stream and the blocks to leave in float, and say if INT8 pays.",
+    ),
+]
+MaxDropOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop", min=0, help="Points of accuracy that INT8 may lose in a search. Default: 0.1."
     ),
 ]
 BiasCorrectionOption = Annotated[
@@ -459,10 +474,12 @@ def calibrate(
     run_dir: RunDirOption = None,
     method: MethodOption = None,
     percentile: PercentileOption = None,
-    stream: StreamOption = Stream.int8,
+    stream: StreamOption = None,
     saturation: SaturationOption = Saturation.stem,
     reparametrize: ReparametrizeOption = None,
     bias_correction: BiasCorrectionOption = True,
+    search: SearchOption = False,
+    max_drop: MaxDropOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -472,10 +489,17 @@ def calibrate(
     from calibration.qdq import FILES
 
     screen = Screen(as_json, quiet, verbose)
+    if max_drop is not None and not search:
+        raise UserError("--max-drop is the limit of a search", "add --search")
+    if search:
+        _refuse_beside_search("--search", method, percentile, reparametrize, stream)
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
     plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
-    _calibrate(session, plan)
-    screen.finish(session.document("calibrate", files=list(FILES.values())))
+    found = _search(session, plan, max_drop) if search else None
+    if not search:
+        _calibrate(session, plan)
+    more = {} if found is None else {"search": found}
+    screen.finish(session.document("calibrate", files=list(FILES.values()), **more))
 
 
 @app.command()
@@ -581,10 +605,11 @@ def deploy(
     peak_rate: PeakRateOption = None,
     method: MethodOption = None,
     percentile: PercentileOption = None,
-    stream: StreamOption = Stream.int8,
+    stream: StreamOption = None,
     saturation: SaturationOption = Saturation.stem,
     reparametrize: ReparametrizeOption = None,
     bias_correction: BiasCorrectionOption = True,
+    max_drop: MaxDropOption = None,
     allow_saturation: AllowSaturationOption = False,
     target: TargetOption = "",
     builder: BuilderOption = None,
@@ -599,15 +624,23 @@ def deploy(
 ) -> None:
     """Do every stage this machine can do, in order.
 
-    What is up to date is not done again.
+    What is up to date is not done again. --max-drop searches for the best INT8 graphs, as
+    `calibrate --search` does; what a search chose stays until other options or a new network.
     """
     screen = Screen(as_json, quiet, verbose)
+    if max_drop is not None:
+        _refuse_beside_search("--max-drop", method, percentile, reparametrize, stream)
     session = _exporting_session(
         screen, variant, depth, block, dataset, data_dir, run_dir, checkpoint, seed, force
     )
     _train_unless_trained(session, recipe, epochs, peak_rate, device)
     _export(session)
-    _calibrate(session, _plan(method, percentile, reparametrize, stream, saturation, bias_correction))
+    plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
+    found = None
+    if max_drop is not None:
+        found = _search(session, plan, max_drop, threads, allow_saturation)
+    else:
+        _calibrate(session, _planned_before(session, plan))
     _attempt(session, "build", lambda: _build(session, None, target, builder))
     subjects = _deployable(session, device)
     rows = _verify(session, subjects, threads, allow_saturation)
@@ -615,7 +648,10 @@ def deploy(
     _benchmark(session, timed, threads, seconds, allow_saturation)
     summary = _report(session)
     _show_summary(session)
-    screen.finish(session.document("deploy", skipped=session.notes, **summary.to_json()))
+    more = {} if found is None else {"search": found}
+    if found is not None:
+        screen.say("recommend", found["recommendation"]["reason"])
+    screen.finish(session.document("deploy", skipped=session.notes, **summary.to_json(), **more))
     _exit_if_failed(rows)
 
 
@@ -820,7 +856,7 @@ def _plan(
     method: str | None,
     percentile: float | None,
     reparametrize: str | None,
-    stream: Stream,
+    stream: Stream | None,
     saturation: Saturation,
     bias_correction: bool,
 ) -> "Plan":
@@ -831,10 +867,90 @@ def _plan(
     return Plan(
         method=Method.from_options(method, percentile),
         passes=DEFAULT_PASSES if reparametrize is None else passes_from_names(reparametrize),
-        stream=stream.value,
+        stream=(stream or Stream.int8).value,
         saturation=saturation.value,
         correct_bias=bias_correction,
     )
+
+
+def _refuse_beside_search(option: str, *chosen: object) -> None:
+    """What a search finds cannot be given."""
+    names = ("--method", "--percentile", "--reparametrize", "--stream")
+    if given := [name for name, value in zip(names, chosen, strict=True) if value is not None]:
+        raise UserError(
+            f"{option} chooses what {', '.join(given)} would set", f"leave out {option} or the rest"
+        )
+
+
+def _planned_before(session: Session, plan: "Plan") -> "Plan":
+    """What a search chose for this network, where no option says otherwise."""
+    from calibration.plan import Plan
+    from calibration.search import chosen_plan
+
+    return (chosen_plan(session.run) or plan) if plan == Plan() else plan
+
+
+def _search(
+    session: Session,
+    plan: "Plan",
+    max_drop: float | None,
+    threads: int | None = None,
+    allow_saturation: bool = False,
+) -> dict[str, Any]:
+    """Search, calibrate as was found, and measure the error of each block."""
+    from calibration.block_error import block_errors_from_ranges
+    from calibration.plan import plan_from_json
+    from calibration.search import DEFAULT_MAX_DROP, search_from_graph
+
+    _ensure_exported(session)
+    found, done = search_from_graph(
+        session.run,
+        session.dataset,
+        plan,
+        DEFAULT_MAX_DROP if max_drop is None else max_drop,
+        threads,
+        allow_saturation,
+        session.force,
+        session.screen.progress,
+    )
+    chosen = plan_from_json(found["choice"])
+    _calibrate(session, chosen)
+    block_errors_from_ranges(session.run, session.dataset, chosen, session.force, session.screen.progress)
+    _show_search(session.screen, found, done)
+    return found
+
+
+def _show_search(screen: Screen, found: dict[str, Any], done: bool) -> None:
+    """The best candidates, the blocks left in float, and what to do."""
+    from calibration.search import best_of_each_kind
+    from verification.summary import number
+
+    screen.table(
+        "INT8 candidates, the best method of each",
+        ["graph", "reparametrization", "method", "dB", "drop", "ort ms", "openvino ms", "float blocks"],
+        [
+            [
+                f"{row['flavour']}, {row['stream']} stream",
+                row["reparametrization"],
+                row["method"],
+                number(row["snr_db"], 1),
+                number(row["drop"], 2),
+                *("/".join(number(ms, 2) for ms in row["latency_ms"].get(e, {}).values()) for e in _TIMED),
+                str(len(row["float_blocks"]) or ""),
+            ]
+            for row in best_of_each_kind(found)
+        ],
+        words=3,
+    )
+    for name in found["choice"]["float_blocks"]:
+        screen.say("float", f"{name} stays in float: alone that gains {found['gains_db'][name]:.1f} dB")
+    gpu = found["chosen"]["gpu"]
+    drop = gpu["drop"]
+    over = ", over the limit" if drop is not None and drop > found["max_drop"] else ""
+    screen.say("gpu", f"{gpu['stream']} stream by its dB, not timed; drop {number(drop, 2)}{over}")
+    if not found["trained"]:
+        screen.say("search", "the weights are not trained: ranked by signal to noise alone, no accuracy")
+    screen.say("search", f"{'' if done else 'up to date: '}{found['recommendation']['reason']}")
 
 
 def _calibrate(session: Session, plan: "Plan") -> None:

@@ -41,8 +41,8 @@ from graphs.onnx_file import card_from_file
 from models.checkpoint import card_in
 from runtimes.runtime import Batch, Runtime
 from runtimes.subjects import open_subject, subject_in
+from runtimes.timing import Latency, latencies
 from verification.compare import Comparison, compare, logits_of
-from verification.latency import Latency, latencies
 
 BATCHES = (1, 32)
 ENGINES = {"ort": "ONNX Runtime", "openvino": "OpenVINO"}

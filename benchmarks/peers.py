@@ -34,8 +34,8 @@ from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime
 from runtimes.runtime import Batch, Runtime
 from runtimes.subjects import open_subject, subject_in
+from runtimes.timing import latencies
 from verification.compare import compare, logits_of
-from verification.latency import latencies
 
 # Decides which setting is the fastest.
 _TIMED_BATCH = 32

@@ -27,17 +27,24 @@ class Extremes(NamedTuple):
 
 
 def activations(
-    model: ir.Model, values: list[ir.Value], images: Batch, description: str, progress: Progress = silent
+    model: ir.Model,
+    values: list[ir.Value],
+    images: Batch,
+    description: str,
+    progress: Progress = silent,
+    optimized: bool = True,
 ) -> Iterator[dict[str, Batch]]:
     """Yield, batch by batch, the tensors of `values` by name; the graph's input may be among them.
 
     Args:
-        model: float32 graph with the shapes of its tensors.
+        model: float32 graph with the shapes of its tensors; a quantized one, if `values` are float32.
         images: normalised, float32 [N, C, H, W].
+        optimized: as ONNX Runtime would run the graph, INT8 kernels and all; if not, each operator as
+            ONNX defines it.
     """
     inside = [value for value in values if not value.is_graph_input()]
     names = [str(value.name) for value in inside]
-    session = _session_with_outputs(model, inside)
+    session = _session_with_outputs(model, inside, optimized)
     size = _batch_size(inside)
     input_name = str(model.graph.inputs[0].name)
     for start in progress(range(0, len(images), size), description, -(-len(images) // size)):
@@ -62,7 +69,9 @@ def channel_extremes(
     return found
 
 
-def _session_with_outputs(model: ir.Model, values: list[ir.Value]) -> onnxruntime.InferenceSession:
+def _session_with_outputs(
+    model: ir.Model, values: list[ir.Value], optimized: bool
+) -> onnxruntime.InferenceSession:
     proto = ir.to_proto(model)
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(
@@ -73,6 +82,10 @@ def _session_with_outputs(model: ir.Model, values: list[ir.Value]) -> onnxruntim
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_threads()
     options.log_severity_level = 3
+    # Two graphs run in alternation here, and workers that go on spinning slow down the other's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Images, Split, check_disjoint
+from data.dataset import Dataset, Images, Split, check_disjoint, image_hashes
 from errors import UserError
 from runtimes.runtime import Batch
 
@@ -13,6 +13,7 @@ from runtimes.runtime import Batch
 # at least 0.46, the median of any five in a row at least 0.77); uniform, Gaussian and shuffled pixels 0.00,
 # noise made larger and scaled down to 32 x 32 0.24 to 0.30.
 LEAST_CORRELATION = 0.5
+HELD_OUT_IMAGES = 256
 
 
 def fingerprint(split: Split) -> str:
@@ -28,6 +29,26 @@ def calibration_images(dataset: Dataset) -> Batch:
     """
     check_calibration_set(dataset.calibration, dataset.test)
     return dataset.normalised(dataset.calibration.images)
+
+
+def held_out_images(dataset: Dataset) -> Images:
+    """Training images that choices of quantization are scored on: uint8 [N, C, H, W], N <= `HELD_OUT_IMAGES`.
+
+    None is in the calibration split, whose ranges would fit its own images best, or in the test split,
+    which chooses nothing. Those with the smallest sha256 are taken, so the choice depends on the pictures
+    alone; labels are not looked at.
+
+    Raises:
+        UserError: no training image is left.
+    """
+    hashes = image_hashes(dataset.train.images)
+    seen = {*image_hashes(dataset.calibration.images), *image_hashes(dataset.test.images)}
+    order = sorted({digest: index for index, digest in enumerate(hashes) if digest not in seen}.items())
+    if not order:
+        raise UserError(
+            "no training image is outside the calibration and the test split", "add training images"
+        )
+    return dataset.train.images[[index for _, index in order[:HELD_OUT_IMAGES]]]
 
 
 def check_calibration_set(calibration: Split, test: Split) -> None:

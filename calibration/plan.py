@@ -1,7 +1,7 @@
 """All that decides the quantized graphs of a run, and the stages that make them in order."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES, RunDirectory
@@ -20,6 +20,7 @@ class Plan:
 
     Attributes:
         stream: of the INT8 graphs; a flavour that does not have it keeps int8.
+        cpu_stream: of the cpu flavour, where it is another than that.
 
     The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
     """
@@ -30,11 +31,14 @@ class Plan:
     saturation: str = DEFAULT_SATURATION
     correct_bias: bool = True
     float_blocks: tuple[str, ...] = ()
+    cpu_stream: str = ""
 
     def __str__(self) -> str:
         parts = [str(self.method), "+".join(self.passes) or "as exported"]
         if self.stream != "int8":
             parts.append(f"{self.stream} stream")
+        if self.cpu_stream:
+            parts.append(f"{self.cpu_stream} stream on CPUs")
         parts.append(f"saturation {self.saturation}")
         if not self.correct_bias:
             parts.append("biases not corrected")
@@ -42,14 +46,24 @@ class Plan:
             parts.append(f"{len(self.float_blocks)} blocks in float")
         return ", ".join(parts)
 
+    def stream_of(self, flavour: str) -> str:
+        """Of the INT8 graph of a flavour."""
+        if flavour == "cpu" and self.cpu_stream:
+            return self.cpu_stream
+        return self.stream if self.stream in STREAMS[flavour] else "int8"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        lists = {"passes": list(self.passes), "float_blocks": list(self.float_blocks)}
+        return asdict(self) | lists | {"method": self.method.to_json()}
+
     def schemes(self) -> list[Scheme]:
         """One for each file of `calibration.qdq.FILES`."""
         common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
-        on_cpu = self.stream if self.stream in STREAMS["cpu"] else "int8"
         return [
-            Scheme("cpu", stream=on_cpu, saturation=self.saturation, **common),
-            Scheme("openvino", stream=on_cpu, saturation=self.saturation, **common),
-            Scheme("gpu", stream=self.stream, **common),
+            Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),
+            Scheme("openvino", stream=self.stream_of("openvino"), saturation=self.saturation, **common),
+            Scheme("gpu", stream=self.stream_of("gpu"), **common),
             Scheme("gpu", precision="fp8", stream="fp16", **common),
         ]
 
@@ -88,10 +102,18 @@ def plan_of(run: RunDirectory) -> Plan:
         (MODEL_INT8_CPU, "correct_bias", "correct_bias", bool),
         (MODEL_INT8_CPU, "float_blocks", "float_blocks", tuple),
     ]
-    return Plan(
+    plan = Plan(
         **{
             field: read(run.record(file).options[option])
             for file, option, field, read in wanted
             if file in run and option in run.record(file).options
         }
     )
+    on_cpu = run.record(MODEL_INT8_CPU).options.get("stream") if MODEL_INT8_CPU in run else None
+    return plan if on_cpu in (None, plan.stream_of("cpu")) else replace(plan, cpu_stream=on_cpu)
+
+
+def plan_from_json(fields: Mapping[str, Any]) -> Plan:
+    """What `Plan.to_json` gave."""
+    lists = {name: tuple(fields[name]) for name in ("passes", "float_blocks")}
+    return Plan(**{**fields, **lists, "method": Method.from_options(**fields["method"])})

@@ -82,7 +82,7 @@ def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> b
             this one does not have.
     """
     file = FILES[scheme.precision, scheme.flavour]
-    source = MODEL_REPARAMETRIZED_BN if scheme.flavour == "openvino" else MODEL_REPARAMETRIZED
+    source = source_of(scheme)
     step = Step("quantize", scheme.to_json(), (source, RANGES), (file,), ("onnx", "numpy"))
     if run.is_current(step) and not force:
         return False
@@ -97,6 +97,11 @@ def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> b
         card = card.with_precision(scheme.precision, scheme.flavour, saturation, float_convolutions)
         write_graph(model, card, folder / file)
     return True
+
+
+def source_of(scheme: Scheme) -> str:
+    """The reparametrized graph that a scheme quantizes, one of `calibration.ranges.GRAPHS`."""
+    return MODEL_REPARAMETRIZED_BN if scheme.flavour == "openvino" else MODEL_REPARAMETRIZED
 
 
 def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Scheme) -> int:

@@ -15,7 +15,6 @@ import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from artifacts import (
@@ -34,7 +33,7 @@ from calibration.streams import streams_of
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from graphs.card import OUTPUT
-from graphs.onnx_file import card_of, graph_from_file, write_graph
+from graphs.onnx_file import card_of, graph_from_file, typed_copy, write_graph
 from progress import Progress, silent
 from runtimes.runtime import Batch
 
@@ -134,11 +133,11 @@ def reparametrize(
     """
     checked = images[:_CHECKED_IMAGES]
     original = _logits(model, checked)
-    model = _copy(model)
+    model = typed_copy(model)
     done = []
     for name in passes:
         refused = _run(name, model, images, progress)
-        model = _copy(model)
+        model = typed_copy(model)
         logits = _logits(model, checked)
         error = float(np.sqrt(np.square(original - logits).sum() / np.square(original).sum()))
         if not error <= limit:
@@ -158,11 +157,6 @@ def _run(name: str, model: ir.Model, images: Batch, progress: Progress) -> dict[
     if name == "centre":
         return centre_stream(model, extremes)
     return equalize_stream(model, extremes)
-
-
-def _copy(model: ir.Model) -> ir.Model:
-    """A copy with the shapes and types of all tensors, which a pass need not keep."""
-    return ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
 
 
 def _logits(model: ir.Model, images: Batch) -> Batch:

@@ -122,6 +122,11 @@ def remove_unread(graph: ir.Graph, values: Iterable[ir.Value | None]) -> None:
             del graph.initializers[str(value.name)]
 
 
+def typed_copy(model: ir.Model) -> ir.Model:
+    """A copy with the shapes and types of all tensors, which a change of the graph need not keep."""
+    return ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
+
+
 def write_graph(model: ir.Model, card: GraphCard, path: Path) -> None:
     """Check a graph with its shapes inferred, and write it with its card.
 

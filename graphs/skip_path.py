@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from errors import CheckFailed
 
-_IN_BRANCH = {"Conv", "BatchNormalization", "Relu"}
+# LeakyRelu is what a Relu is rewritten as for the CPU, see `calibration.relu_as_lookup`.
+_IN_BRANCH = {"Conv", "BatchNormalization", "Relu", "LeakyRelu"}
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Compare an engine's logits with the PyTorch original's, in figures.
 
-signal to noise    10 log10( sum y^2 / sum (y - z)^2 )   in dB, y the original, z the engine
+signal to noise    in dB, see `runtimes.noise`
 agreement          share of images with the same top-1 class, in %
 accuracy           share of images whose top-1 class is the label, in %
 drop               accuracy of the original minus accuracy of the engine, in points
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from data.dataset import Dataset, Labels, Split
 from progress import Progress, silent
+from runtimes.noise import Noise
 from runtimes.runtime import Batch, Runtime
 
 BATCH = 100
@@ -43,14 +43,11 @@ def compare(original: Batch, engine: Batch, labels: Labels) -> Comparison:
         raise ValueError(f"shapes {original.shape}, {engine.shape} and {labels.shape} do not match")
     if not (np.isfinite(original).all() and np.isfinite(engine).all()):
         raise ValueError("logits that are not finite cannot be compared")
-    error = original.astype(np.float64) - engine
-    signal, noise = float((original.astype(np.float64) ** 2).sum()), float((error**2).sum())
-    snr_db = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
     accuracy = _percent(engine.argmax(1) == labels)
     return Comparison(
         images=len(original),
-        snr_db=snr_db,
-        max_error=float(np.abs(error).max()),
+        snr_db=Noise().update(original, engine).snr_db,
+        max_error=float(np.abs(original.astype(np.float64) - engine).max()),
         agreement=_percent(original.argmax(1) == engine.argmax(1)),
         accuracy=accuracy,
         drop=_percent(original.argmax(1) == labels) - accuracy,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
@@ -10,7 +11,9 @@ from typing import Any
 from artifacts import (
     AUDIT,
     BENCHMARK,
+    BLOCK_ERROR,
     REPORT,
+    SEARCH,
     TRAINING_LOG,
     RunDirectory,
     Step,
@@ -53,6 +56,8 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         audit=audit,
         notes=notes,
         latency_plot=_latency_plot(run),
+        block_error_plot=_block_error_plot(run),
+        search=_current(run, SEARCH),
         training_plot=_training_plot(run),
         versions=package_versions(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -81,6 +86,34 @@ def _latency_plot(run: RunDirectory) -> str | None:
                 axes.set_yticklabels([])
 
     return _svg(draw, (9.5, 0.4 * len(rows) / len(batches) + 1.2))
+
+
+def _block_error_plot(run: RunDirectory) -> str | None:
+    """Signal to noise of each block's output, a line for each flavour and stream."""
+    document = _current(run, BLOCK_ERROR)
+    if document is None:
+        return None
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for series in document["series"]:
+            label = f"{series['flavour']}, {series['stream']} stream"
+            heights = [math.nan if db is None else db for db in series["blocks"].values()]
+            axes.plot(
+                range(1, len(heights) + 1), heights, label=label, marker="." if len(heights) < 60 else ""
+            )
+        axes.set_xlabel("block")
+        axes.set_ylabel("signal to noise of its output, dB")
+        axes.legend(fontsize=8)
+
+    return _svg(draw, (7, 3))
+
+
+def _current(run: RunDirectory, name: str) -> dict[str, Any] | None:
+    """A JSON file of the run, if it was made from the files that are there now."""
+    if not (run.is_intact(name) and run.is_fresh(name)):
+        return None
+    return json.loads((run.path / name).read_text())
 
 
 def _training_plot(run: RunDirectory) -> str | None:

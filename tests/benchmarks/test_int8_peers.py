@@ -13,9 +13,9 @@ from benchmarks.int8_peers import BATCHES, COLUMNS, Absence, Contender, Contest,
 from benchmarks.peers import StaticSetting
 from graphs.card import GraphCard
 from models.config import resnet_config
+from runtimes.timing import summary
 from verification import latency
 from verification.compare import Comparison
-from verification.latency import summary
 
 FIGURES = Comparison(images=10, snr_db=34.56, max_error=0.1, agreement=99.0, accuracy=80.0, drop=0.25)
 

@@ -1,117 +1,16 @@
-import itertools
 import json
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from fault_injection import graph_in, publish
 
 from artifacts import BENCHMARK, CHECKPOINT, MODEL, RunDirectory
 from data.dataset import Dataset
+from runtimes import timing
 from runtimes.machine import this_machine
-from runtimes.runtime import Batch
 from runtimes.subjects import Subject, subject_in
 from verification import latency
-from verification.latency import BATCH_SIZES, ROUNDS, benchmark_from_artifacts, latencies, summary
-
-A, B = Subject("ort", "fp32", "a", "cpu"), Subject("ort", "int8", "b", "cpu")
-
-
-@dataclass
-class Bench:
-    """A clock that only calls move on, and the order in which they came."""
-
-    seconds: float = 0
-    calls: list[str] = field(default_factory=list)
-
-
-@dataclass
-class FakeRuntime:
-    """Takes the time it is told; more where another runtime was called before it."""
-
-    name: str
-    bench: Bench
-    duration: float
-    after_another: float = 0
-    shapes: set[tuple[int, ...]] = field(default_factory=set)
-
-    def infer(self, images: Batch) -> None:
-        cold = not self.bench.calls or self.bench.calls[-1] != self.name
-        self.bench.seconds += self.duration + cold * self.after_another
-        self.bench.calls.append(self.name)
-        self.shapes.add(images.shape)
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    clock = Bench()
-    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
-    return clock
-
-
-def _timed(runtimes: dict[Subject, Any], batch: int = 1, seconds: float = 0.0) -> dict[Subject, Any]:
-    return latencies(runtimes, np.zeros((2, 3, 32, 32), np.float32), batch, seconds)
-
-
-def test_percentiles_by_hand() -> None:
-    """Linear between order statistics: of 1 to 5 ms, 90 % lies 0.6 of the way from the 4th to the 5th."""
-    found = summary([0.003, 0.001, 0.005, 0.002, 0.004], batch=8)
-    assert (found.batch, found.calls) == (8, 5)
-    assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((3, 4.6, 4.96))
-    assert found.images_per_s == pytest.approx(8 / 0.003)
-
-
-def test_one_call_is_all_its_percentiles() -> None:
-    found = summary([0.002], batch=1)
-    assert (found.p50_ms, found.p90_ms, found.p99_ms, found.images_per_s) == pytest.approx((2, 2, 2, 500))
-
-
-def test_calls_are_timed_in_turns(bench: Bench) -> None:
-    _timed({A: FakeRuntime("a", bench, 0.001), B: FakeRuntime("b", bench, 0.001)})
-    turns = [name for name, _ in itertools.groupby(bench.calls)]
-    # The first pair is the warm-up.
-    assert turns == ["a", "b"] * (1 + ROUNDS)
-
-
-def test_each_round_has_two_timed_calls_at_least_however_slow(bench: Bench) -> None:
-    found = _timed({A: FakeRuntime("a", bench, 60.0), B: FakeRuntime("b", bench, 1.0)}, seconds=0.01)
-    assert found[A].calls == found[B].calls == 2 * ROUNDS
-
-
-def test_seconds_are_those_of_each_runtime(bench: Bench) -> None:
-    found = _timed(
-        {A: FakeRuntime("a", bench, 2**-10), B: FakeRuntime("b", bench, 2**-7)}, seconds=ROUNDS * 0.25
-    )
-    assert found[A].calls == ROUNDS * 2**8
-    assert found[B].calls == ROUNDS * 2**5
-
-
-def test_time_is_that_of_the_call(bench: Bench) -> None:
-    found = _timed({A: FakeRuntime("a", bench, 0.004), B: FakeRuntime("b", bench, 0.001)}, batch=2)
-    assert (found[A].p50_ms, found[A].p99_ms) == pytest.approx((4, 4))
-    assert found[B].p50_ms == pytest.approx(1)
-    assert found[A].images_per_s == pytest.approx(500)
-
-
-def test_first_call_after_a_change_of_engine_is_not_counted(bench: Bench) -> None:
-    """It finds the caches full of the other's data."""
-    found = _timed(
-        {
-            A: FakeRuntime("a", bench, 0.001, after_another=1),
-            B: FakeRuntime("b", bench, 0.001, after_another=1),
-        }
-    )
-    assert found[A].p99_ms == pytest.approx(1)
-    assert found[B].p99_ms == pytest.approx(1)
-
-
-@pytest.mark.parametrize("batch", [1, 2, 5])
-def test_batch_is_filled_with_the_images_there_are(bench: Bench, batch: int) -> None:
-    runtime = FakeRuntime("a", bench, 0.001)
-    _timed({A: runtime}, batch)
-    assert runtime.shapes == {(batch, 3, 32, 32)}
+from verification.latency import BATCH_SIZES, benchmark_from_artifacts
 
 
 @pytest.mark.parametrize(
@@ -121,13 +20,13 @@ def test_batch_is_filled_with_the_images_there_are(bench: Bench, batch: int) -> 
 def test_engines_on_the_gpu_are_measured_against_pytorch_on_the_gpu(
     devices: list[str], expected: str
 ) -> None:
-    subjects = [replace(A, device=device) for device in devices]
+    subjects = [Subject("ort", "fp32", "a", device) for device in devices]
     assert latency._device_of_original(subjects) == expected
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "ROUNDS", 2)
     monkeypatch.setattr(latency, "BATCH_SIZES", (1, 4))
 
 
@@ -139,7 +38,7 @@ def _benchmark(run: RunDirectory, dataset: Dataset, *named: tuple[str, str], **o
 def test_benchmark_has_a_row_for_each_engine_and_batch_and_for_pytorch(
     run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "ROUNDS", 2)
     rows, done = _benchmark(run, digits, ("ort", "fp32"), ("ort", "int8"), ("openvino", "int8"))
     assert done
     found = {(row["engine"], row["precision"], row["batch"]): row for row in rows}

@@ -1,0 +1,149 @@
+"""Ways to quantize a network, made in memory and measured; what they share is made once.
+
+Ranges come from the calibration split, as always. Two things are measured:
+
+    signal to noise   of the logits against the float graph's, on training images outside that split:
+                      ranges fit the images they were made from best
+    drop              of accuracy, in points, on the calibration split: its labelled images were held out
+                      from training, so the float network's accuracy on them is not that of images it
+                      knows by heart, and a range is no fit to labels
+
+Test images choose nothing: what `verify` measures on them stays a measurement.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from artifacts import MODEL_REPARAMETRIZED_BN
+from calibration.block_error import finite, logits_of, quantized_twin
+from calibration.calibration_set import calibration_images, held_out_images
+from calibration.methods import Method
+from calibration.observer import Observer
+from calibration.qdq import quantize
+from calibration.ranges import Calibrated, calibrated, observe
+from calibration.reparametrize import LIMITS, passes_for, reparametrize
+from calibration.scheme import Scheme
+from data.dataset import Dataset
+from graphs.card import GraphCard
+from graphs.onnx_file import typed_copy, write_graph
+from progress import Progress, silent
+from runtimes.noise import Noise
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to quantize the network for one flavour."""
+
+    passes: tuple[str, ...]
+    method: Method
+    scheme: Scheme
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Candidates of one shape compute the same operators, on other numbers, and so are as fast."""
+        return "absorb" in self.passes, self.scheme
+
+    def in_engine(self, engine: str) -> "Candidate":
+        """The graph that stands for it in an engine: OpenVINO has a flavour of its own."""
+        if engine != "openvino" or self.scheme.flavour != "cpu":
+            return self
+        passes = passes_for(MODEL_REPARAMETRIZED_BN, self.passes)
+        return replace(self, passes=passes, scheme=replace(self.scheme, flavour="openvino"))
+
+    def to_json(self) -> dict[str, Any]:
+        """What tells it from others."""
+        return {
+            "flavour": self.scheme.flavour,
+            "reparametrization": "+".join(self.passes) or "none",
+            "method": str(self.method),
+            "stream": self.scheme.stream,
+            "float_blocks": list(self.scheme.float_blocks),
+        }
+
+
+class Trials:
+    """Measures candidates on one network; each figure is computed once.
+
+    Args:
+        model: the float32 graph as exported.
+        card: its card; no drop is measured where it is not trained.
+
+    Raises:
+        UserError: the calibration split is not fit to calibrate on, or no training image is outside it.
+    """
+
+    def __init__(
+        self, model: ir.Model, card: GraphCard, dataset: Dataset, progress: Progress = silent
+    ) -> None:
+        self.model = model
+        self.card = card
+        self.calibration = calibration_images(dataset)
+        self.held_out = dataset.normalised(held_out_images(dataset))
+        self._labels = dataset.calibration.labels
+        self._progress = progress
+        self._observed: dict[tuple[str, ...], tuple[ir.Model, dict[str, Observer]]] = {}
+        self._ranges: dict[tuple[tuple[str, ...], Method], dict[str, Calibrated]] = {}
+        self._snr_db: dict[Candidate, float] = {}
+        self._drop: dict[Candidate, float] = {}
+        self._exact = logits_of(model, self.held_out, "float logits", progress)
+        self._hits = self._correct(logits_of(model, self.calibration, "float accuracy", progress))
+
+    def observed(self, passes: tuple[str, ...]) -> tuple[ir.Model, dict[str, Observer]]:
+        """The reparametrized graph, and what its tensors hold on the calibration images."""
+        if passes not in self._observed:
+            limit = LIMITS[self.card.trained]
+            model, _ = reparametrize(self.model, passes, self.calibration, limit, self._progress)
+            self._observed[passes] = model, observe(model, self.calibration, self._progress)
+        return self._observed[passes]
+
+    def ranges(self, candidate: Candidate) -> dict[str, Calibrated]:
+        """Ranges of every tensor."""
+        key = candidate.passes, candidate.method
+        if key not in self._ranges:
+            self._ranges[key] = calibrated(self.observed(candidate.passes)[1], candidate.method)
+        return self._ranges[key]
+
+    def snr_db(self, candidate: Candidate) -> float:
+        """Of the logits of the held-out images."""
+        if candidate not in self._snr_db:
+            logits = self._logits(candidate, self.held_out)
+            self._snr_db[candidate] = Noise().update(self._exact, logits).snr_db
+        return self._snr_db[candidate]
+
+    def drop(self, candidate: Candidate) -> float | None:
+        """Points of accuracy lost on the calibration split; None for weights that are not trained."""
+        if not self.card.trained:
+            return None
+        if candidate not in self._drop:
+            lost = self._hits - self._correct(self._logits(candidate, self.calibration))
+            self._drop[candidate] = 100 * lost / len(self._labels)
+        return self._drop[candidate]
+
+    def measured(self, candidate: Candidate) -> dict[str, Any]:
+        """The candidate with the figures that are known of it."""
+        figures = {"snr_db": finite(self.snr_db(candidate)), "drop": self._drop.get(candidate)}
+        return candidate.to_json() | figures
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """All that were measured, in that order."""
+        return list(self._snr_db)
+
+    def write(self, candidate: Candidate, path: Path) -> None:
+        """Write the Q/DQ graph as `calibrate` would."""
+        model = typed_copy(self.observed(candidate.passes)[0])
+        scheme = candidate.scheme
+        count = quantize(model, self.ranges(candidate), scheme)
+        write_graph(model, self.card.with_precision("int8", scheme.flavour, scheme.saturation, count), path)
+
+    def _logits(self, candidate: Candidate, images: np.ndarray) -> np.ndarray:
+        model = quantized_twin(self.observed(candidate.passes)[0], self.ranges(candidate), candidate.scheme)
+        what = f"{candidate.scheme.flavour} {candidate.method}"
+        return logits_of(model, images, what, self._progress, candidate.scheme.flavour == "cpu")
+
+    def _correct(self, logits: np.ndarray) -> int:
+        return int((logits.argmax(1) == self._labels).sum())

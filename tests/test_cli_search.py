@@ -1,0 +1,58 @@
+from collections.abc import Callable
+
+import pytest
+from conftest import Outcome
+
+from artifacts import SEARCH, RunDirectory
+from calibration import search as search_module
+from calibration.contest import Timed
+from calibration.methods import Method
+from calibration.plan import plan_of
+from calibration.search import chosen_plan
+
+Skipfold = Callable[..., Outcome]
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "named"),
+    [
+        (("calibrate", "--search"), ("--method", "mse"), "--method"),
+        (("calibrate", "--search"), ("--stream", "int8", "--percentile", 99), "--percentile, --stream"),
+        (("deploy", "--max-drop", 0.1), ("--reparametrize", "none"), "--reparametrize"),
+    ],
+)
+def test_search_refuses_what_it_would_choose_itself(
+    skipfold: Skipfold, command: tuple[object, ...], given: tuple[object, ...], named: str
+) -> None:
+    outcome = skipfold(*command, *given)
+    assert outcome.status == 2
+    assert f"chooses what {named} would set" in outcome.err
+
+
+def test_limit_without_a_search_is_refused(skipfold: Skipfold) -> None:
+    outcome = skipfold("calibrate", "--max-drop", 0.1)
+    assert outcome.status == 2
+    assert "add --search" in outcome.err
+
+
+def test_search_is_shown_and_kept(
+    skipfold: Skipfold, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock of our own, by which INT8 does not pay."""
+    monkeypatch.setattr(search_module, "METHODS", (Method("minmax"),))
+    monkeypatch.setattr(
+        search_module,
+        "timed_in_turns",
+        lambda _, candidates, *__: [Timed("ort", own, {1: 1.0, 32: 9.0}) for own in [*candidates, None]],
+    )
+    first = skipfold("calibrate", "--search", "--max-drop", 100, "--run-dir", preact_run.path)
+    assert first.status == 0
+    assert "INT8 is not faster here" in first.out
+    assert "use model.onnx in ort" in first.out
+    again = skipfold("calibrate", "--search", "--max-drop", 100, "--run-dir", preact_run.path, "--json")
+    assert again.document["search"]["recommendation"]["int8_pays"] is False
+    assert "search     up to date: INT8 is not faster here" in again.err
+    run = RunDirectory(preact_run.path)
+    assert SEARCH in run
+    assert plan_of(run) == chosen_plan(run)
+    assert plan_of(run).method == Method("minmax")
