@@ -1,9 +1,10 @@
 """Find the skip path of an exported ResNet from the graph alone, without trusting names.
 
 Each block ends in an Add. Walking back from its two operands through Conv, BatchNormalization and
-Relu, both branches meet the stream x_l again: the output of the previous block (an Add, or the Relu
-on it in an original network) or of the stem. The branch with fewer convolutions is the skip path:
-none for an identity, one for a projection, two or three for F.
+Relu, or the LeakyRelu that `calibration.relu_as_lookup` makes of one, both branches meet the stream x_l
+again: the output of the previous block (an Add, or the Relu on it in an original network) or of the
+stem. The branch with fewer convolutions is the skip path: none for an identity, one for a projection,
+two or three for F.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import onnx_ir as ir
 
 from errors import CheckFailed
 
-_IN_BRANCH = {"Conv", "BatchNormalization", "Relu"}
+_IN_BRANCH = {"Conv", "BatchNormalization", "Relu", "LeakyRelu"}
 
 
 @dataclass(frozen=True)
