@@ -4,7 +4,7 @@ cpu, for ONNX Runtime and OpenVINO: uint8 activations, everything between the in
 integer. ONNX Runtime fuses a convolution only if its one output goes to a Q, and an addition only if
 both inputs and the output are quantized; so every tensor is, but those that a Relu alone consumes
 (it folds into the Q behind it). With an fp32 stream, what the Adds write is not quantized but where a
-convolution reads it.
+convolution reads it, behind BN and Relu or not.
 
 gpu, for TensorRT: symmetric int8 at the inputs of convolutions and at the skip operand of each Add,
 not behind convolutions, where a pair would split conv + Add. With an int8 stream, what BN or Relu take
@@ -98,9 +98,9 @@ def _cpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
 
 
 def _ends_block(value: ir.Value | None) -> bool:
-    """Whether a value is a block's sum, or the Relu's on it."""
+    """Whether a value is a block's sum, or what BN and Relu make of it."""
     producer = value.producer() if value is not None else None
-    if producer is None or producer.op_type not in ("Add", "Relu"):
+    if producer is None or producer.op_type not in ("Add", "BatchNormalization", "Relu"):
         return False
     return producer.op_type == "Add" or _ends_block(producer.inputs[0])
 
