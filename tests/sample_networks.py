@@ -16,9 +16,15 @@ from torch import nn
 
 from export.onnx_from_model import onnx_from_model
 from graphs.card import GraphCard
-from models.config import ResNetConfig
+from models.config import VARIANTS, ResNetConfig, resnet_config
 from models.resnet import ResNet
 
+# Two blocks a stage, so that every stage has identity skips.
+TWO_BLOCKS = [
+    resnet_config(variant, depth, block)
+    for variant in VARIANTS
+    for depth, block in ((14, "basic"), (20, "bottleneck"))
+]
 # Depth 8 has basic blocks and depth 11 bottlenecks, one block a stage.
 FOUR_BLOCKS = [("preact", 8), ("preact", 11), ("original", 8), ("original", 11)]
 
@@ -41,6 +47,16 @@ def sample_network(config: ResNetConfig, seed: int = 0) -> ResNet:
         model = ResNet(config)
     randomise_batchnorm(model, seed)
     return model.eval()
+
+
+def absorbable_network(config: ResNetConfig, seed: int = 0) -> ResNet:
+    """With slopes above 0 and offsets of at most a few of them: every BN can be absorbed."""
+    model = sample_network(config, seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.abs_()
+            module.bias.data.clamp_(-1.5 * module.weight.data, 1.5 * module.weight.data)
+    return model
 
 
 def graph_of(model: ResNet) -> ir.Model:
@@ -84,6 +100,12 @@ def run_graph(
     source = model.read_bytes() if isinstance(model, Path) else ir.to_proto(model).SerializeToString()
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return session.run(outputs, {session.get_inputs()[0].name: images})
+
+
+def relative_error(expected: np.ndarray, actual: np.ndarray) -> float:
+    """sqrt(sum (y - z)^2 / sum y^2)."""
+    difference = expected.astype(np.float64) - actual
+    return float(np.sqrt(np.square(difference).sum() / np.square(expected, dtype=np.float64).sum()))
 
 
 def node_named(model: ir.Model, name: str) -> ir.Node:
