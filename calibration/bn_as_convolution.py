@@ -6,6 +6,8 @@ ONNX Runtime has no integer kernel for BatchNormalization; the depthwise convolu
 QLinearConv. A channel has one weight, which int8 with a scale of its own holds exactly.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -13,11 +15,11 @@ from numpy.typing import NDArray
 from graphs.onnx_file import constant, initializer, replace_node
 
 
-def bn_as_convolution(model: ir.Model) -> list[str]:
-    """Rewrite every BatchNormalization in place and return their names."""
+def bn_as_convolution(model: ir.Model, left_float: Collection[str] = ()) -> list[str]:
+    """Rewrite every BatchNormalization but those in `left_float` in place and return their names."""
     rewritten = []
     for node in list(model.graph):
-        if node.op_type == "BatchNormalization":
+        if node.op_type == "BatchNormalization" and node.name not in left_float:
             _rewrite(model.graph, node)
             rewritten.append(node.name or "")
     return rewritten

@@ -4,10 +4,12 @@ An INT8 tensor has one scale for all its channels, and a stream cannot have a BN
 `streams`) each channel of a stream may be scaled and, where BN reads it, shifted without changing the
 network. With the least and greatest value l_c and h_c of x_l in channel c over the calibration images,
 
-    centre   d_lc = -(l_c + h_c) / 2                          for every x_l that a BN reads
+    centre   d_lc = -(l_c + h_c) / 2                              for every x_l that a BN reads
     scale    s_c  = 1 / max over l of max(|l_c + d|, |h_c + d|)   up to a common factor
 
-every channel then uses the whole range of the codes. Convolutions write the stream, and their weights
+every channel then uses the whole range of the codes. The maximum is also taken over what is added into
+x_l: a channel that a ReLU nearly always stops looks small behind it and may be the largest before it,
+where it is quantized too. Convolutions write the stream, and their weights
 have a scale for each output channel, so no weight loses precision by it.
 """
 
@@ -49,7 +51,14 @@ def centre_stream(model: ir.Model, extremes: Mapping[str, Extremes]) -> dict[str
 
 
 def equalize_stream(model: ir.Model, extremes: Mapping[str, Extremes]) -> dict[str, str]:
-    """Scale the channels of every stream in place; see `centre_stream`."""
+    """Scale the channels of every stream in place.
+
+    Args:
+        extremes: of everything `Stream.scaled`, by name.
+
+    Returns:
+        as `centre_stream`.
+    """
     refused = {}
     for stream in streams_of(model):
         reach = _reach(stream, extremes)
@@ -63,6 +72,6 @@ def equalize_stream(model: ir.Model, extremes: Mapping[str, Extremes]) -> dict[s
 
 
 def _reach(stream: Stream, extremes: Mapping[str, Extremes]) -> NDArray[np.float64]:
-    """Greatest magnitude of each channel over the values of a stream."""
-    both = np.abs([extremes[str(value.name)] for value in stream.values])
+    """Greatest magnitude of each channel of a stream and of what is added into it."""
+    both = np.abs([extremes[str(value.name)] for value in stream.scaled])
     return both.max((0, 1)).astype(np.float64)

@@ -10,16 +10,20 @@ path and a Relu, one of two rewrites, each the same function, makes it so:
     (2) behind anything but an Add, LeakyRelu(alpha=0), a look-up in a table: QLinearLeakyRelu.
 """
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from graphs.onnx_file import replace_node
 
 
-def integer_relu(model: ir.Model) -> list[str]:
-    """Rewrite in place and return the names of the ReLUs concerned."""
+def integer_relu(model: ir.Model, left_float: Collection[str] = ()) -> list[str]:
+    """Rewrite in place, but for those in `left_float`, and return the names of the ReLUs concerned."""
     rewritten = []
     for relu in list(model.graph):
-        if relu.op_type != "Relu" or len(relu.inputs[0].uses()) == 1:  # type: ignore[union-attr]
+        if relu.op_type != "Relu" or relu.name in left_float:
+            continue
+        if len(relu.inputs[0].uses()) == 1:  # type: ignore[union-attr]
             continue
         shared = relu.inputs[0]
         assert shared is not None

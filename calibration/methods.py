@@ -42,8 +42,18 @@ class Method:
 
     @classmethod
     def from_options(cls, name: str | None = None, percentile: float | None = None) -> "Method":
-        """A method with the defaults for what is None."""
-        return cls(name or DEFAULT_METHOD, DEFAULT_PERCENTILE if percentile is None else percentile)
+        """A method with the defaults for what is None.
+
+        Raises:
+            UserError: no such method, a percentile that is none, or one for a method that has none.
+        """
+        method = cls(name or DEFAULT_METHOD, DEFAULT_PERCENTILE if percentile is None else percentile)
+        if percentile is not None and method.name != "percentile":
+            raise UserError(
+                f"a percentile, {percentile:g}, for the method '{method.name}', which has none",
+                "leave one of --percentile and --method out",
+            )
+        return method
 
     def to_json(self) -> dict[str, object]:
         """What decides the result, as JSON values."""

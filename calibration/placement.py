@@ -43,22 +43,26 @@ class Use:
     index: int
 
 
-def quantized_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
+def quantized_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str] = ()) -> list[Use]:
     """The edges that get a Q/DQ pair.
 
     Args:
         model: a float graph; for `cpu`, with BN and ReLU rewritten or not.
+        left_float: names of nodes, see `float_nodes`.
     """
     if scheme.is_for_cpus:
-        return _cpu_uses(model, scheme)
-    uses = _gpu_uses(model, scheme)
+        return _cpu_uses(model, scheme, left_float)
+    uses = _gpu_uses(model, scheme, left_float)
     if scheme.precision == "fp8":
         return [use for use in uses if _has_fp8_kernel(use.consumer)]
     return uses
 
 
-def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[ir.Node]:
-    """The nodes of the blocks that these Adds end, the Adds too.
+def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[str]:
+    """Names of the nodes of the blocks that these Adds end, the Adds too.
+
+    Args:
+        model: a float graph, before anything is rewritten for a runtime.
 
     Raises:
         UserError: there is no such block.
@@ -69,7 +73,7 @@ def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[ir.Node]:
             f"there is no block that ends in {', '.join(unknown)}", f"use some of {', '.join(by_name)}"
         )
     chosen = [by_name[name] for name in blocks]
-    return {node for block in chosen for node in (*block.residual, *block.skip, block.add)}
+    return {str(node.name) for block in chosen for node in (*block.residual, *block.skip, block.add)}
 
 
 def observed_values(model: ir.Model) -> list[ir.Value]:
@@ -79,12 +83,11 @@ def observed_values(model: ir.Model) -> list[ir.Value]:
     return [value for value in _values(model) if value.name in wanted]
 
 
-def _cpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
-    inside = float_nodes(model, scheme.float_blocks)
+def _cpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> list[Use]:
     uses = []
     for value in _values(model):
         producer = value.producer()
-        within_float = producer in inside and producer.op_type != "Add"  # type: ignore[union-attr]
+        within_float = producer is not None and producer.name in left_float and producer.op_type != "Add"
         folds_into_relu = {node.op_type for node, _ in value.uses()} == {"Relu"}
         if within_float or folds_into_relu:
             continue
@@ -98,15 +101,14 @@ def _cpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
 
 
 def _ends_block(value: ir.Value | None) -> bool:
-    """Whether a value is a block's sum, or the Relu's on it."""
+    """Whether a value is a block's sum, or what BN and Relu make of it."""
     producer = value.producer() if value is not None else None
-    if producer is None or producer.op_type not in ("Add", "Relu"):
+    if producer is None or producer.op_type not in ("Add", "BatchNormalization", "Relu"):
         return False
     return producer.op_type == "Add" or _ends_block(producer.inputs[0])
 
 
-def _gpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
-    inside = float_nodes(model, scheme.float_blocks)
+def _gpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> list[Use]:
     on_skip, skip_values = {}, set()
     if scheme.stream == "int8":
         for junction in junctions(model):
@@ -120,7 +122,7 @@ def _gpu_uses(model: ir.Model, scheme: Scheme) -> list[Use]:
             to_branch = consumer.op_type in ("BatchNormalization", "Relu") and value in skip_values
             # A block's last sum goes to no Add, but BN of the next stage or of the head reads it.
             to_bn = consumer.op_type == "BatchNormalization" and scheme.stream == "int8"
-            if (to_conv or to_skip or to_branch or to_bn) and consumer not in inside:
+            if (to_conv or to_skip or to_branch or to_bn) and consumer.name not in left_float:
                 uses.append(Use(value, consumer, index))
     return uses
 

@@ -114,17 +114,17 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
         UserError: a tensor has no range: the ranges belong to another network; or there is no such
             block as the scheme leaves in float.
     """
+    left_float = float_nodes(model, scheme.float_blocks)
     if scheme.flavour == "cpu" and scheme.stream == "int8":
-        bn_as_convolution(model)
-        integer_relu(model)
-    uses = quantized_uses(model, scheme)
+        bn_as_convolution(model, left_float)
+        integer_relu(model, left_float)
+    uses = quantized_uses(model, scheme, left_float)
     scales = _scales_of(uses, calibrated, scheme)
     correction = BiasCorrection(model, through_batchnorm=scheme.flavour == "openvino")
-    left_float = float_nodes(model, scheme.float_blocks)
     at_convolutions = {
         use.consumer: str(use.value.name)
         for use in uses
-        if use.consumer.op_type == "Conv" and use.consumer not in left_float
+        if use.consumer.op_type == "Conv" and use.consumer.name not in left_float
     }
     half = scheme.flavour == "gpu" and scheme.stream != "fp32"
     if half:

@@ -152,7 +152,7 @@ def reparametrize(
 def _run(name: str, model: ir.Model, images: Batch, progress: Progress) -> dict[str, str]:
     if name == "absorb":
         return absorb_batchnorm(model)
-    values = [value for stream in streams_of(model) for value in stream.values]
+    values = [value for stream in streams_of(model) for value in stream.scaled]
     extremes = channel_extremes(model, values, images, progress)
     if name == "centre":
         return centre_stream(model, extremes)

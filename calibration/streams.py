@@ -45,6 +45,12 @@ class Stream:
         """Channels of every x_l."""
         return len(constant(self.writers[0][0].inputs[1]))
 
+    @property
+    def scaled(self) -> tuple[ir.Value, ...]:
+        """All tensors that share the factor of a channel: x_l, and what is added into it."""
+        added = (conv.outputs[0] for writers in self.writers for conv in writers)
+        return tuple(dict.fromkeys((*self.values, *added)))
+
     def readers(self, index: int) -> list[ir.Node]:
         """Nodes that read x_index for a residual branch, a projection or the head."""
         adds = {_add_behind(value) for value in self.values}

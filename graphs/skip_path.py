@@ -12,8 +12,7 @@ import onnx_ir as ir
 
 from errors import CheckFailed
 
-# LeakyRelu is what a Relu is rewritten as for the CPU, see `calibration.relu_as_lookup`.
-_IN_BRANCH = {"Conv", "BatchNormalization", "Relu", "LeakyRelu"}
+_IN_BRANCH = {"Conv", "BatchNormalization", "Relu"}
 
 
 @dataclass(frozen=True)

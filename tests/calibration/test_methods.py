@@ -120,6 +120,14 @@ def test_options_left_out_are_the_defaults():
     assert Method.from_options(percentile=99.9) == Method(DEFAULT_METHOD, 99.9)
 
 
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"percentile"}))
+def test_percentile_for_a_method_without_one_is_refused(name):
+    with pytest.raises(UserError, match=f"99.9, for the method '{name}', which has none") as caught:
+        Method.from_options(name, 99.9)
+    assert "--percentile" in caught.value.fix
+    assert Method.from_options("percentile", 99.9) == Method("percentile", 99.9)
+
+
 def test_method_is_told_with_its_percentile_where_that_counts():
     assert str(Method("percentile", 99.9)) == "percentile 99.9"
     assert str(Method("minmax", 99.9)) == "minmax"

@@ -4,58 +4,76 @@ Logits are compared in the unoptimized graph, where every Q/DQ pair computes wha
 integer kernels of CPUs without VNNI may saturate, and so differ from machine to machine.
 """
 
+import json
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import ml_dtypes
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
+from quantized_samples import (
+    IMAGES,
+    calibrated_on,
+    float_graph,
+    nodes_of,
+    optimized_operators,
+    quantized,
+    snr_db,
+)
 from sample_networks import (
+    FOUR_BLOCKS,
+    TWO_BLOCKS,
     graph_of,
     node_named,
     run_graph,
     sample_card,
-    sample_graph,
     sample_images,
     sample_network,
 )
 
-from artifacts import MODEL, MODEL_FP8_GPU, MODEL_INT8_CPU, MODEL_INT8_GPU, RANGES, RunDirectory
-from calibration.methods import Method, Range
+from artifacts import (
+    MODEL,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    RANGES,
+    RunDirectory,
+)
+from calibration.methods import Method
 from calibration.placement import quantized_uses
-from calibration.qdq import FILES, STREAMS, fp8_from_ranges, qdq_from_ranges, quantize, quantize_to_fp8
-from calibration.ranges import observe, ranges_from_file, ranges_from_graph
+from calibration.qdq import FILES, qdq_from_ranges, quantize
+from calibration.ranges import ranges_from_file, ranges_from_graph
+from calibration.reparametrize import reparametrized_from_graph
 from calibration.scales import Range
+from calibration.scheme import STREAMS, Scheme
 from errors import UserError
 from export.audit import audit
 from export.graph_from_checkpoint import graph_from_checkpoint
-from graphs.onnx_file import card_from_file, constant, graph_from_file, write_graph
+from graphs.onnx_file import card_from_file, constant, graph_from_file, replace_constant, write_graph
 from graphs.saturation import not_proved_free, saturation_findings
 from models.config import VARIANTS, resnet_config
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
 from training.checkpoints import checkpoint_from_initialisation
 from verification.compare import compare, logits_of
 
-NETWORKS = [("preact", 8), ("preact", 11), ("original", 8), ("original", 11)]
-# What a convolution, an addition and the layout around them become; nothing here is float.
-INTEGER_OPERATORS = {"QLinearConv", "QLinearAdd", "QLinearLeakyRelu", "Transpose"}
+NETWORKS = [resnet_config(*named) for named in FOUR_BLOCKS]
+CPU, FP8 = Scheme("cpu"), Scheme("gpu", precision="fp8", stream="fp16")
+GPU = [Scheme("gpu", stream=stream) for stream in STREAMS["gpu"]]
+INT8 = [CPU, GPU[0]]
+# One for each file.
+SCHEMES = [*INT8, FP8]
 
 
-def ranges_of(model, images=None):
-    images = sample_images(8) if images is None else images
-    return {name: Method("minmax").range_of(h) for name, h in observe(model, images).items()}
+def named(scheme):
+    return f"{scheme.flavour}-{scheme.precision}-{scheme.stream}"
 
 
-def quantized(variant, depth, flavour, stream="int8", saturation="stem"):
-    model = sample_graph(resnet_config(variant, depth))
-    quantize(model, ranges_of(model), flavour, stream, saturation)
-    return model
+def config_named(config):
+    return f"{config.variant}-{config.depth}"
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=lambda n: "-".join(map(str, n)))
+@pytest.fixture(scope="module", params=NETWORKS, ids=config_named)
 def network(request):
     return request.param
 
@@ -63,17 +81,18 @@ def network(request):
 @pytest.fixture(scope="module")
 def cpu_graph(network):
     """Not to be changed."""
-    return quantized(*network, "cpu")
+    return quantized(network, CPU)
 
 
-@pytest.fixture(scope="module", params=STREAMS)
-def gpu_graph(request, network):
+@pytest.fixture(scope="module", params=GPU, ids=named)
+def gpu_scheme(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def gpu_graph(network, gpu_scheme):
     """Not to be changed."""
-    return quantized(*network, "gpu", request.param)
-
-
-def nodes_of(model, *op_types):
-    return [node for node in model.graph if node.op_type in op_types]
+    return quantized(network, gpu_scheme)
 
 
 def dtype_of(value):
@@ -89,10 +108,6 @@ def pair_of(value):
     # The pair is one: both read the same scale and zero point.
     assert quantize_node.inputs[1:] == dequantize.inputs[1:]
     return quantize_node, dequantize
-
-
-def snr_db(expected, actual):
-    return 10 * np.log10((expected**2).sum() / ((expected - actual) ** 2).sum())
 
 
 def assert_own_dequantize_each(model):
@@ -115,9 +130,8 @@ def assert_weights_are_int8_per_output_channel(model, scale_dtype):
         assert (constant(scales) > 0).all()
 
 
-def expected_edges(variant, depth, flavour, stream="int8"):
-    model = sample_graph(resnet_config(variant, depth))
-    return {(u.value.name, u.consumer.name, u.index) for u in quantized_uses(model, flavour, stream)}
+def expected_edges(config, scheme):
+    return {(u.value.name, u.consumer.name, u.index) for u in quantized_uses(float_graph(config), scheme)}
 
 
 def quantized_edges(model):
@@ -137,7 +151,7 @@ def quantized_edges(model):
 
 
 def test_cpu_pairs_stand_where_they_are_placed(network, cpu_graph):
-    assert quantized_edges(cpu_graph) == expected_edges(*network, "cpu")
+    assert quantized_edges(cpu_graph) == expected_edges(network, CPU)
 
 
 def test_cpu_activations_are_uint8_with_scalar_scales(cpu_graph):
@@ -152,8 +166,6 @@ def test_cpu_activations_are_uint8_with_scalar_scales(cpu_graph):
 def test_cpu_weights_are_int8_and_biases_int32(cpu_graph):
     assert_weights_are_int8_per_output_channel(cpu_graph, ir.DataType.FLOAT)
     for conv in nodes_of(cpu_graph, "Conv"):
-        if len(conv.inputs) == 2:
-            continue
         codes, scales = conv.inputs[2].producer().inputs
         assert dtype_of(codes) == ir.DataType.INT32
         activation = constant(pair_of(conv.inputs[0])[1].inputs[1])
@@ -175,27 +187,34 @@ def test_cpu_holds_no_batchnorm_and_no_float_weights_but_the_classifiers(cpu_gra
     assert floats == {"classifier.weight", "classifier.bias"}
 
 
-def optimized_operators(model, tmp_path):
-    """Operators in order of execution, as ONNX Runtime runs a graph."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+@pytest.mark.parametrize("absorbed", [False, True], ids=["exported", "absorbed"])
+@pytest.mark.parametrize("config", [*NETWORKS, *TWO_BLOCKS], ids=config_named)
+def test_cpu_runs_in_integers_between_input_and_pooling(tmp_path, config, absorbed):
+    model = quantized(config, CPU, absorbed)
+    operators = optimized_operators(model, tmp_path)
+    inside = operators[: operators.index("DequantizeLinear") + 1]
+    # What it changes to its own layout and back is neither computed nor float.
+    assert inside[:2] == ["QuantizeLinear", "Transpose"]
+    assert inside[-2:] == ["Transpose", "DequantizeLinear"]
+    written = Counter(node.op_type for node in model.graph)
+    assert written["Add"] == 3 * config.blocks_per_stage
+    assert Counter(inside[2:-2]) == Counter(
+        QLinearConv=written["Conv"], QLinearAdd=written["Add"], QLinearLeakyRelu=written["LeakyRelu"]
     )
-    return [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
-
-
-def test_cpu_runs_in_integers_between_input_and_pooling(network, cpu_graph, tmp_path):
-    operators = optimized_operators(cpu_graph, tmp_path)
-    assert operators[0] == "QuantizeLinear"
-    assert operators.count("QuantizeLinear") == operators.count("DequantizeLinear") == 1
-    inside = operators[1 : operators.index("DequantizeLinear")]
-    assert set(inside) <= INTEGER_OPERATORS
-    assert inside.count("QLinearAdd") == 3
-    assert inside.count("QLinearConv") == len(nodes_of(cpu_graph, "Conv"))
-    head = operators[operators.index("DequantizeLinear") + 1 :]
+    head = operators[len(inside) :]
     assert Counter(head) == {"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
+
+
+def test_cpu_relus_on_an_absorbed_stream_are_look_ups():
+    """Those that share it with the next Add; the others fold into a convolution."""
+    for config in TWO_BLOCKS:
+        model = quantized(config, CPU, absorbed=True)
+        names = {node.name for node in nodes_of(model, "LeakyRelu")}
+        # The stem's sum goes to an Add where the first block needs no projection.
+        first = set() if config.block == "bottleneck" else {"stage1.0.preact.relu1"}
+        expected = first | {f"stage{stage}.1.preact.relu1" for stage in (1, 2, 3)}
+        assert names == (expected if config.variant == "preact" else set())
+        assert not nodes_of(model, "BatchNormalization")
 
 
 def test_cpu_file_opens_as_int8_in_onnx_runtime(trained_runs):
@@ -227,16 +246,14 @@ def test_cpu_convolutions_behind_a_relu_use_all_codes(cpu_graph):
 # --- gpu -------------------------------------------------------------------------------------
 
 
-def test_gpu_pairs_stand_where_they_are_placed(network, gpu_graph, request):
-    stream = request.node.callspec.params["gpu_graph"]
-    assert quantized_edges(gpu_graph) == expected_edges(*network, "gpu", stream)
+def test_gpu_pairs_stand_where_they_are_placed(network, gpu_scheme, gpu_graph):
+    assert quantized_edges(gpu_graph) == expected_edges(network, gpu_scheme)
 
 
 @pytest.fixture
-def real(request):
+def real(gpu_scheme):
     """The type of what is not quantized."""
-    stream = request.node.callspec.params["gpu_graph"]
-    return ir.DataType.FLOAT if stream == "fp32" else ir.DataType.FLOAT16
+    return ir.DataType.FLOAT if gpu_scheme.stream == "fp32" else ir.DataType.FLOAT16
 
 
 def test_gpu_activations_are_symmetric_int8_with_float_scales(gpu_graph, real):
@@ -264,26 +281,24 @@ def test_gpu_every_consumer_has_its_own_dequantize(gpu_graph):
     assert_own_dequantize_each(gpu_graph)
 
 
-def test_gpu_convolution_flows_straight_into_its_add(gpu_graph, request):
-    stream = request.node.callspec.params["gpu_graph"]
+def test_gpu_convolution_flows_straight_into_its_add(gpu_graph, gpu_scheme):
     for add in nodes_of(gpu_graph, "Add"):
         producers = sorted(value.producer().op_type for value in add.inputs)
         assert "Conv" in producers
-        assert ("DequantizeLinear" in producers) == (stream == "int8")
+        assert ("DequantizeLinear" in producers) == (gpu_scheme.stream == "int8")
 
 
 def test_gpu_graph_has_an_opset_with_float16_scales(gpu_graph):
     assert gpu_graph.graph.opset_imports[""] >= 19
 
 
-@pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_tensorrt_takes_every_convolution_as_int8(tmp_path, variant, stream):
+def test_tensorrt_takes_every_convolution_as_int8(tmp_path, variant, gpu_scheme):
     trt = pytest.importorskip("tensorrt_rtx")
     from runtimes.engine_from_onnx import convolution_types
 
     config = resnet_config(variant, 8)
-    model = quantized(variant, 8, "gpu", stream)
+    model = quantized(config, gpu_scheme)
     convolutions = len(nodes_of(model, "Conv"))
     write_graph(model, sample_card(config).with_precision("int8", "gpu"), tmp_path / "gpu.onnx")
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
@@ -310,18 +325,17 @@ def without_pairs(model):
     return model
 
 
-@pytest.mark.parametrize("graph", [*STREAMS, "fp8"])
-def test_gpu_skip_path_is_the_one_that_was_audited(network, graph):
-    model = fp8(*network) if graph == "fp8" else quantized(*network, "gpu", graph)
-    config = resnet_config(*network)
-    assert audit(without_pairs(model), config) == audit(sample_graph(config), config)
+@pytest.mark.parametrize("scheme", [*GPU, FP8], ids=named)
+def test_gpu_skip_path_is_the_one_that_was_audited(network, scheme):
+    model = quantized(network, scheme)
+    assert audit(without_pairs(model), network) == audit(float_graph(network), network)
 
 
 @pytest.mark.parametrize(("stream", "dtype"), [("fp16", ir.DataType.FLOAT16), ("fp32", ir.DataType.FLOAT)])
 def test_gpu_stream_is_of_the_type_asked_for_and_nothing_narrows_it(tmp_path, network, stream, dtype):
     """Nothing stands on the skip path but Adds, projections and, in an original network, ReLUs."""
-    config = resnet_config(*network)
-    write_graph(quantized(*network, "gpu", stream), sample_card(config), tmp_path / "gpu.onnx")
+    scheme = Scheme("gpu", stream=stream)
+    write_graph(quantized(network, scheme), sample_card(network), tmp_path / "gpu.onnx")
     model = graph_from_file(tmp_path / "gpu.onnx")
     for add in nodes_of(model, "Add"):
         assert {value.dtype for value in (*add.inputs, *add.outputs)} == {dtype}
@@ -334,20 +348,14 @@ def test_gpu_stream_is_of_the_type_asked_for_and_nothing_narrows_it(tmp_path, ne
 # --- fp8 -------------------------------------------------------------------------------------
 
 
-def fp8(variant, depth):
-    model = sample_graph(resnet_config(variant, depth))
-    quantize_to_fp8(model, ranges_of(model))
-    return model
-
-
 @pytest.fixture(scope="module")
 def fp8_graph(network):
     """Not to be changed."""
-    return fp8(*network)
+    return quantized(network, FP8)
 
 
 def test_fp8_pairs_stand_at_all_convolutions_but_the_stem(network, fp8_graph):
-    edges = expected_edges(*network, "gpu", "fp16") - {("images", "stem.conv", 0)}
+    edges = expected_edges(network, Scheme("gpu", stream="fp16")) - {("images", "stem.conv", 0)}
     assert quantized_edges(fp8_graph) == edges
     assert dtype_of(node_named(fp8_graph, "stem.conv").inputs[1]) == ir.DataType.FLOAT16
 
@@ -367,7 +375,7 @@ def test_fp8_codes_are_e4m3_with_one_scale_a_tensor_and_no_offset(fp8_graph):
 
 
 def test_fp8_stored_weights_are_the_nearest(network, fp8_graph):
-    for conv in nodes_of(sample_graph(resnet_config(*network)), "Conv"):
+    for conv in nodes_of(float_graph(network), "Conv"):
         if conv.name == "stem.conv":
             continue
         codes, scale, _ = node_named(fp8_graph, conv.name).inputs[1].producer().inputs
@@ -381,7 +389,7 @@ def test_fp8_stored_weights_are_the_nearest(network, fp8_graph):
 
 def test_fp8_pairs_compute_what_numpy_does(network, fp8_graph):
     """ONNX Runtime's Q/DQ of every activation against a cast by ml_dtypes."""
-    model = fp8(*network)
+    model = quantized(network, FP8)
     pairs = nodes_of(model, "QuantizeLinear")
     for node in pairs:
         dequantize = next(consumer for consumer, _ in node.outputs[0].uses())
@@ -399,75 +407,48 @@ def test_fp8_pairs_compute_what_numpy_does(network, fp8_graph):
     assert saturated
 
 
-def test_fp8_graph_is_valid_and_close_to_the_float_one(tmp_path, network, fp8_graph):
-    images = sample_images(8)
-    config = resnet_config(*network)
-    (expected,) = run_graph(sample_graph(config), images)
-    write_graph(fp8(*network), sample_card(config), tmp_path / "fp8.onnx")
-    (logits,) = run_graph(tmp_path / "fp8.onnx", images, optimized=False)
+def test_fp8_graph_is_valid_and_close_to_the_float_one(tmp_path, network):
+    (expected,) = run_graph(float_graph(network), IMAGES)
+    write_graph(quantized(network, FP8), sample_card(network), tmp_path / "fp8.onnx")
+    (logits,) = run_graph(tmp_path / "fp8.onnx", IMAGES, optimized=False)
     assert 18 < snr_db(expected, logits) < 50
-
-
-def test_fp8_file_is_written_once_and_carries_its_flavour(run):
-    assert not fp8_from_ranges(run)
-    before = (run.path / MODEL_FP8_GPU).read_bytes()
-    assert fp8_from_ranges(run, force=True)
-    assert (run.path / MODEL_FP8_GPU).read_bytes() == before
-    card, original = card_from_file(run.path / MODEL_FP8_GPU), card_from_file(run.path / MODEL)
-    assert (card.precision, card.flavour) == ("fp8", "gpu")
-    assert card.is_same_network(original)
-
-
-def test_fp8_of_dead_tensors_is_finite():
-    model = sample_graph(resnet_config("preact", 8))
-    quantize_to_fp8(model, dict.fromkeys(ranges_of(model), Range(0, 0)))
-    assert np.isfinite(run_graph(model, sample_images(2), optimized=False)[0]).all()
-
-
-def test_fp8_with_ranges_of_another_network_is_refused():
-    other = ranges_of(sample_graph(resnet_config("original", 8)))
-    with pytest.raises(UserError, match=r"no range for .*another network"):
-        quantize_to_fp8(sample_graph(resnet_config("preact", 8)), other)
 
 
 # --- both ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("flavour", "stream"), [("cpu", "int8"), ("gpu", "int8"), ("gpu", "fp16"), ("gpu", "fp32")]
-)
-def test_graph_is_valid_and_close_to_the_float_one(tmp_path, network, flavour, stream):
-    config = resnet_config(*network)
-    images = sample_images(8)
-    (expected,) = run_graph(sample_graph(config), images)
+@pytest.mark.parametrize("absorbed", [False, True], ids=["exported", "absorbed"])
+@pytest.mark.parametrize("scheme", [CPU, Scheme("cpu", stream="fp32"), *GPU], ids=named)
+def test_graph_is_valid_and_close_to_the_float_one(tmp_path, network, scheme, absorbed):
+    (expected,) = run_graph(float_graph(network, absorbed), IMAGES)
     path = tmp_path / "int8.onnx"
-    write_graph(quantized(*network, flavour, stream), sample_card(config), path)
-    (logits,) = run_graph(path, images, optimized=False)
+    write_graph(quantized(network, scheme, absorbed), sample_card(network), path)
+    (logits,) = run_graph(path, IMAGES, optimized=False)
     assert (logits.dtype, logits.shape) == (np.float32, expected.shape)
     assert 20 < snr_db(expected, logits) < 80
-    (alone,) = run_graph(path, images[:1], optimized=False)
+    (alone,) = run_graph(path, IMAGES[:1], optimized=False)
     np.testing.assert_allclose(alone, logits[:1], atol=1e-2 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("flavour", FILES)
-def test_stored_weights_are_the_float_ones_to_half_a_step(network, flavour):
-    original = sample_graph(resnet_config(*network))
-    model = quantized(*network, flavour)
+@pytest.mark.parametrize("scheme", INT8, ids=named)
+def test_stored_weights_are_the_float_ones_to_half_a_step(network, scheme):
+    original = float_graph(network)
+    model = quantized(network, scheme)
     for conv in nodes_of(original, "Conv"):
         codes, scales, _ = node_named(model, conv.name).inputs[1].producer().inputs
         step = constant(scales).astype(np.float64)[:, None, None, None]
         error = np.abs(constant(codes) * step - constant(conv.inputs[1]))
         # Those of the gpu flavour were rounded to float16 before: 127 * 2^-11 steps more.
-        assert (error <= step * (0.5625 if flavour == "gpu" else 0.5001)).all(), conv.name
+        assert (error <= step * (0.5625 if scheme.flavour == "gpu" else 0.5001)).all(), conv.name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("flavour", FILES)
-def test_accuracy_is_within_two_points_of_float(trained_runs, digits, variant, flavour):
+@pytest.mark.parametrize("kind", FILES, ids="-".join)
+def test_accuracy_is_within_two_points_of_float(trained_runs, digits, variant, kind):
     path = trained_runs[variant]
     with OrtRuntime(path / MODEL, "fp32") as runtime:
         original = logits_of(runtime, digits, digits.test, "")
-    with ReferenceRuntime(path / FILES[flavour], "int8") as runtime:
+    with ReferenceRuntime(path / FILES[kind], kind[0]) as runtime:
         logits = logits_of(runtime, digits, digits.test, "")
     figures = compare(original, logits, digits.test.labels)
     # Otherwise the network has learnt nothing that rounding could spoil.
@@ -476,10 +457,8 @@ def test_accuracy_is_within_two_points_of_float(trained_runs, digits, variant, f
     assert figures.snr_db > 20
 
 
-@pytest.mark.parametrize(
-    ("flavour", "stream"), [("cpu", "int8"), ("gpu", "int8"), ("gpu", "fp16"), ("gpu", "fp32")]
-)
-def test_dead_tensors_and_channels_stay_finite_and_right(flavour, stream):
+@pytest.mark.parametrize("scheme", [CPU, Scheme("cpu", stream="fp32"), *GPU], ids=named)
+def test_dead_tensors_and_channels_stay_finite_and_right(scheme):
     model = sample_network(resnet_config("preact", 8))
     dead = model.get_submodule("stage2.0.residual.bn2")
     dead.weight.data.zero_()
@@ -487,93 +466,163 @@ def test_dead_tensors_and_channels_stay_finite_and_right(flavour, stream):
     model.get_submodule("stage3.0.residual.conv1").weight.data[::2] = 0
     model.get_submodule("stem.conv").weight.data[3] = 0
     graph = graph_of(model)
-    images = sample_images(8)
-    (expected,) = run_graph(graph, images)
-    ranges = ranges_of(graph)
-    assert ranges["stage2.0.residual.relu2"] == (0, 0, 0)
-    quantize(graph, ranges, flavour, stream)
+    (expected,) = run_graph(graph, IMAGES)
+    found = calibrated_on(graph)
+    assert found["stage2.0.residual.relu2"].range == (0, 0, 0)
+    quantize(graph, found, scheme)
     for name, value in graph.graph.initializers.items():
         assert np.isfinite(constant(value).astype(np.float64)).all(), name
-    (logits,) = run_graph(graph, images, optimized=False)
+    (logits,) = run_graph(graph, IMAGES, optimized=False)
     assert np.isfinite(logits).all()
     assert snr_db(expected, logits) > 20
-    if flavour == "cpu":
-        assert np.isfinite(run_graph(graph, images)[0]).all()
+    if scheme.flavour == "cpu":
+        assert np.isfinite(run_graph(graph, IMAGES)[0]).all()
 
 
-@pytest.mark.parametrize("flavour", FILES)
-def test_all_ranges_empty_is_still_a_graph(flavour):
-    model = sample_graph(resnet_config("preact", 8))
-    quantize(model, dict.fromkeys(ranges_of(model), Range(0, 0, 0)), flavour)
-    assert np.isfinite(run_graph(model, sample_images(2), optimized=False)[0]).all()
+@pytest.mark.parametrize("scheme", SCHEMES, ids=named)
+def test_all_ranges_empty_is_still_a_graph(scheme):
+    model = float_graph(resnet_config("preact", 8))
+    empty = {name: entry._replace(range=Range(0, 0, 0)) for name, entry in calibrated_on(model).items()}
+    quantize(model, empty, scheme)
+    assert np.isfinite(run_graph(model, IMAGES[:2], optimized=False)[0]).all()
 
 
-@pytest.mark.parametrize("flavour", FILES)
-def test_ranges_of_another_network_are_refused(flavour):
-    other = ranges_of(sample_graph(resnet_config("original", 8)))
+@pytest.mark.parametrize("scheme", SCHEMES, ids=named)
+def test_ranges_of_another_network_are_refused(scheme):
+    other = calibrated_on(float_graph(resnet_config("original", 8)))
     with pytest.raises(UserError, match=r"no range for .*another network"):
-        quantize(sample_graph(resnet_config("preact", 8)), other, flavour)
+        quantize(float_graph(resnet_config("preact", 8)), other, scheme)
 
 
-@pytest.mark.parametrize("flavour", FILES)
-def test_files_are_written_once_and_carry_their_flavour(run, flavour):
-    assert not qdq_from_ranges(run, flavour)
-    before = (run.path / FILES[flavour]).read_bytes()
-    assert qdq_from_ranges(run, flavour, force=True)
-    assert (run.path / FILES[flavour]).read_bytes() == before
-    card, original = card_from_file(run.path / FILES[flavour]), card_from_file(run.path / MODEL)
-    assert (card.precision, card.flavour) == ("int8", flavour)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=named)
+def test_files_are_written_once_and_carry_their_flavour(run, scheme):
+    path = run.path / FILES[scheme.precision, scheme.flavour]
+    assert not qdq_from_ranges(run, scheme)
+    before = path.read_bytes()
+    assert qdq_from_ranges(run, scheme, force=True)
+    assert path.read_bytes() == before
+    card, original = card_from_file(path), card_from_file(run.path / MODEL)
+    assert (card.precision, card.flavour) == (scheme.precision, scheme.flavour)
+    # TensorRT has no FP8 kernel for the three channels of the stem.
+    assert card.float_convolutions == (1 if scheme.precision == "fp8" else 0)
     assert card.is_same_network(original)
+    assert run.record(path.name).options == json.loads(json.dumps(scheme.to_json()))
 
 
-def test_other_stream_makes_another_gpu_file_and_no_other_cpu_file(preact_run):
-    before = (preact_run.path / MODEL_INT8_GPU).read_bytes()
-    assert not qdq_from_ranges(preact_run, "cpu", stream="fp16")
-    assert qdq_from_ranges(preact_run, "gpu", stream="fp16")
-    assert (preact_run.path / MODEL_INT8_GPU).read_bytes() != before
-    assert preact_run.record(MODEL_INT8_GPU).options["stream"] == "fp16"
+@pytest.mark.parametrize("scheme", [Scheme("gpu", stream="fp16"), Scheme("cpu", stream="fp32")], ids=named)
+def test_other_stream_makes_another_file_of_its_flavour_alone(preact_run, scheme):
+    before = {name: (preact_run.path / name).read_bytes() for name in FILES.values()}
+    assert qdq_from_ranges(preact_run, scheme)
+    changed = FILES[scheme.precision, scheme.flavour]
+    for name, content in before.items():
+        assert ((preact_run.path / name).read_bytes() != content) == (name == changed)
+    assert preact_run.record(changed).options["stream"] == scheme.stream
 
 
 def test_other_ranges_make_other_files(preact_run, digits):
     before = (preact_run.path / MODEL_INT8_CPU).read_bytes()
     ranges_from_graph(preact_run, digits, Method("minmax"))
-    assert qdq_from_ranges(preact_run, "cpu")
+    assert qdq_from_ranges(preact_run, CPU)
     assert (preact_run.path / MODEL_INT8_CPU).read_bytes() != before
+
+
+def test_other_reparametrization_is_not_quantized_by_the_ranges_of_the_former(preact_run, digits):
+    reparametrized_from_graph(preact_run, digits, ())
+    with pytest.raises(UserError, match=r"made from another model\.reparametrized\.onnx") as refusal:
+        qdq_from_ranges(preact_run, CPU)
+    assert refusal.value.fix == "calibrate again"
 
 
 def test_scales_are_those_of_the_ranges_file(preact_run, digits):
     # With this method the two flavours clip at different points.
     ranges_from_graph(preact_run, digits, Method("mse"))
-    for flavour in FILES:
-        qdq_from_ranges(preact_run, flavour)
-    ranges = ranges_from_file(preact_run.path / RANGES)
-    for flavour, file in FILES.items():
-        model = graph_from_file(preact_run.path / file)
+    found = ranges_from_file(preact_run.path / RANGES)
+    for scheme in SCHEMES:
+        qdq_from_ranges(preact_run, scheme)
+        model = graph_from_file(preact_run.path / FILES[scheme.precision, scheme.flavour])
         for node in nodes_of(model, "QuantizeLinear"):
-            low, high = ranges[node.inputs[0].name.replace("images.narrow", "images")]
-            width = (high - low) / 255 if flavour == "cpu" else max(-low, high) / 127
+            low, high, amax = found[node.inputs[0].name.replace("images.narrow", "images")].range
+            on_gpu = amax / (448 if scheme.precision == "fp8" else 127)
+            width = (high - low) / 255 if scheme.flavour == "cpu" else on_gpu
             assert float(constant(node.inputs[1])) == pytest.approx(width, rel=1e-3)
 
 
-@pytest.mark.parametrize("flavour", FILES)
-def test_ranges_of_former_weights_are_refused(tmp_path, digits, flavour):
+@pytest.mark.parametrize("scheme", SCHEMES, ids=named)
+def test_ranges_of_former_weights_are_refused(tmp_path, digits, scheme):
     run = RunDirectory(tmp_path)
-    config = resnet_config("preact", 8)
+    few = replace(digits, calibration=digits.calibration.subset(np.arange(8)))
     for seed in (0, 1):
-        checkpoint_from_initialisation(run, config, digits, seed)
+        checkpoint_from_initialisation(run, resnet_config("preact", 8), digits, seed)
         graph_from_checkpoint(run)
+        reparametrized_from_graph(run, few)
         if seed == 0:
-            ranges_from_graph(run, digits, Method())
-    with pytest.raises(UserError, match=r"another model\.onnx"):
-        qdq_from_ranges(run, flavour)
-    assert FILES[flavour] not in run
+            ranges_from_graph(run, few, Method())
+    with pytest.raises(UserError, match=r"another model\.reparametrized\.onnx"):
+        qdq_from_ranges(run, scheme)
+    assert FILES[scheme.precision, scheme.flavour] not in run
+
+
+# --- bias correction -------------------------------------------------------------------------
+
+
+def means_of(model, convolutions):
+    """Of every channel of the convolutions' outputs over `IMAGES`."""
+    model.graph.outputs.extend(node_named(model, name).outputs[0] for name in convolutions)
+    found = run_graph(model, IMAGES, optimized=False)[1:]
+    return [tensor.mean((0, 2, 3), dtype=np.float64) for tensor in found]
+
+
+@pytest.mark.parametrize("absorbed", [False, True], ids=["exported", "absorbed"])
+@pytest.mark.parametrize("config", TWO_BLOCKS, ids=config_named)
+def test_bias_correction_brings_the_mean_of_every_convolution_nearer(config, absorbed):
+    original = float_graph(config, absorbed)
+    names = [conv.name for conv in nodes_of(original, "Conv")]
+    expected = means_of(original, names)
+    corrected, left = (
+        means_of(quantized(config, replace(CPU, correct_bias=correct), absorbed), names)
+        for correct in (True, False)
+    )
+    shares = [
+        np.square(nearer - mean).sum() / np.square(other - mean).sum()
+        for mean, nearer, other in zip(expected, corrected, left, strict=True)
+    ]
+    # What is left is of the padded borders and of activations' rounding.
+    assert max(shares) < 0.8, dict(zip(names, shares, strict=True))
+    assert np.median(shares) < 0.1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=named)
+def test_bias_correction_gains_signal_to_noise(network, scheme):
+    (expected,) = run_graph(float_graph(network), IMAGES)
+    corrected, left = (
+        run_graph(quantized(network, replace(scheme, correct_bias=correct)), IMAGES, optimized=False)[0]
+        for correct in (True, False)
+    )
+    assert snr_db(expected, corrected) > snr_db(expected, left) + 1
+
+
+@pytest.mark.parametrize("scheme", INT8, ids=named)
+def test_bias_correction_of_weights_that_are_exact_changes_nothing(scheme):
+    """Multiples of a power of 2 with 127 the largest: no weight is rounded."""
+    model = float_graph(resnet_config("original", 8))
+    for conv in nodes_of(model, "Conv"):
+        weight = constant(conv.inputs[1])
+        largest = np.abs(weight).max((1, 2, 3), keepdims=True)
+        replace_constant(conv.inputs[1], np.rint(127 * weight / largest) * 2.0**-10)
+    found, proto = calibrated_on(model), ir.to_proto(model)
+    logits = []
+    for correct in (True, False):
+        exact = ir.from_proto(proto)
+        quantize(exact, found, replace(scheme, saturation="full", correct_bias=correct))
+        logits.append(run_graph(exact, IMAGES, optimized=False)[0])
+    np.testing.assert_array_equal(*logits)
 
 
 # --- saturation ------------------------------------------------------------------------------
 
 
 def _unsafe(saturation, network):
-    model = quantized(*network, "cpu", saturation=saturation)
+    model = quantized(network, Scheme("cpu", saturation=saturation))
     findings = saturation_findings(model)
     assert len(findings) == len(nodes_of(model, "Conv"))
     return not_proved_free(findings)
@@ -593,7 +642,7 @@ def test_stem_alone_is_safe_by_default_and_nothing_in_the_full_graph(network):
 def test_saturation_stands_in_the_card_of_the_cpu_file_alone(preact_run):
     assert card_from_file(preact_run.verified(MODEL_INT8_CPU)).saturation == "stem"
     assert card_from_file(preact_run.verified(MODEL_INT8_GPU)).saturation == ""
-    assert qdq_from_ranges(preact_run, "cpu", saturation="proved")
-    assert not qdq_from_ranges(preact_run, "cpu", saturation="proved")
-    assert not qdq_from_ranges(preact_run, "gpu", saturation="proved")
+    assert qdq_from_ranges(preact_run, Scheme("cpu", saturation="proved"))
+    assert not qdq_from_ranges(preact_run, Scheme("cpu", saturation="proved"))
+    assert not qdq_from_ranges(preact_run, Scheme("gpu", saturation="proved"))
     assert card_from_file(preact_run.verified(MODEL_INT8_CPU)).saturation == "proved"

@@ -1,0 +1,189 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY_DEPTH
+
+from artifacts import (
+    MANIFEST,
+    MODEL,
+    MODEL_FP8_GPU,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    MODEL_REPARAMETRIZED,
+    RANGES,
+    REPARAMETRIZATION,
+    RunDirectory,
+)
+from calibration.methods import Method
+from calibration.plan import Plan, is_quantized, plan_of, quantized_from_graph
+from calibration.qdq import FILES
+from calibration.reparametrize import DEFAULT_PASSES
+from calibration.scheme import Scheme
+from errors import UserError
+from export.graph_from_checkpoint import graph_from_checkpoint
+from graphs.onnx_file import card_from_file
+from models.config import resnet_config
+from training.checkpoints import checkpoint_from_initialisation
+
+MADE = (MODEL_REPARAMETRIZED, REPARAMETRIZATION, RANGES, *FILES.values())
+PLANS = [
+    Plan(),
+    Plan(method=Method("minmax"), passes=(), saturation="proved"),
+    Plan(method=Method("percentile", 99.9), stream="fp16", correct_bias=False),
+    Plan(passes=("centre", "equalize"), stream="fp32", saturation="full"),
+    Plan(passes=("absorb",), float_blocks=("stage3.0.add", "stage1.0.add")),
+]
+
+
+@pytest.fixture
+def few(digits):
+    """To calibrate on."""
+    return replace(digits, calibration=digits.calibration.subset(np.arange(20)))
+
+
+def contents(run):
+    return {name: run.verified(name).read_bytes() for name in MADE}
+
+
+def test_defaults():
+    plan = Plan()
+    assert (plan.method, plan.passes) == (Method(), DEFAULT_PASSES)
+    assert (plan.stream, plan.saturation, plan.correct_bias, plan.float_blocks) == ("int8", "stem", True, ())
+    assert plan.schemes() == [Scheme("cpu"), Scheme("gpu"), Scheme("gpu", precision="fp8", stream="fp16")]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_every_file_has_a_scheme_of_its_own_with_what_is_common(plan):
+    schemes = plan.schemes()
+    assert [(scheme.precision, scheme.flavour) for scheme in schemes] == list(FILES)
+    assert {scheme.correct_bias for scheme in schemes} == {plan.correct_bias}
+    assert {scheme.float_blocks for scheme in schemes} == {plan.float_blocks}
+    assert schemes[0].saturation == plan.saturation
+
+
+@pytest.mark.parametrize(
+    ("stream", "streams"),
+    [
+        ("int8", ["int8", "int8", "fp16"]),
+        # CPUs compute in no half precision: their graph keeps its stream.
+        ("fp16", ["int8", "fp16", "fp16"]),
+        ("fp32", ["fp32", "fp32", "fp16"]),
+    ],
+)
+def test_stream_that_a_flavour_has_not_leaves_its_own(stream, streams):
+    assert [scheme.stream for scheme in Plan(stream=stream).schemes()] == streams
+
+
+def test_stream_that_no_flavour_has_is_refused():
+    with pytest.raises(UserError, match="no bf16 stream"):
+        Plan(stream="bf16").schemes()
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (Plan(), "percentile 99.999, absorb+equalize, saturation stem"),
+        (PLANS[1], "minmax, as exported, saturation proved"),
+        (PLANS[2], "percentile 99.9, absorb+equalize, fp16 stream, saturation stem, biases not corrected"),
+        (PLANS[4], "percentile 99.999, absorb, saturation stem, 2 blocks in float"),
+    ],
+)
+def test_in_words(plan, words):
+    assert str(plan) == words
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_plan_is_read_back_from_what_it_made(preact_run, few, plan):
+    passes, done = quantized_from_graph(preact_run, few, plan)
+    assert done
+    assert tuple(entry.name for entry in passes) == plan.passes
+    reopened = RunDirectory(preact_run.path)
+    assert plan_of(reopened) == plan
+    assert is_quantized(reopened)
+    cards = [card_from_file(preact_run.verified(name)) for name in FILES.values()]
+    assert [(card.precision, card.flavour) for card in cards] == list(FILES)
+    assert [card.saturation for card in cards] == [plan.saturation, "", ""]
+    # Of each: two convolutions and the projection of stage 3. FP8 leaves the stem too.
+    of_blocks = 5 if plan.float_blocks else 0
+    assert [card.float_convolutions for card in cards] == [of_blocks, of_blocks, of_blocks + 1]
+
+
+def test_what_is_up_to_date_is_left(preact_run, digits):
+    # Quantized by the fixture.
+    before, manifest = contents(preact_run), (preact_run.path / MANIFEST).read_bytes()
+    passes, done = quantized_from_graph(preact_run, digits, Plan())
+    assert not done
+    assert [entry.name for entry in passes] == list(DEFAULT_PASSES)
+    assert (preact_run.path / MANIFEST).read_bytes() == manifest
+    assert quantized_from_graph(preact_run, digits, plan_of(preact_run)) == (passes, False)
+    assert quantized_from_graph(preact_run, digits, Plan(), force=True) == (passes, True)
+    assert contents(preact_run) == before
+
+
+@pytest.mark.parametrize(
+    ("other", "redone"),
+    [
+        ({"saturation": "proved"}, {MODEL_INT8_CPU}),
+        ({"stream": "fp16"}, {MODEL_INT8_GPU}),
+        ({"stream": "fp32"}, {MODEL_INT8_CPU, MODEL_INT8_GPU}),
+        ({"correct_bias": False}, set(FILES.values())),
+        ({"float_blocks": ("stage2.0.add",)}, set(FILES.values())),
+        ({"method": Method("minmax")}, {RANGES, *FILES.values()}),
+        ({"passes": ()}, set(MADE)),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_only_what_an_option_decides_is_made_again(preact_run, digits, other, redone):
+    before = contents(preact_run)
+    _, done = quantized_from_graph(preact_run, digits, Plan(**other))
+    assert done
+    assert {name for name, content in contents(preact_run).items() if content != before[name]} == redone
+
+
+def test_new_weights_are_quantized_anew_by_the_same_plan(preact_run, few):
+    plan = Plan(method=Method("minmax"), saturation="proved")
+    quantized_from_graph(preact_run, few, plan)
+    checkpoint_from_initialisation(preact_run, resnet_config("preact", TINY_DEPTH), few, seed=1)
+    graph_from_checkpoint(preact_run)
+    assert not is_quantized(preact_run)
+    assert plan_of(preact_run) == plan
+    _, done = quantized_from_graph(preact_run, few, plan_of(preact_run))
+    assert done
+    assert is_quantized(preact_run)
+    for name in FILES.values():
+        assert card_from_file(preact_run.verified(name)).is_same_network(
+            card_from_file(preact_run.verified(MODEL))
+        )
+
+
+@pytest.mark.parametrize("missing", [MODEL_REPARAMETRIZED, RANGES, MODEL_FP8_GPU])
+def test_nothing_may_be_missing(preact_run, missing):
+    assert is_quantized(preact_run)
+    preact_run.discard(missing)
+    assert not is_quantized(preact_run)
+
+
+def test_plan_of_a_run_that_was_never_quantized_is_the_default(tmp_path):
+    run = RunDirectory(tmp_path)
+    assert plan_of(run) == Plan()
+    assert not is_quantized(run)
+
+
+def test_options_that_an_older_manifest_has_not_are_the_defaults(preact_run, few):
+    plan = PLANS[2]
+    quantized_from_graph(preact_run, few, plan)
+    manifest = json.loads((preact_run.path / MANIFEST).read_text())
+    for name in (MODEL_INT8_CPU, MODEL_INT8_GPU):
+        for option in ("stream", "correct_bias", "float_blocks"):
+            del manifest["files"][name]["options"][option]
+    (preact_run.path / MANIFEST).write_text(json.dumps(manifest))
+    assert plan_of(RunDirectory(preact_run.path)) == replace(plan, stream="int8", correct_bias=True)
+
+
+def test_refused_block_leaves_the_graphs_as_they_were(preact_run, digits):
+    before = contents(preact_run)
+    with pytest.raises(UserError, match="no block that ends in nowhere"):
+        quantized_from_graph(preact_run, digits, Plan(float_blocks=("nowhere",)))
+    assert contents(preact_run) == before

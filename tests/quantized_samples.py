@@ -1,0 +1,76 @@
+"""The sample networks quantized, and how ONNX Runtime would run them.
+
+Ranges are min-max over `IMAGES`. Graphs are made once and handed out as copies.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+from sample_networks import absorbable_network, graph_of, op_types, sample_images, sample_network
+
+from calibration.methods import Method
+from calibration.qdq import quantize
+from calibration.ranges import Calibrated, calibrated, observe
+from calibration.reparametrize import DEFAULT_PASSES, reparametrize
+from calibration.scheme import Scheme
+from models.config import ResNetConfig
+
+IMAGES = sample_images(8)
+
+
+@cache
+def _float_proto(config: ResNetConfig, absorbed: bool) -> onnx.ModelProto:
+    if not absorbed:
+        return ir.to_proto(graph_of(sample_network(config)))
+    graph, passes = reparametrize(graph_of(absorbable_network(config)), DEFAULT_PASSES, IMAGES, 1e-5)
+    assert not any(entry.refused for entry in passes)
+    assert "BatchNormalization" not in op_types(graph)
+    return ir.to_proto(graph)
+
+
+def float_graph(config: ResNetConfig, absorbed: bool = False) -> ir.Model:
+    """`absorbed`: of a network whose every BN can be, after the default passes."""
+    return ir.from_proto(_float_proto(config, absorbed))
+
+
+def calibrated_on(model: ir.Model, images: np.ndarray = IMAGES) -> dict[str, Calibrated]:
+    return calibrated(observe(model, images), Method("minmax"))
+
+
+@cache
+def _calibrated(config: ResNetConfig, absorbed: bool) -> dict[str, Calibrated]:
+    return calibrated_on(float_graph(config, absorbed))
+
+
+def quantized(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> ir.Model:
+    return quantized_and_count(config, scheme, absorbed)[0]
+
+
+def quantized_and_count(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> tuple[ir.Model, int]:
+    """With the number of convolutions that stay float."""
+    model = float_graph(config, absorbed)
+    count = quantize(model, _calibrated(config, absorbed), scheme)
+    return model, count
+
+
+def nodes_of(model: ir.Model, *wanted: str) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type in wanted]
+
+
+def snr_db(expected: np.ndarray, actual: np.ndarray) -> float:
+    return float(10 * np.log10((expected**2).sum() / ((expected - actual) ** 2).sum()))
+
+
+def optimized_operators(model: ir.Model, folder: Path) -> list[str]:
+    """Operators in order of execution, as ONNX Runtime runs a graph."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
