@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from conftest import TINY_DEPTH, Outcome
 from PIL import Image
@@ -26,6 +27,7 @@ from artifacts import (
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
+    MODEL_REPARAMETRIZED,
     PARITY,
     RANGES,
     REPORT,
@@ -34,8 +36,10 @@ from artifacts import (
     version_of,
 )
 from calibration.methods import Method
+from calibration.plan import Plan, plan_of
 from calibration.ranges import ranges_from_graph
 from data.dataset import Dataset
+from graphs.card import PRECISIONS
 from runtimes.nvidia import gpus
 from training.loop import STATE_LOG
 from verification import tolerances
@@ -133,6 +137,53 @@ def test_other_options_redo_a_stage(skipfold: Skipfold, preact_run: RunDirectory
     assert (before["method"]["name"], after["method"]["name"]) == ("percentile", "minmax")
 
 
+def test_calibrate_records_what_was_asked_for(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    outcome = skipfold(
+        *("calibrate", *DEPTH, "--method", "percentile", "--percentile", 99.9, "--stream", "fp32"),
+        *("--reparametrize", "equalize,centre", "--no-bias-correction", "--saturation", "proved"),
+    )
+    assert outcome.status == 0
+    assert "percentile 99.9, centre+equalize: " in outcome.out
+    run = RunDirectory(preact_run.path)
+    assert plan_of(run) == Plan(
+        method=Method("percentile", 99.9),
+        passes=("centre", "equalize"),
+        stream="fp32",
+        saturation="proved",
+        correct_bias=False,
+    )
+    for engine in ("ort", "openvino"):
+        assert skipfold("verify", *DEPTH, "--engine", engine, "--precision", "int8").status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "passes", "words"),
+    [((), ("absorb", "equalize"), "absorb+equalize"), (("--reparametrize", "none"), (), "as exported")],
+)
+def test_reparametrization_is_a_choice(
+    skipfold: Skipfold,
+    preact_run: RunDirectory,
+    options: tuple[str, ...],
+    passes: tuple[str, ...],
+    words: str,
+) -> None:
+    outcome = skipfold("calibrate", *DEPTH, "--force", *options)
+    assert (outcome.status, words in outcome.out) == (0, True)
+    assert plan_of(RunDirectory(preact_run.path)) == Plan(passes=passes)
+    operators = {node.op_type for node in onnx.load(preact_run.path / MODEL_REPARAMETRIZED).graph.node}
+    assert ("BatchNormalization" in operators) == (not passes)
+
+
+def test_bias_correction_is_on_and_can_be_left_out(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    before = (preact_run.path / MODEL_INT8_CPU).read_bytes()
+    assert "up to date" in skipfold("calibrate", *DEPTH, "--bias-correction").out
+    outcome = skipfold("calibrate", *DEPTH, "--no-bias-correction")
+    assert outcome.status == 0 and "up to date" not in outcome.out
+    assert (preact_run.path / MODEL_INT8_CPU).read_bytes() != before
+    assert skipfold("calibrate", *DEPTH).status == 0
+    assert (preact_run.path / MODEL_INT8_CPU).read_bytes() == before
+
+
 def test_commands_take_the_newest_run_where_none_is_chosen(
     skipfold: Skipfold, preact_run: RunDirectory
 ) -> None:
@@ -176,7 +227,7 @@ def test_benchmark_of_trt_without_a_gpu_names_the_engine_it_built(
     assert_refused(outcome, "no NVIDIA driver", "--engine ort", "--engine openvino")
     named = outcome.err.split("the engine ")[1].split(" is built")[0]
     assert Path(named).is_file()
-    assert len(list((preact_run.path / "engines").glob("*.engine"))) == 3
+    assert len(list((preact_run.path / "engines").glob("*.engine"))) == len(PRECISIONS)
 
 
 @needs_rtx
@@ -281,6 +332,14 @@ def test_doctor_says_what_is_missing(skipfold: Skipfold) -> None:
         (("train", "--dataset", "imagefolder"), ("--data-dir",)),
         (("calibrate", *DEPTH, "--method", "guess"), ("method 'guess'", "percentile")),
         (("calibrate", *DEPTH, "--percentile", 120), ("percentile 120",)),
+        (
+            ("calibrate", *DEPTH, "--method", "minmax", "--percentile", 99.9),
+            ("99.9, for the method 'minmax', which has none", "--percentile"),
+        ),
+        (("deploy", *DEPTH, "--method", "mse", "--percentile", 99.9), ("method 'mse'", "--percentile")),
+        (("calibrate", *DEPTH, "--reparametrize", "fold"), ("'fold'", "none", "absorb,centre,equalize")),
+        (("calibrate", *DEPTH, "--stream", "bf16"), ("--stream",)),
+        (("calibrate", *DEPTH, "--saturation", "all"), ("--saturation",)),
         (("build", *DEPTH, "--precision", "fp32", "--target", "sm90"), ("target 'sm90'", "sm89")),
         (("build", *DEPTH, "--precision", "fp8", "--target", "sm86"), ("sm86 has no fp8", "sm89, sm120")),
         (("verify", *DEPTH, "--engine", "ort", "--precision", "fp16"), ("ort cannot run fp16 on cpu",)),

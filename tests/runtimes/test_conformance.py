@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fault_injection import graph_in, publish, set_card
 
 import runtimes.runtime
 from artifacts import MODEL_INT8_CPU, RunDirectory
 from calibration.qdq import qdq_from_ranges
+from calibration.scheme import Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from models.config import VARIANTS
@@ -256,7 +258,7 @@ def test_nothing_that_runs_on_a_cpu_is_left_out_of_the_table() -> None:
 def test_full_weights_are_refused_where_products_are_added_in_16_bits(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, engine: type[Runtime]
 ) -> None:
-    qdq_from_ranges(preact_run, "cpu", saturation="full")
+    qdq_from_ranges(preact_run, Scheme("cpu", saturation="full"))
     path = preact_run.verified(MODEL_INT8_CPU)
     monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: True)
     with pytest.raises(UserError, match="this CPU has no VNNI") as refusal, engine(path, "int8"):
@@ -276,7 +278,35 @@ def test_full_weights_are_refused_where_products_are_added_in_16_bits(
 def test_kept_weights_are_not_refused(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, saturation: str
 ) -> None:
-    qdq_from_ranges(preact_run, "cpu", saturation=saturation)
+    qdq_from_ranges(preact_run, Scheme("cpu", saturation=saturation))
     monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: True)
     with OrtRuntime(preact_run.verified(MODEL_INT8_CPU), "int8") as runtime:
         assert runtime.card.saturation == saturation
+
+
+@pytest.mark.parametrize("engine", [OrtRuntime, OpenVinoRuntime])
+def test_blocks_left_in_float_are_opened_where_the_card_tells_of_them(
+    run: RunDirectory, engine: type[Runtime]
+) -> None:
+    qdq_from_ranges(run, Scheme("cpu", float_blocks=("stage2.0.add",)))
+    with engine(run.verified(MODEL_INT8_CPU), "int8") as runtime:
+        left = runtime.card.float_convolutions
+        assert runtime.describe()["convolutions"].keys() & {"Conv", "f32"}
+    assert left >= 3
+    for claimed in (0, left - 1, left + 1):
+        graph = graph_in(run, MODEL_INT8_CPU)
+        set_card(graph, float_convolutions=claimed)
+        publish(run, MODEL_INT8_CPU, graph)
+        with pytest.raises(CheckFailed, match=r"float convolutions \("):
+            engine(run.verified(MODEL_INT8_CPU), "int8").__enter__()
+
+
+@pytest.mark.parametrize("engine", [OrtRuntime, OpenVinoRuntime])
+def test_integer_graph_whose_card_tells_of_float_convolutions_is_a_failed_check(
+    preact_run: RunDirectory, engine: type[Runtime]
+) -> None:
+    graph = graph_in(preact_run, MODEL_INT8_CPU)
+    set_card(graph, float_convolutions=1)
+    publish(preact_run, MODEL_INT8_CPU, graph)
+    with pytest.raises(CheckFailed, match=r"float convolutions \("):
+        engine(preact_run.verified(MODEL_INT8_CPU), "int8").__enter__()

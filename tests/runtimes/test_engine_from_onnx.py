@@ -1,5 +1,6 @@
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
 from pretended_gpus import set_gpus
+from sample_networks import sample_card
 
 import runtimes.tensorrt_package
 from artifacts import (
@@ -23,13 +25,16 @@ from artifacts import (
     version_of,
 )
 from calibration.qdq import qdq_from_ranges
+from calibration.scheme import Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from graphs.card import INPUT, OUTPUT
 from graphs.onnx_file import card_from_file
+from models.config import resnet_config
 from runtimes.engine_from_onnx import (
     BATCHES,
     _config,
+    _is_expected,
     _logger,
     _strongly_typed,
     build,
@@ -42,9 +47,15 @@ from runtimes.subjects import GPU_GRAPHS
 from runtimes.tensorrt_package import BUILDERS, Builder
 
 RTX = BUILDERS["rtx"]
+FP32 = sample_card(resnet_config("preact", 8))
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
 # FP8 is in two of the four GPUs that TensorRT for RTX builds for by itself.
 TARGETS = {precision: ("sm89", "sm120") if precision == "fp8" else () for precision in TYPES}
+
+PARTLY_FLOAT = [
+    *(Scheme("gpu", stream=stream, float_blocks=("stage2.0.add",)) for stream in ("int8", "fp16", "fp32")),
+    Scheme("gpu", precision="fp8", stream="fp16", float_blocks=("stage2.0.add",)),
+]
 
 needs_rtx = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
 
@@ -201,12 +212,69 @@ def test_one_convolution_that_is_not_in_fp8_is_a_failed_check(preact_run: RunDir
 @needs_rtx
 @pytest.mark.parametrize("stream", ["fp16", "fp32"])
 def test_int8_engine_is_built_with_every_stream(run: RunDirectory, stream: str) -> None:
-    assert qdq_from_ranges(run, "gpu", stream)
+    assert qdq_from_ranges(run, Scheme("gpu", stream=stream))
     name, done = _build(run, "int8")
     assert done
     assert card_of_engine(run.verified(name)).convolutions == {
         "int8": _convolutions(run.verified(MODEL_INT8_GPU))
     }
+
+
+@needs_rtx
+@pytest.mark.parametrize("scheme", PARTLY_FLOAT, ids=lambda scheme: f"{scheme.precision}-{scheme.stream}")
+def test_engine_with_blocks_in_float_counts_them(run: RunDirectory, scheme: Scheme) -> None:
+    source = GPU_GRAPHS[scheme.precision]
+    assert qdq_from_ranges(run, scheme)
+    count = card_from_file(run.verified(source)).float_convolutions
+    name, _ = _build(run, scheme.precision)
+    card = card_of_engine(run.verified(name))
+    # Two convolutions and a projection; FP8 leaves the stem too.
+    assert count == (4 if scheme.precision == "fp8" else 3)
+    assert card.convolutions == {
+        TYPES[scheme.precision]: _convolutions(run.path / source) - count,
+        "float32" if scheme.stream == "fp32" else "float16": count,
+    }
+    assert card.graph.float_convolutions == count
+
+
+@needs_rtx
+@pytest.mark.parametrize(("precision", "claimed"), [("int8", 1), ("fp8", 0), ("fp8", 2), ("fp32", 1)])
+def test_other_number_of_float_convolutions_than_the_card_tells_is_a_failed_check(
+    preact_run: RunDirectory, precision: str, claimed: int
+) -> None:
+    graph = graph_in(preact_run, GPU_GRAPHS[precision])
+    set_card(graph, float_convolutions=claimed)
+    publish(preact_run, GPU_GRAPHS[precision], graph)
+    with pytest.raises(CheckFailed, match=f"would not run .* in {precision}"):
+        _build(preact_run, precision)
+    assert not preact_run.recorded("engines/")
+
+
+@pytest.mark.parametrize(
+    ("precision", "left", "found", "expected"),
+    [
+        ("int8", 0, {"int8": 9}, True),
+        ("int8", 3, {"int8": 6, "float16": 3}, True),
+        ("int8", 3, {"int8": 6, "float32": 3}, True),
+        ("int8", 3, {"int8": 5, "float16": 1, "float32": 2}, True),
+        ("int8", 3, {"int8": 7, "float16": 2}, False),
+        ("int8", 2, {"int8": 6, "float16": 3}, False),
+        ("int8", 9, {"float16": 9}, False),
+        ("int8", 1, {"int8": 8, "bfloat16": 1}, False),
+        ("int8", 0, {"int8": 8, "float8": 1}, False),
+        ("fp8", 1, {"float8": 8, "float16": 1}, True),
+        ("fp8", 1, {"float8": 7, "float16": 1, "int8": 1}, False),
+        ("fp32", 0, {"float32": 9}, True),
+        ("fp32", 0, {"float32": 8, "float16": 1}, False),
+        ("fp16", 0, {"float16": 8, "float32": 1}, False),
+        ("fp32", 0, {}, False),
+    ],
+)
+def test_convolutions_are_those_of_the_precision_and_as_many_in_float_as_the_card_tells(
+    precision: str, left: int, found: dict[str, int], expected: bool
+) -> None:
+    card = FP32.with_precision(precision, "gpu", float_convolutions=left)
+    assert _is_expected(Counter(found), card) == expected
 
 
 @needs_rtx
@@ -232,7 +300,7 @@ def test_garbage_is_a_failed_check(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / MODEL
     path.write_bytes(content)
     with pytest.raises(CheckFailed):
-        build(path, "fp32", RTX, ())
+        build(path, FP32, RTX, ())
 
 
 @needs_rtx
@@ -325,7 +393,7 @@ def fake_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Fak
 
     def call(fake: FakeTensorRT) -> Any:
         monkeypatch.setattr(Builder, "load", lambda builder: fake)
-        return build(path, "fp32", BUILDERS["tensorrt"], ())
+        return build(path, FP32, BUILDERS["tensorrt"], ())
 
     return call
 

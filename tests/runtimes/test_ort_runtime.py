@@ -124,6 +124,14 @@ def test_all_convolutions_of_the_cpu_graph_are_integer(trained_runs: dict[str, P
             assert runtime.describe()["convolutions"] == {"QLinearConv": count}
 
 
+def test_batchnorm_that_it_runs_as_a_convolution_is_not_counted_as_one(folder: Path) -> None:
+    """As it does in its blocked layout; of a pre-activation network every BN on the stream."""
+    operators = [node.op_type for node in onnx.load(folder / MODEL).graph.node]
+    assert "BatchNormalization" in operators
+    with OrtRuntime(folder / MODEL, "fp32") as runtime:
+        assert runtime.describe()["convolutions"] == {"Conv": operators.count("Conv")}
+
+
 @pytest.mark.parametrize("conv", ["stem.conv", "stage2.0.residual.conv1"])
 def test_convolution_that_stays_float_is_a_failed_check(run: RunDirectory, conv: str) -> None:
     graph = graph_in(run, MODEL_INT8_CPU)
