@@ -6,7 +6,6 @@ from sample_networks import TWO_BLOCKS, node_named, sample_graph
 
 from calibration.bn_as_convolution import bn_as_convolution
 from calibration.placement import float_nodes, observed_values, quantized_uses
-from calibration.relu_as_lookup import relu_as_lookup
 from calibration.scheme import Scheme
 from errors import UserError
 from graphs.skip_path import junctions
@@ -212,7 +211,7 @@ def test_blocks_are_found_after_the_rewriting_for_the_cpu_too(config, absorbed):
     blocks = [str(junction.add.name) for junction in junctions(model)]
     before = [{node.name for node in float_nodes(model, [block])} for block in blocks]
     bn_as_convolution(model)
-    relu_as_lookup(model)
+    integer_relu(model)
     assert [{node.name for node in float_nodes(model, [block])} for block in blocks] == before
 
 
