@@ -8,7 +8,6 @@ from calibration.bn_as_convolution import bn_as_convolution
 from calibration.placement import float_nodes, observed_values, quantized_uses
 from calibration.scheme import Scheme
 from errors import UserError
-from graphs.skip_path import junctions
 from models.config import resnet_config
 
 FP8 = Scheme("gpu", precision="fp8", stream="fp16")
@@ -61,7 +60,7 @@ ORIGINAL_CPU = {(f"stage{n}.0.residual.conv2", f"stage{n}.0.add") for n in (1, 2
 
 def edges_of(model, scheme):
     """Tensor and consumer of each quantized edge, by name."""
-    uses = quantized_uses(model, scheme)
+    uses = quantized_uses(model, scheme, float_nodes(model, scheme.float_blocks))
     for use in uses:
         assert use.consumer.inputs[use.index] is use.value
     edges = [(use.value.name, use.consumer.name) for use in uses]
@@ -194,7 +193,7 @@ def test_nodes_of_a_block_are_both_branches_and_the_sum(variant, depth):
     own = {"residual.conv1", "residual.conv2", "add"} | INSIDE[variant, depth]
     if variant == "preact":
         own |= {"residual.relu2"}
-    assert {node.name for node in float_nodes(model, [BLOCK])} == {f"stage2.0.{name}" for name in own}
+    assert float_nodes(model, [BLOCK]) == {f"stage2.0.{name}" for name in own}
     # An identity block has no skip path but the stream.
     other = {node.name for node in float_nodes(model, ["stage2.1.add"])}
     assert all(name.startswith("stage2.1.") for name in other)
@@ -205,24 +204,13 @@ def test_nodes_of_a_block_are_both_branches_and_the_sum(variant, depth):
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["exported", "absorbed"])
-@pytest.mark.parametrize("config", TWO_BLOCKS, ids=lambda config: f"{config.variant}-{config.depth}")
-def test_blocks_are_found_after_the_rewriting_for_the_cpu_too(config, absorbed):
-    model = float_graph(config, absorbed)
-    blocks = [str(junction.add.name) for junction in junctions(model)]
-    before = [{node.name for node in float_nodes(model, [block])} for block in blocks]
-    bn_as_convolution(model)
-    integer_relu(model)
-    assert [{node.name for node in float_nodes(model, [block])} for block in blocks] == before
-
-
-@pytest.mark.parametrize("absorbed", [False, True], ids=["exported", "absorbed"])
 @pytest.mark.parametrize(
     "scheme", [Scheme("gpu"), Scheme("gpu", stream="fp16"), FP8], ids=["int8", "fp16", "fp8"]
 )
 @pytest.mark.parametrize("variant", ["preact", "original"])
 def test_gpu_quantizes_nothing_that_a_float_block_reads(variant, scheme, absorbed):
     model = float_graph(resnet_config(variant, 14), absorbed)
-    inside = {node.name for node in float_nodes(model, [BLOCK])}
+    inside = float_nodes(model, [BLOCK])
     whole, rest = edges_of(model, scheme), edges_of(model, replace(scheme, float_blocks=(BLOCK,)))
     assert rest == {(tensor, reader) for tensor, reader in whole if reader not in inside}
     assert rest < whole
