@@ -3,7 +3,7 @@
     python benchmarks/calibration.py runs/cifar10-preact-20 --data-dir DIR [--images 3000]
 
 For each method: signal to noise, agreement and accuracy drop against the PyTorch original of the cpu graph
-(in ONNX Runtime) and of the gpu graph with an int8 and an fp16 stream (evaluated on the CPU). Works on a
+(in ONNX Runtime), of the openvino graph and of the gpu graph with an int8 and an fp16 stream (evaluated on the CPU). Works on a
 copy; the run stays as it is.
 """
 
@@ -34,7 +34,12 @@ METHODS = [
     Method("entropy"),
     Method("mse"),
 ]
-GRAPHS = [("cpu", "int8", "ort"), ("gpu", "int8", "reference"), ("gpu", "fp16", "reference")]
+GRAPHS = [
+    ("cpu", "int8", "ort"),
+    ("openvino", "int8", "openvino"),
+    ("gpu", "int8", "reference"),
+    ("gpu", "fp16", "reference"),
+]
 COLUMNS = ["variant", "method", "graph", "stream", "dB", "agreement %", "drop"]
 
 
