@@ -3,8 +3,8 @@
     python benchmarks/block_error.py RUN [RUN…] [--data-dir DIR]
 
 Signal to noise in dB of the block outputs at the end of each stage and of the logits, against the float
-graph, on 64 training images that ranges were not made from. Each run needs a checkpoint, trained or not; works
-on a copy, calibrated by the defaults.
+graph, on 64 training images that ranges were not made from. Each run needs a checkpoint, trained or not;
+works on a copy, calibrated by the defaults.
 """
 
 import argparse

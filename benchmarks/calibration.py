@@ -3,8 +3,8 @@
     python benchmarks/calibration.py runs/cifar10-preact-20 --data-dir DIR [--images 3000]
 
 For each method: signal to noise, agreement and accuracy drop against the PyTorch original of the cpu graph
-(in ONNX Runtime), of the openvino graph and of the gpu graph with an int8 and an fp16 stream (evaluated on the
-CPU). Works on a copy; the run stays as it is.
+(in ONNX Runtime), of the openvino graph and of the gpu graph with an int8 and an fp16 stream (evaluated on
+the CPU). Works on a copy; the run stays as it is.
 """
 
 import argparse
