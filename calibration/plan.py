@@ -33,6 +33,10 @@ class Plan:
     float_blocks: tuple[str, ...] = ()
     cpu_stream: str = ""
 
+    def __post_init__(self) -> None:
+        # Of all flavours the gpu flavour has most streams; see `stream_of` for the others.
+        Scheme("gpu", stream=self.stream)
+
     def __str__(self) -> str:
         parts = [str(self.method), "+".join(self.passes) or "as exported"]
         if self.stream != "int8":

@@ -11,7 +11,9 @@ from artifacts import (
     MODEL_FP8_GPU,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
+    MODEL_INT8_OPENVINO,
     MODEL_REPARAMETRIZED,
+    MODEL_REPARAMETRIZED_BN,
     RANGES,
     REPARAMETRIZATION,
     RunDirectory,
@@ -27,7 +29,7 @@ from graphs.onnx_file import card_from_file
 from models.config import resnet_config
 from training.checkpoints import checkpoint_from_initialisation
 
-MADE = (MODEL_REPARAMETRIZED, REPARAMETRIZATION, RANGES, *FILES.values())
+MADE = (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION, RANGES, *FILES.values())
 PLANS = [
     Plan(),
     Plan(method=Method("minmax"), passes=(), saturation="proved"),
@@ -51,7 +53,12 @@ def test_defaults():
     plan = Plan()
     assert (plan.method, plan.passes) == (Method(), DEFAULT_PASSES)
     assert (plan.stream, plan.saturation, plan.correct_bias, plan.float_blocks) == ("int8", "stem", True, ())
-    assert plan.schemes() == [Scheme("cpu"), Scheme("gpu"), Scheme("gpu", precision="fp8", stream="fp16")]
+    assert plan.schemes() == [
+        Scheme("cpu"),
+        Scheme("openvino"),
+        Scheme("gpu"),
+        Scheme("gpu", precision="fp8", stream="fp16"),
+    ]
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -60,16 +67,16 @@ def test_every_file_has_a_scheme_of_its_own_with_what_is_common(plan):
     assert [(scheme.precision, scheme.flavour) for scheme in schemes] == list(FILES)
     assert {scheme.correct_bias for scheme in schemes} == {plan.correct_bias}
     assert {scheme.float_blocks for scheme in schemes} == {plan.float_blocks}
-    assert schemes[0].saturation == plan.saturation
+    assert {scheme.saturation for scheme in schemes if scheme.is_for_cpus} == {plan.saturation}
 
 
 @pytest.mark.parametrize(
     ("stream", "streams"),
     [
-        ("int8", ["int8", "int8", "fp16"]),
+        ("int8", ["int8", "int8", "int8", "fp16"]),
         # CPUs compute in no half precision: their graph keeps its stream.
-        ("fp16", ["int8", "fp16", "fp16"]),
-        ("fp32", ["fp32", "fp32", "fp16"]),
+        ("fp16", ["int8", "int8", "fp16", "fp16"]),
+        ("fp32", ["fp32", "fp32", "fp32", "fp16"]),
     ],
 )
 def test_stream_that_a_flavour_has_not_leaves_its_own(stream, streams):
@@ -77,8 +84,8 @@ def test_stream_that_a_flavour_has_not_leaves_its_own(stream, streams):
 
 
 def test_stream_that_no_flavour_has_is_refused():
-    with pytest.raises(UserError, match="no bf16 stream"):
-        Plan(stream="bf16").schemes()
+    with pytest.raises(UserError, match="has no bf16 stream"):
+        Plan(stream="bf16")
 
 
 @pytest.mark.parametrize(
@@ -104,10 +111,10 @@ def test_plan_is_read_back_from_what_it_made(preact_run, few, plan):
     assert is_quantized(reopened)
     cards = [card_from_file(preact_run.verified(name)) for name in FILES.values()]
     assert [(card.precision, card.flavour) for card in cards] == list(FILES)
-    assert [card.saturation for card in cards] == [plan.saturation, "", ""]
+    assert [card.saturation for card in cards] == [plan.saturation, plan.saturation, "", ""]
     # Of each: two convolutions and the projection of stage 3. FP8 leaves the stem too.
     of_blocks = 5 if plan.float_blocks else 0
-    assert [card.float_convolutions for card in cards] == [of_blocks, of_blocks, of_blocks + 1]
+    assert [card.float_convolutions for card in cards] == [of_blocks] * 3 + [of_blocks + 1]
 
 
 def test_what_is_up_to_date_is_left(preact_run, digits):
@@ -125,13 +132,15 @@ def test_what_is_up_to_date_is_left(preact_run, digits):
 @pytest.mark.parametrize(
     ("other", "redone"),
     [
-        ({"saturation": "proved"}, {MODEL_INT8_CPU}),
+        ({"saturation": "proved"}, {MODEL_INT8_CPU, MODEL_INT8_OPENVINO}),
         ({"stream": "fp16"}, {MODEL_INT8_GPU}),
-        ({"stream": "fp32"}, {MODEL_INT8_CPU, MODEL_INT8_GPU}),
+        ({"stream": "fp32"}, {MODEL_INT8_CPU, MODEL_INT8_OPENVINO, MODEL_INT8_GPU}),
         ({"correct_bias": False}, set(FILES.values())),
         ({"float_blocks": ("stage2.0.add",)}, set(FILES.values())),
         ({"method": Method("minmax")}, {RANGES, *FILES.values()}),
         ({"passes": ()}, set(MADE)),
+        # OpenVINO's graph keeps BN anyway.
+        ({"passes": ("equalize",)}, set(MADE) - {MODEL_REPARAMETRIZED_BN, MODEL_INT8_OPENVINO}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -33,6 +33,7 @@ def test_stream_that_a_flavour_has_not_is_refused_and_the_others_are_listed(flav
 def test_cpus_have_no_half_stream():
     assert {flavour: set(streams) for flavour, streams in STREAMS.items()} == {
         "cpu": {"int8", "fp32"},
+        "openvino": {"int8", "fp32"},
         "gpu": {"int8", "fp16", "fp32"},
     }
 
