@@ -29,6 +29,7 @@ from sample_networks import (
     node_named,
     run_graph,
     sample_card,
+    sample_graph,
     sample_images,
     sample_network,
 )
@@ -37,30 +38,34 @@ from artifacts import (
     MODEL,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
+    MODEL_INT8_OPENVINO,
     RANGES,
     RunDirectory,
 )
 from calibration.methods import Method
 from calibration.placement import quantized_uses
-from calibration.qdq import FILES, qdq_from_ranges, quantize
+from calibration.qdq import FILES, qdq_from_ranges, quantize, source_of
 from calibration.ranges import ranges_from_file, ranges_from_graph
 from calibration.reparametrize import reparametrized_from_graph
 from calibration.scales import Range
 from calibration.scheme import STREAMS, Scheme
+from calibration.streams import streams_of
 from errors import UserError
 from export.audit import audit
 from export.graph_from_checkpoint import graph_from_checkpoint
 from graphs.onnx_file import card_from_file, constant, graph_from_file, replace_constant, write_graph
 from graphs.saturation import not_proved_free, saturation_findings
 from models.config import VARIANTS, resnet_config
+from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
 from training.checkpoints import checkpoint_from_initialisation
 from verification.compare import compare, logits_of
 
 NETWORKS = [resnet_config(*named) for named in FOUR_BLOCKS]
-CPU, FP8 = Scheme("cpu"), Scheme("gpu", precision="fp8", stream="fp16")
+CPU, OPENVINO = Scheme("cpu"), Scheme("openvino")
+FP8 = Scheme("gpu", precision="fp8", stream="fp16")
 GPU = [Scheme("gpu", stream=stream) for stream in STREAMS["gpu"]]
-INT8 = [CPU, GPU[0]]
+INT8 = [CPU, OPENVINO, GPU[0]]
 # One for each file.
 SCHEMES = [*INT8, FP8]
 
@@ -197,7 +202,8 @@ def test_cpu_runs_in_integers_between_input_and_pooling(tmp_path, config, absorb
     assert inside[:2] == ["QuantizeLinear", "Transpose"]
     assert inside[-2:] == ["Transpose", "DequantizeLinear"]
     written = Counter(node.op_type for node in model.graph)
-    assert written["Add"] == 3 * config.blocks_per_stage
+    # Two blocks a stage, of which an absorbed pre-activation network adds some twice.
+    assert written["Add"] >= 3 * config.blocks_per_stage
     assert Counter(inside[2:-2]) == Counter(
         QLinearConv=written["Conv"], QLinearAdd=written["Add"], QLinearLeakyRelu=written["LeakyRelu"]
     )
@@ -205,15 +211,17 @@ def test_cpu_runs_in_integers_between_input_and_pooling(tmp_path, config, absorb
     assert Counter(head) == {"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
 
 
-def test_cpu_relus_on_an_absorbed_stream_are_look_ups():
+def test_cpu_relus_on_an_absorbed_stream_have_a_sum_of_their_own_or_are_look_ups():
     """Those that share it with the next Add; the others fold into a convolution."""
     for config in TWO_BLOCKS:
         model = quantized(config, CPU, absorbed=True)
-        names = {node.name for node in nodes_of(model, "LeakyRelu")}
-        # The stem's sum goes to an Add where the first block needs no projection.
-        first = set() if config.block == "bottleneck" else {"stage1.0.preact.relu1"}
-        expected = first | {f"stage{stage}.1.preact.relu1" for stage in (1, 2, 3)}
-        assert names == (expected if config.variant == "preact" else set())
+        lookups = {node.name for node in nodes_of(model, "LeakyRelu")}
+        again = {node.name for node in nodes_of(model, "Add") if node.name.endswith(".again")}
+        absorbed = config.variant == "preact"
+        # What the stem writes is no sum; where the first block has a projection, no Add reads it.
+        first = absorbed and config.block == "basic"
+        assert lookups == ({"stage1.0.preact.relu1"} if first else set())
+        assert again == ({f"stage{stage}.0.add.again" for stage in (1, 2, 3)} if absorbed else set())
         assert not nodes_of(model, "BatchNormalization")
 
 
@@ -536,14 +544,15 @@ def test_other_reparametrization_is_not_quantized_by_the_ranges_of_the_former(pr
 def test_scales_are_those_of_the_ranges_file(preact_run, digits):
     # With this method the two flavours clip at different points.
     ranges_from_graph(preact_run, digits, Method("mse"))
-    found = ranges_from_file(preact_run.path / RANGES)
     for scheme in SCHEMES:
         qdq_from_ranges(preact_run, scheme)
+        found = ranges_from_file(preact_run.path / RANGES, source_of(scheme))
         model = graph_from_file(preact_run.path / FILES[scheme.precision, scheme.flavour])
         for node in nodes_of(model, "QuantizeLinear"):
             low, high, amax = found[node.inputs[0].name.replace("images.narrow", "images")].range
             on_gpu = amax / (448 if scheme.precision == "fp8" else 127)
-            width = (high - low) / 255 if scheme.flavour == "cpu" else on_gpu
+            of_int8 = dtype_of(node.inputs[2]) == ir.DataType.INT8 or not scheme.is_for_cpus
+            width = on_gpu if of_int8 else (high - low) / 255
             assert float(constant(node.inputs[1])) == pytest.approx(width, rel=1e-3)
 
 
@@ -646,3 +655,38 @@ def test_saturation_stands_in_the_card_of_the_cpu_file_alone(preact_run):
     assert not qdq_from_ranges(preact_run, Scheme("cpu", saturation="proved"))
     assert not qdq_from_ranges(preact_run, Scheme("gpu", saturation="proved"))
     assert card_from_file(preact_run.verified(MODEL_INT8_CPU)).saturation == "proved"
+
+
+@pytest.mark.parametrize("config", TWO_BLOCKS, ids=config_named)
+def test_openvino_has_int8_where_no_convolution_reads_what_is_signed(config):
+    model = quantized(config, OPENVINO, absorbed=False)
+    for node in nodes_of(model, "QuantizeLinear"):
+        readers = {use.op_type for pair, _ in node.outputs[0].uses() for use, _ in pair.outputs[0].uses()}
+        zero_point = constant(node.inputs[2])
+        if zero_point.dtype == np.int8:
+            assert zero_point == 0
+            assert "Conv" not in readers
+        else:
+            # Behind a ReLU nothing is signed; the images are, and the stem reads them.
+            assert zero_point == 0 or node.inputs[0].is_graph_input()
+    kinds = {constant(node.inputs[2]).dtype for node in nodes_of(model, "QuantizeLinear")}
+    assert kinds == {np.dtype(np.int8), np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize("config", TWO_BLOCKS, ids=config_named)
+def test_openvino_keeps_bn_and_leaves_the_stream_without_biases(config):
+    model = quantized(config, OPENVINO, absorbed=False)
+    exported = sample_graph(config)
+    assert len(nodes_of(model, "BatchNormalization")) == len(nodes_of(exported, "BatchNormalization"))
+    writers = {c.name for stream in streams_of(exported) for convs in stream.writers for c in convs}
+    without = {conv.name for conv in nodes_of(model, "Conv") if len(conv.inputs) == 2}
+    assert without == (writers if config.variant == "preact" else set())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_openvino_runs_its_file_in_integers(trained_runs, variant):
+    with OpenVinoRuntime(trained_runs[variant] / MODEL_INT8_OPENVINO, "int8") as runtime:
+        found = runtime.describe()["convolutions"]
+    assert set(found) <= {"i8", "u8"}
+    with pytest.raises(UserError, match="is int8 for openvino"):
+        OrtRuntime(trained_runs[variant] / MODEL_INT8_OPENVINO, "int8").__enter__()
