@@ -491,20 +491,34 @@ def test_ctrl_c_leaves_the_run_as_it_was(
     assert snapshot(preact_run.path) == before
 
 
+# Waits in its third epoch for the signal, however slowly the test that sends it gets its turns.
+TRAINS_UNTIL_CTRL_C = """
+import time, cli
+def progress(self, items, description, total=None):
+    for item in items:
+        yield item
+        while description.startswith("epoch 3/"):
+            time.sleep(0.05)
+cli.Screen.progress = progress
+cli.main()
+"""
+
+
 def test_training_goes_on_after_a_real_ctrl_c(tmp_path: Path) -> None:
     options = ("train", *DEPTH, "--epochs", 6, "--quiet")
     run = tmp_path / "runs" / f"digits-preact-{TINY_DEPTH}"
     process = subprocess.Popen(
-        [sys.executable, ROOT / "cli.py", *map(str, options)],
+        [sys.executable, "-c", TRAINS_UNTIL_CTRL_C, *map(str, options)],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         # Where the tests themselves run in the background, Ctrl-C is ignored, and that is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 600
-    while not (run / STATE_LOG).exists() and time.monotonic() < deadline:
+    while not (run / STATE_LOG).exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(600) == 130
     epochs_before = len((run / STATE_LOG).read_text().splitlines())
     assert 1 <= epochs_before < 6 and not (run / CHECKPOINT).exists()
     assert run_in_process(*options, cwd=tmp_path).returncode == 0
