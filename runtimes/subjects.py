@@ -19,6 +19,7 @@ from errors import UserError
 from graphs.card import PRECISIONS
 from runtimes.nvidia import gpus
 from runtimes.runtime import Runtime
+from runtimes.targets import precisions_here
 
 ENGINE_NAMES = ("torch", "ort", "openvino", "trt", "reference")
 # The graphs made for TensorRT.
@@ -53,8 +54,10 @@ class Subject:
 
 
 def precisions_of(engine: str, device: str) -> list[str]:
-    """The precisions an engine really computes in on a device, fp32 first."""
+    """The precisions an engine really computes in on a device, fp32 first; TensorRT's are the GPU's."""
     offered = {precision for at, precision in _class_of(engine).supports if at == device}
+    if engine == "trt":
+        offered &= set(precisions_here())
     return [precision for precision in PRECISIONS if precision in offered]
 
 

@@ -48,6 +48,12 @@ def precisions_for(targets: tuple[str, ...], builder_name: str | None = None) ->
     return [name for name in PRECISIONS if all(_has(builder, target, name) for target in devices)]
 
 
+def precisions_here() -> list[str]:
+    """The precisions that every GPU of this machine has; all where there is none."""
+    capabilities = [gpu.compute_capability for gpu in gpus()]
+    return [name for name in PRECISIONS if all(c >= _LEAST.get(name, 0) for c in capabilities)]
+
+
 def _checked(builder: Builder, targets: tuple[str, ...]) -> tuple[str, ...]:
     if targets and not builder.ahead_of_time:
         raise UserError(

@@ -20,7 +20,8 @@ from graphs.card import PRECISIONS
 from runtimes.nvidia import Gpu
 from runtimes.subjects import Subject, device_of, open_subject, precisions_of, subject_in
 
-A10, L4, B200 = Gpu("NVIDIA A10", 86), Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
+T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
+L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
 
 
 @pytest.fixture
@@ -66,9 +67,22 @@ def test_each_engine_opens_the_file_made_for_it(
     ],
 )
 def test_precisions_are_those_computed_in_float32_first(
-    engine: str, device: str, precisions: list[str]
+    monkeypatch: pytest.MonkeyPatch, engine: str, device: str, precisions: list[str]
 ) -> None:
+    set_gpus(monkeypatch)
     assert precisions_of(engine, device) == precisions
+
+
+@pytest.mark.parametrize(
+    ("found", "missing"),
+    [([T4], {"bf16", "fp8"}), ([A10], {"fp8"}), ([L4], set()), ([L4, A10], {"fp8"})],
+)
+def test_precisions_of_tensorrt_are_those_of_the_gpus_here(
+    monkeypatch: pytest.MonkeyPatch, found: list[Gpu], missing: set[str]
+) -> None:
+    """So that what is done where none is named does not fail for a precision that cannot be there."""
+    set_gpus(monkeypatch, *found)
+    assert set(PRECISIONS) - set(precisions_of("trt", "cuda")) == missing
 
 
 def test_tensorrt_is_always_on_the_gpu() -> None:
