@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of timing for each row and batch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--modelopt", metavar="PYTHON", help="interpreter of an environment with ModelOpt")
+    parser.add_argument("--skip-static", action="store_true", help="spare the minutes of quantize_static")
     arguments = parser.parse_args()
     with ExitStack() as stack:
         # The other tools talk on standard output, which is for the tables.
@@ -124,6 +125,7 @@ def _command(arguments: argparse.Namespace) -> str:
         "modelopt": "PYTHON" if arguments.modelopt else "",
     }
     options += "".join(f" --{name} {place}" for name, place in places.items() if place)
+    options += " --skip-static" if arguments.skip_static else ""
     return f"python benchmarks/int8_peers.py {names} {options}"
 
 
@@ -164,9 +166,13 @@ def _peers(
     """Quantize with every tool at hand."""
     model = run.verified(MODEL)
     images = dataset.normalised(dataset.calibration.images)
-    absent = []
-    static = list(static_graphs(model, images, folder))
-    peers = best_and_fastest(static, run, dataset, arguments.threads, arguments.seconds)
+    absent: list[Absence] = []
+    peers: list[Peer] = []
+    if arguments.skip_static:
+        absent.append(Absence("ort", "quantize_static", "--skip-static was given"))
+    else:
+        static = list(static_graphs(model, images, folder))
+        peers = best_and_fastest(static, run, dataset, arguments.threads, arguments.seconds)
     if version_of("nncf"):
         peers += nncf_graphs(model, images, folder)
     else:
