@@ -13,8 +13,8 @@ from benchmarks.int8_peers import BATCHES, COLUMNS, Absence, Contender, Contest,
 from benchmarks.peers import StaticSetting
 from graphs.card import GraphCard
 from models.config import resnet_config
+from runtimes import timing
 from runtimes.timing import summary
-from verification import latency
 from verification.compare import Comparison
 
 FIGURES = Comparison(images=10, snr_db=34.56, max_error=0.1, agreement=99.0, accuracy=80.0, drop=0.25)
@@ -100,7 +100,7 @@ def test_script_measures_both_variants_in_one_run(
     """Without NNCF and ModelOpt; whatever they and `quantize_static` say goes to standard error."""
     settings = [StaticSetting("QUInt8", "MinMax", False, form) for form in ("QDQ", "QOperator")]
     monkeypatch.setattr(peers, "STATIC_SETTINGS", settings)
-    monkeypatch.setattr(latency, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(int8_peers, "version_of", lambda name: None)
     before = {path: sha256_of(path / MODEL_INT8_CPU) for path in trained_runs.values()}
     names = [str(path) for path in trained_runs.values()]

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from artifacts import MODEL, MODEL_INT8_CPU, RunDirectory, version_of
+from artifacts import MODEL, RunDirectory, version_of
 from benchmarks import peers
 from benchmarks.peers import (
     STATIC_SETTINGS,
@@ -94,7 +94,8 @@ def test_shared_ranges_change_nothing(
 def test_peers_run_as_our_own_graphs_do(preact_run: RunDirectory, digits: Dataset, engine: str) -> None:
     card = card_from_file(preact_run.path / MODEL)
     images = digits.normalised(digits.test.images[:7])
-    peer = Peer(engine, "skipfold", "", preact_run.path / MODEL_INT8_CPU)
+    own_file = subject_in(preact_run, engine, "int8").artifact
+    peer = Peer(engine, "skipfold", "", preact_run.path / own_file)
     with (
         open_subject(preact_run, subject_in(preact_run, engine, "int8"), 1) as own,
         open_peer(peer, card, 1) as runtime,

@@ -13,6 +13,7 @@ from artifacts import (
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
+    MODEL_INT8_OPENVINO,
     RunDirectory,
 )
 from errors import UserError
@@ -39,7 +40,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ort", "fp32", "cuda", MODEL),
         ("ort", "fp16", "cuda", MODEL_FP16),
         ("openvino", "fp32", "cpu", MODEL),
-        ("openvino", "int8", "cpu", MODEL_INT8_CPU),
+        ("openvino", "int8", "cpu", MODEL_INT8_OPENVINO),
         ("reference", "fp32", "cpu", MODEL),
         ("reference", "fp16", "cpu", MODEL_FP16),
         ("reference", "bf16", "cpu", MODEL_BF16),
