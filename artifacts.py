@@ -24,6 +24,8 @@ from errors import UserError
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_CARD = "checkpoint.json"
+BEST_CHECKPOINT = "checkpoint.best.safetensors"
+BEST_CHECKPOINT_CARD = "checkpoint.best.json"
 TRAINING_LOG = "training.jsonl"
 MODEL = "model.onnx"
 MODEL_FP16 = "model.fp16.onnx"

@@ -8,7 +8,7 @@ missing part, 130 interrupted.
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from data.dataset import Dataset
     from models.checkpoint import CheckpointCard
     from models.config import ResNetConfig
+    from progress import Description
     from runtimes.subjects import Subject
+    from training.execution import Execution
+    from training.recipes import Recipe
 
 RUNS = Path("runs")
 # Wide enough for the widest table where there is no terminal to ask.
@@ -89,6 +92,11 @@ _QUANTIZED = {Precision.int8, Precision.fp8}
 class Device(StrEnum):
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Arithmetic(StrEnum):
+    fp32 = "fp32"
+    bf16 = "bf16"
 
 
 class BuilderName(StrEnum):
@@ -201,12 +209,27 @@ CheckpointOption = Annotated[
     typer.Option("--checkpoint", help="Take over FILE.safetensors, with FILE.json beside it."),
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", help="modern, digits or smoke. Default: by data set.")
+    str | None, typer.Option("--recipe", help="paper, modern, digits or smoke. Default: by data set.")
 ]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")]
 PeakRateOption = Annotated[
     float | None, typer.Option("--peak-rate", help="Learning rate, instead of the recipe's.")
 ]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training, or begin anew.")
+]
+ArithmeticOption = Annotated[
+    Arithmetic | None,
+    typer.Option("--arithmetic", help="Default: bf16 where the hardware computes in it, else fp32."),
+]
+RecomputeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--recompute/--no-recompute",
+        help="Activation checkpointing: a third slower, a fraction of the memory. Default: where needed.",
+    ),
+]
+CompileOption = Annotated[bool, typer.Option("--compile", help="torch.compile; pays on GPUs, if at all.")]
 
 
 class Screen:
@@ -275,7 +298,9 @@ class Screen:
         for _ in self.progress([None], description):
             yield
 
-    def progress(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+    def progress(
+        self, items: Iterable[Any], description: "Description", total: int | None = None
+    ) -> Iterator[Any]:
         """Draw a bar while the items are worked through; see `progress.Progress`."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -290,7 +315,12 @@ class Screen:
             transient=True,
             disable=self.quiet or not console.is_terminal,
         ) as bar:
-            yield from bar.track(items, total=total, description=description)
+            text = description if callable(description) else lambda: description
+            count = len(items) if total is None and isinstance(items, Sized) else total
+            task = bar.add_task(text(), total=count)
+            for item in items:
+                yield item
+                bar.update(task, advance=1, description=text())
 
 
 @dataclass
@@ -414,6 +444,10 @@ def train(
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     peak_rate: PeakRateOption = None,
+    arithmetic: ArithmeticOption = None,
+    recompute: RecomputeOption = None,
+    compiled: CompileOption = False,
+    resume: ResumeOption = True,
     seed: SeedOption = 0,
     device: DeviceOption = Device.cpu,
     force: ForceOption = False,
@@ -421,13 +455,21 @@ def train(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train a network, or go on with an interrupted training."""
-    screen = Screen(as_json, quiet, verbose)
+    """Train a network, or go on with an interrupted training.
+
+    In several processes: torchrun --nproc-per-node 2 cli.py train …
+    """
+    from training.execution import Execution
+    from training.processes import processes_in_environment
+
+    speaks = processes_in_environment().is_first
+    screen = Screen(as_json and speaks, quiet or not speaks, verbose)
     session = _session(
         screen, variant, depth, block, dataset, data_dir, run_dir, newest=False, seed=seed, force=force
     )
-    _train(session, recipe, epochs, peak_rate, device)
-    screen.finish(session.document("train", **session.card.training))
+    execution = Execution(device.value, arithmetic.value if arithmetic else None, recompute, compiled, resume)
+    card = _train(session, recipe, epochs, peak_rate, execution)
+    screen.finish(session.document("train", **card.training))
 
 
 @app.command()
@@ -777,46 +819,70 @@ def _exporting_session(
 
 
 def _train(
-    session: Session, recipe: str | None, epochs: int | None, peak_rate: float | None, device: Device
-) -> None:
-    from dataclasses import replace
-
+    session: Session,
+    recipe: str | None,
+    epochs: int | None,
+    peak_rate: float | None,
+    execution: "Execution",
+) -> "CheckpointCard":
     from training.loop import checkpoint_from_dataset
-    from training.recipes import default_recipe, recipe_from_name
 
-    chosen = recipe_from_name(recipe or default_recipe(session.dataset_name))
-    if epochs is not None:
-        chosen = replace(chosen, epochs=epochs)
-    if peak_rate is not None:
-        chosen = replace(chosen, peak_rate=peak_rate)
+    chosen = _recipe(session, recipe, epochs, peak_rate)
+    screen = session.screen
+
+    def after_epoch(model: Any, line: dict[str, Any]) -> None:
+        screen.say(
+            "train",
+            f"epoch {line['epoch']}/{chosen.epochs}: loss {line['loss']:.4f}, accuracy "
+            f"{line['train_accuracy']:.2f} %, held out {line['held_out_accuracy']:.2f} %, "
+            f"{line['images_per_s']:,.0f} images/s",
+        )
+
     card = checkpoint_from_dataset(
         session.run,
         session.network,
         session.dataset,
         chosen,
         session.seed,
-        device.value,
+        execution,
         session.force,
-        session.screen.progress,
+        screen.progress,
+        after_epoch,
     )
     facts = card.training
-    session.screen.say(
+    screen.say(
         "train",
         f"{card.model.variant} ResNet-{card.model.depth}, {facts['recipe']['epochs']} epochs in "
         f"{facts['seconds']:.0f} s ({facts['arithmetic']}): test accuracy {facts['test_accuracy']:.2f} %",
     )
+    return card
+
+
+def _recipe(session: Session, name: str | None, epochs: int | None, peak_rate: float | None) -> "Recipe":
+    from dataclasses import replace
+
+    from training.recipes import default_recipe, recipe_from_name
+
+    chosen = recipe_from_name(name or default_recipe(session.dataset_name), session.config["depth"])
+    if epochs is not None:
+        chosen = replace(chosen, epochs=epochs)
+    if peak_rate is not None:
+        chosen = replace(chosen, peak_rate=peak_rate)
+    return chosen
 
 
 def _train_unless_trained(
     session: Session, recipe: str | None, epochs: int | None, peak_rate: float | None, device: Device
 ) -> None:
     """Weights that are there are deployed as they are, unless training options say otherwise."""
+    from training.checkpoints import holds_finished_training
+    from training.execution import Execution
+
     options_given = (recipe, epochs, peak_rate) != (None, None, None)
-    if CHECKPOINT in session.run and not options_given and not session.force and session.card.trained:
-        session.run.verified(CHECKPOINT)
+    if not options_given and not session.force and holds_finished_training(session.run):
         session.screen.say("train", "up to date: the weights in the run directory are used")
     else:
-        _train(session, recipe, epochs, peak_rate, device)
+        _train(session, recipe, epochs, peak_rate, Execution(device.value))
 
 
 def _ensure_checkpoint(session: Session) -> None:
@@ -832,6 +898,13 @@ def _ensure_checkpoint(session: Session) -> None:
             "warning",
             f"no trained checkpoint in {session.run.path}: these are freshly initialised weights, of "
             "which no accuracy is claimed (`train` makes trained ones)",
+        )
+    elif session.card.is_interrupted:
+        session.screen.say(
+            "warning",
+            f"{session.run.path} holds an interrupted training after epoch "
+            f"{session.card.training['epochs_done']} of {session.card.training['recipe']['epochs']} "
+            "(`train` goes on with it)",
         )
 
 

@@ -31,7 +31,7 @@ class CheckpointCard:
         dataset: name of the data set; `classes`, `mean` and `std` (per channel, of pixels in 0..1)
             come from it.
         trained: False for freshly initialised weights, of which no accuracy is claimed.
-        training: recipe, seed, epochs and final figures; empty where not trained here.
+        training: recipe, seed, epochs done and final figures; empty where not trained here.
     """
 
     model: ResNetConfig
@@ -41,6 +41,11 @@ class CheckpointCard:
     std: tuple[float, ...]
     trained: bool
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether these are the weights of a training that was stopped before its last epoch."""
+        return self.trained and self.training.get("interrupted", False)
 
     def to_json(self) -> str:
         """The text of checkpoint.json."""

@@ -62,7 +62,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def trained_runs(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run directory a variant: trained, exported, calibrated. Not to be changed."""
-    recipe = replace(recipe_from_name("digits"), epochs=TINY_EPOCHS)
+    recipe = replace(recipe_from_name("digits", 20), epochs=TINY_EPOCHS)
     paths = {}
     for variant in VARIANTS:
         run = RunDirectory(tmp_path_factory.mktemp("runs") / f"digits-{variant}-{TINY_DEPTH}")

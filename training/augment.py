@@ -1,19 +1,51 @@
 """Random crop and flip, drawn for each image and done for a whole batch at once."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def augmented(images: Tensor, padding: int, flip: bool, fill: Tensor, generator: torch.Generator) -> Tensor:
+class Views(NamedTuple):
+    """Which part of each padded image is taken: one row an image.
+
+    Attributes:
+        rows: int64 [N, 1], the crop's first row in the padded image.
+        columns: int64 [N, 1], its first column.
+        mirrored: bool [N, 1], whether it is mirrored left to right.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    mirrored: Tensor
+
+    def to(self, device: torch.device) -> "Views":
+        """The same views on `device`."""
+        return Views(*(draws.to(device) for draws in self))
+
+    def part(self, which: slice) -> "Views":
+        """The views of some of the images."""
+        return Views(*(draws[which] for draws in self))
+
+
+def random_views(count: int, padding: int, flip: bool, generator: torch.Generator) -> Views:
+    """Draw a crop, and with `flip` a mirroring with probability one half, for each of `count` images."""
+    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+    mirrored = torch.zeros(count, 1, dtype=torch.bool)
+    if flip:
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    return Views(offsets[0], offsets[1], mirrored)
+
+
+def augmented(images: Tensor, padding: int, fill: Tensor, views: Views) -> Tensor:
     """Crop and mirror each image on its own.
 
     Args:
         images: uint8 [N, C, H, W].
         padding: pixels added on each side before an HxW crop is taken.
-        flip: mirror each image left to right with probability one half.
         fill: uint8 [C], the colour of the padding.
-        generator: of the random draws, on the CPU.
+        views: from `random_views`, for N images and this padding, on the images' device.
 
     Returns:
         uint8 [N, C, H, W] in channels_last memory.
@@ -24,12 +56,9 @@ def augmented(images: Tensor, padding: int, flip: bool, fill: Tensor, generator:
     if padding:
         frame = functional.pad(images.new_ones(1, 1, height, width), (padding,) * 4) == 0
         padded = torch.where(frame, fill.view(1, channels, 1, 1), padded)
-    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator).to(device)
-    rows = offsets[0] + torch.arange(height, device=device)
-    columns = offsets[1] + torch.arange(width, device=device)
-    if flip:
-        mirrored = torch.rand(count, 1, generator=generator).to(device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
+    rows = views.rows + torch.arange(height, device=device)
+    columns = views.columns + torch.arange(width, device=device)
+    columns = torch.where(views.mirrored, columns.flip(1), columns)
     pick = torch.arange(count, device=device).view(-1, 1, 1)
     # Indexing around the channel axis moves it last, which is the layout convolutions want.
     return padded[pick, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -77,19 +77,33 @@ def checkpoint_from_files(run: RunDirectory, weights: Path, force: bool = False)
     return True
 
 
+def holds_finished_training(run: RunDirectory) -> bool:
+    """Whether the run has trained weights, and not those an interrupted training left."""
+    if not run.is_intact(CHECKPOINT):
+        return False
+    card = card_in(run)
+    return card.trained and not card.is_interrupted
+
+
 def refuse_to_replace(run: RunDirectory) -> None:
-    """Raise UserError where the run holds trained weights."""
-    if run.is_intact(CHECKPOINT) and card_in(run).trained:
+    """Raise UserError where the run holds the weights of a training that was finished."""
+    if holds_finished_training(run):
         raise UserError(
             f"{run.path} holds other trained weights",
             "repeat the options they were made with, replace them with --force, or choose another --run-dir",
         )
 
 
-def write_checkpoint(folder: Path, model: ResNet, card: CheckpointCard) -> None:
-    """Write both files of a checkpoint into `folder`."""
-    (folder / CHECKPOINT).write_bytes(bytes_from_weights(model))
-    (folder / CHECKPOINT_CARD).write_text(card.to_json())
+def write_checkpoint(
+    folder: Path,
+    model: ResNet,
+    card: CheckpointCard,
+    names: tuple[str, str] = (CHECKPOINT, CHECKPOINT_CARD),
+) -> None:
+    """Write both files of a checkpoint into `folder`, the weights and their card."""
+    weights, description = names
+    (folder / weights).write_bytes(bytes_from_weights(model))
+    (folder / description).write_text(card.to_json())
 
 
 def card_of(

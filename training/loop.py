@@ -1,46 +1,53 @@
 """The training loop: one stage, data set to checkpoint, continued where it was interrupted.
 
-The whole training split lies on the device as one uint8 tensor and is augmented there, a batch at a
-time. Nothing is copied to the host inside an epoch. After each epoch the weights, momenta and random
-state are written; a rerun with the same options continues from there and ends with the same weights
-on the same CPU. The test split is looked at once, after the last epoch, and chooses nothing.
+The whole training split lies on the device (`feed`), and nothing is waited for inside an epoch. After
+each epoch the weights, momenta and random state are written (`state`); a rerun with the same options
+goes on from there and ends with the same weights on the same CPU. The test split is looked at once,
+after the last epoch, and chooses nothing.
 """
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG, RunDirectory, Step
+from artifacts import (
+    CHECKPOINT,
+    CHECKPOINT_CARD,
+    TRAINING_LOG,
+    RunDirectory,
+    Step,
+)
 from data.dataset import Dataset, Split
-from errors import CheckFailed, UserError
+from errors import CheckFailed
 from models.checkpoint import CheckpointCard, card_in
 from models.config import ResNetConfig
 from models.resnet import ResNet
 from progress import Progress, silent
-from training.augment import augmented
-from training.checkpoints import card_of, refuse_to_replace, write_checkpoint
+from training.checkpoints import card_of, holds_finished_training, refuse_to_replace, write_checkpoint
+from training.execution import ARITHMETIC, ON_CPU, Execution
+from training.feed import Feed
+from training.figures import EpochFigures
+from training.processes import Processes, process_group
 from training.recipes import Recipe
+from training.recompute import activation_bytes, recompute_stages
+from training.state import (
+    TrainingState,
+    can_resume,
+    discard_state,
+    lines_of,
+    load_state,
+    refuse_to_forget,
+    save_best,
+    save_state,
+    weights_of,
+)
 
-# Of a training that goes on; beside the finished one's files, which stay until it ends.
-STATE = "training-state.safetensors"
-STATE_LOG = "training-state.jsonl"
 _EVALUATION_BATCH = 500
 
-
-@dataclass
-class _Run:
-    """What changes while training, and is saved after every epoch."""
-
-    model: ResNet
-    optimizer: torch.optim.SGD
-    generator: torch.Generator
-    log: list[dict[str, Any]] = field(default_factory=list)
+AfterEpoch = Callable[[ResNet, dict[str, Any]], None]
 
 
 def checkpoint_from_dataset(
@@ -49,62 +56,40 @@ def checkpoint_from_dataset(
     dataset: Dataset,
     recipe: Recipe,
     seed: int = 0,
-    device: str = "cpu",
+    execution: Execution = ON_CPU,
     force: bool = False,
     progress: Progress = silent,
+    after_epoch: AfterEpoch = lambda model, line: None,
 ) -> CheckpointCard:
-    """Train a network and write its checkpoint and training.jsonl.
+    """Train a network and write its checkpoint, the best one by held-out accuracy, and training.jsonl.
+
+    Under torchrun every process calls this, and process 0 alone writes.
 
     Args:
-        device: "cpu" or "cuda".
         force: replace a trained checkpoint made with other options, or with these. An interrupted
-            training is continued all the same.
+            training of these options is continued all the same.
+        after_epoch: called in process 0 with the network and the epoch's line of the log; what it adds
+            to the line is kept.
 
     Raises:
-        UserError: a trained checkpoint with other options stands there; no such device.
+        UserError: a trained checkpoint with other options, or a training with other options that was
+            interrupted, stands there; no such device; another process was lost.
         CheckFailed: the loss is not finite; names the step and the learning rate.
     """
     step = _step(config, dataset, recipe, seed)
-    if not force:
-        if run.is_current(step):
+    with process_group(execution.torch_device().type) as processes:
+        wanted = processes.is_first and _is_wanted(run, step, execution, force)
+        if not processes.agree(wanted, execution.torch_device()):
             return card_in(run)
-        refuse_to_replace(run)
-    torch_device = device_named(device)
-    images = torch.from_numpy(dataset.train.images).to(torch_device)
-    labels = torch.from_numpy(dataset.train.labels).to(torch_device)
-    state = _start(config, seed, recipe, torch_device)
-    _resume(run, step, state)
-    steps = recipe.epochs * _batches(len(labels), recipe.batch_size)
-    for epoch in range(len(state.log), recipe.epochs):
-        started = time.perf_counter()
-        losses, correct = _train_epoch(state, images, labels, dataset, recipe, steps, progress)
-        state.log.append(
-            {
-                "epoch": epoch + 1,
-                "loss": float(losses.mean()),
-                "train_accuracy": 100 * correct / len(labels),
-                "held_out_accuracy": accuracy_of(state.model, dataset, dataset.calibration),
-                "seconds": round(time.perf_counter() - started, 2),
-            }
-        )
-        _save_state(run, step, state)
-    test_accuracy = accuracy_of(state.model, dataset, dataset.test)
-    training = {
-        "recipe": recipe.to_json(),
-        "seed": seed,
-        "arithmetic": "bfloat16 autocast" if _uses_bfloat16(torch_device) else "float32",
-        "device": torch_device.type,
-        "torch": torch.__version__,
-        "seconds": round(sum(line["seconds"] for line in state.log), 1),
-        "test_accuracy": test_accuracy,
-    }
-    card = card_of(config, dataset, trained=True, training=training)
-    with run.writing(step) as folder:
-        write_checkpoint(folder, state.model, card)
-        (folder / TRAINING_LOG).write_text(_lines(state.log))
-    for name in (STATE, STATE_LOG):
-        run.discard(name)
-    return card
+        training = _Training(run, step, config, dataset, recipe, seed, execution, processes)
+        try:
+            for _ in range(training.finished_epochs, recipe.epochs):
+                training.train_epoch(progress, after_epoch)
+        except KeyboardInterrupt:
+            if processes.is_first:
+                training.leave_checkpoint()
+            raise
+        return training.finish()
 
 
 def accuracy_of(model: nn.Module, dataset: Dataset, split: Split) -> float:
@@ -115,22 +100,10 @@ def accuracy_of(model: nn.Module, dataset: Dataset, split: Split) -> float:
     with torch.no_grad():
         for start in range(0, len(split), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            logits = model(torch.from_numpy(dataset.normalised(split.images[part])).to(device))
+            images = torch.from_numpy(dataset.normalised(split.images[part])).to(device)
+            logits = model(images.to(memory_format=torch.channels_last))
             correct += int((logits.argmax(1).cpu().numpy() == split.labels[part]).sum())
     return 100 * correct / len(split)
-
-
-def device_named(name: str) -> torch.device:
-    """A torch device that is there; UserError says what is missing."""
-    if name == "cpu":
-        return torch.device("cpu")
-    if name == "cuda" and torch.cuda.is_available():
-        return torch.device("cuda")
-    if name == "cuda":
-        raise UserError(
-            "PyTorch sees no CUDA device here", "use --device cpu, or install a CUDA build of torch"
-        )
-    raise UserError(f"unknown device '{name}'", "use cpu or cuda")
 
 
 def _step(config: ResNetConfig, dataset: Dataset, recipe: Recipe, seed: int) -> Step:
@@ -147,135 +120,168 @@ def _step(config: ResNetConfig, dataset: Dataset, recipe: Recipe, seed: int) -> 
     )
 
 
-def _start(config: ResNetConfig, seed: int, recipe: Recipe, device: torch.device) -> _Run:
+def _is_wanted(run: RunDirectory, step: Step, execution: Execution, force: bool) -> bool:
+    """Whether there is anything to train; raises where it would destroy what was trained."""
+    if not force:
+        if run.is_current(step):
+            return False
+        refuse_to_replace(run)
+        if execution.resume:
+            refuse_to_forget(run, step)
+    return True
+
+
+class _Training:
+    """One training in one of its processes."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        step: Step,
+        config: ResNetConfig,
+        dataset: Dataset,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution,
+        processes: Processes,
+    ) -> None:
+        self._run, self._step, self._processes = run, step, processes
+        self._config, self._dataset, self._recipe, self._seed = config, dataset, recipe, seed
+        self._execution, self._device = execution, execution.torch_device()
+        self._feed = Feed(dataset, recipe, self._device, processes)
+        self._state = _initial_state(config, recipe, seed, self._device)
+        if processes.is_first and execution.resume and can_resume(run, step):
+            tensors, self._state.log = load_state(run)
+            self._state.take(tensors)
+        self.finished_epochs = self._state.share(processes, self._device)
+        self._recomputes = self._choose_recompute()
+        network = torch.compile(self._state.model) if execution.compiled else self._state.model
+        self._network = processes.parallel(network)  # type: ignore[arg-type]
+        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+    def train_epoch(self, progress: Progress, after_epoch: AfterEpoch) -> None:
+        """One pass over the training images; process 0 then evaluates and writes."""
+        figures = EpochFigures(len(self._feed), self._device, self._processes)
+        epoch = self.finished_epochs
+        self._network.train()
+        batches = self._feed.epoch(self._state.generator)
+        description = partial(self._bar_text, figures)
+        for index, batch in enumerate(progress(batches, description, len(self._feed))):
+            self._set_rate(epoch * len(self._feed) + index)
+            with self._execution.autocast():
+                logits = self._network(batch.images)
+                loss = self._loss(logits.float(), batch.labels) * batch.share
+            self._state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._state.optimizer.step()
+            figures.add(loss, logits, batch.labels)
+        figures.gather()
+        self._require_finite(figures.losses)
+        self.finished_epochs += 1
+        if self._processes.is_first:
+            self._close_epoch(figures, after_epoch)
+
+    def leave_checkpoint(self) -> None:
+        """Make the weights after the last finished epoch usable, unless a finished training's are there."""
+        if can_resume(self._run, self._step) and not holds_finished_training(self._run):
+            tensors, self._state.log = load_state(self._run)
+            self._state.model.load_state_dict(weights_of(tensors))
+            card = self._card(interrupted=True, epochs_done=len(self._state.log))
+            self._write(Step(self._step.stage, {"interrupted": True}, (), self._step.outputs), card)
+
+    def finish(self) -> CheckpointCard:
+        """Measure the test accuracy; process 0 writes the checkpoint and forgets the state."""
+        accuracy = torch.zeros((), dtype=torch.float64, device=self._device)
+        if self._processes.is_first:
+            accuracy.fill_(accuracy_of(self._state.model, self._dataset, self._dataset.test))
+        self._processes.share([accuracy])
+        card = self._card(epochs_done=self.finished_epochs, test_accuracy=float(accuracy))
+        if self._processes.is_first:
+            self._write(self._step, card)
+            discard_state(self._run)
+        return card
+
+    def _choose_recompute(self) -> bool:
+        wanted = self._execution.recompute
+        if wanted is None:
+            pair = torch.from_numpy(self._dataset.normalised(self._dataset.train.images[:2]))
+            model = self._state.model.train()
+            part = self._recipe.batch_size // self._processes.count
+            held = activation_bytes(model, pair.to(self._device), part, self._execution.autocast())
+            wanted = self._execution.is_too_much(held)
+        if wanted:
+            recompute_stages(self._state.model)
+        return wanted
+
+    def _set_rate(self, index: int) -> None:
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = self._recipe.rate_at(index, self._steps)
+
+    @property
+    def _steps(self) -> int:
+        return self._recipe.epochs * len(self._feed)
+
+    def _require_finite(self, losses: list[float]) -> None:
+        bad = [index for index, loss in enumerate(losses) if not abs(loss) < float("inf")]
+        if bad:
+            number = self.finished_epochs * len(losses) + bad[0]
+            raise CheckFailed(
+                f"the loss is not finite at step {number + 1} of {self._steps}, "
+                f"learning rate {self._recipe.rate_at(number, self._steps):.4g}",
+                "lower the peak learning rate with --peak-rate",
+            )
+
+    def _close_epoch(self, figures: EpochFigures, after_epoch: AfterEpoch) -> None:
+        state, train_seconds = self._state, figures.seconds
+        line = {
+            "epoch": self.finished_epochs,
+            "loss": figures.loss,
+            "train_accuracy": 100 * figures.correct / self._feed.count,
+            "held_out_accuracy": accuracy_of(state.model, self._dataset, self._dataset.calibration),
+            "images_per_s": round(self._feed.count / train_seconds, 1),
+        }
+        line["seconds"] = round(figures.seconds, 2)
+        state.log.append(line)
+        after_epoch(state.model, line)
+        if state.is_best:
+            save_best(self._run, self._step, state.model, self._card(epochs_done=self.finished_epochs))
+        save_state(self._run, self._step, state)
+
+    def _card(self, **more: Any) -> CheckpointCard:
+        training = {
+            "recipe": self._recipe.to_json(),
+            "seed": self._seed,
+            "arithmetic": ARITHMETIC[self._execution.chosen_arithmetic()],
+            "device": self._device.type,
+            "processes": self._processes.count,
+            "recompute": self._recomputes,
+            "torch": torch.__version__,
+            "seconds": round(sum(line["seconds"] for line in self._state.log), 1),
+            **more,
+        }
+        return card_of(self._config, self._dataset, trained=True, training=training)
+
+    def _write(self, step: Step, card: CheckpointCard) -> None:
+        with self._run.writing(step) as folder:
+            write_checkpoint(folder, self._state.model, card)
+            (folder / TRAINING_LOG).write_text(lines_of(self._state.log))
+
+    def _bar_text(self, figures: EpochFigures) -> str:
+        return f"epoch {self.finished_epochs + 1}/{self._recipe.epochs}  {figures.text()}".rstrip()
+
+
+def _initial_state(config: ResNetConfig, recipe: Recipe, seed: int, device: torch.device) -> TrainingState:
     torch.manual_seed(seed)
     model = ResNet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1]},
-    ]
+    others_decay = recipe.weight_decay if recipe.decay_all else 0.0
     optimizer = torch.optim.SGD(
-        groups,
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": others_decay},
+        ],
         lr=recipe.peak_rate,
         momentum=recipe.momentum,
-        nesterov=True,
+        nesterov=recipe.nesterov,
         fused=True,
     )
-    return _Run(model, optimizer, torch.Generator().manual_seed(seed))
-
-
-def _train_epoch(
-    state: _Run,
-    images: Tensor,
-    labels: Tensor,
-    dataset: Dataset,
-    recipe: Recipe,
-    steps: int,
-    progress: Progress,
-) -> tuple[Tensor, int]:
-    """One pass; returns the loss of each step (on the host) and the number of correct answers."""
-    device, epoch = images.device, len(state.log)
-    per_epoch = _batches(len(labels), recipe.batch_size)
-    losses = torch.zeros(per_epoch, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    state.model.train()
-    batches = _shuffled_batches(images, labels, dataset, recipe, state.generator)
-    for index, (inputs, targets) in enumerate(progress(batches, _bar_text(state.log, recipe), per_epoch)):
-        for group in state.optimizer.param_groups:
-            group["lr"] = recipe.rate_at(epoch * per_epoch + index, steps)
-        with _autocast(device):
-            logits = state.model(inputs)
-            loss = loss_function(logits.float(), targets)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        losses[index] = loss.detach()
-        correct += (logits.detach().argmax(1) == targets).sum()
-    losses = losses.cpu()
-    if not losses.isfinite().all():
-        first = int((~losses.isfinite()).nonzero()[0])
-        number = epoch * per_epoch + first
-        raise CheckFailed(
-            f"the loss is not finite at step {number + 1} of {steps}, "
-            f"learning rate {recipe.rate_at(number, steps):.4g}",
-            "lower the peak learning rate with --peak-rate",
-        )
-    return losses, int(correct)
-
-
-def _shuffled_batches(
-    images: Tensor, labels: Tensor, dataset: Dataset, recipe: Recipe, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    device = images.device
-    mean = torch.tensor(dataset.mean, device=device).view(1, -1, 1, 1)
-    std = torch.tensor(dataset.std, device=device).view(1, -1, 1, 1)
-    fill = (mean.flatten() * 255).round().to(torch.uint8)
-    order = torch.randperm(len(labels), generator=generator).to(device)
-    for chosen in order.split(recipe.batch_size):
-        if len(chosen) < 2 <= len(labels):
-            continue  # BN has no variance over a single image
-        batch = augmented(images[chosen], recipe.crop_padding, recipe.flip, fill, generator)
-        yield (batch.float() / 255 - mean) / std, labels[chosen]
-
-
-def _batches(count: int, size: int) -> int:
-    full, rest = divmod(count, size)
-    return full + (rest > 1 or full == 0)
-
-
-def _bar_text(log: list[dict[str, Any]], recipe: Recipe) -> str:
-    text = f"epoch {len(log) + 1}/{recipe.epochs}"
-    if log:
-        text += f"  loss {log[-1]['loss']:.3f}  held-out {log[-1]['held_out_accuracy']:.1f} %"
-    return text
-
-
-def _uses_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is arithmetic here, not an emulation many times slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def _autocast(device: torch.device):  # type: ignore[no-untyped-def]
-    if not _uses_bfloat16(device):
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def _save_state(run: RunDirectory, step: Step, state: _Run) -> None:
-    from safetensors.torch import save
-
-    tensors = {f"model.{k}": v.contiguous() for k, v in state.model.state_dict().items()}
-    for name, parameter in state.model.named_parameters():
-        tensors[f"momentum.{name}"] = state.optimizer.state[parameter]["momentum_buffer"].contiguous()
-    tensors["generator"] = state.generator.get_state()
-    with run.writing(_saving(step)) as folder:
-        (folder / STATE).write_bytes(save(tensors))
-        (folder / STATE_LOG).write_text(_lines(state.log))
-
-
-def _saving(step: Step) -> Step:
-    return Step("train", step.options, (), (STATE, STATE_LOG))
-
-
-def _resume(run: RunDirectory, step: Step, state: _Run) -> None:
-    """Continue a run with the same options; one with others is begun anew."""
-    from safetensors.torch import load_file
-
-    if not run.is_current(_saving(step)):
-        return
-    tensors = load_file(run.verified(STATE))
-    state.model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    for name, parameter in state.model.named_parameters():
-        buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-        state.optimizer.state[parameter]["momentum_buffer"] = buffer
-    state.generator.set_state(tensors["generator"])
-    state.log = [json.loads(line) for line in run.verified(STATE_LOG).read_text().splitlines()]
-
-
-def _lines(log: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(line) + "\n" for line in log)
+    return TrainingState(model, optimizer, torch.Generator().manual_seed(seed))

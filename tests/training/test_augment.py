@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.augment import augmented
+from training.augment import augmented, random_views
 
 FILL = torch.tensor([11, 22, 33], dtype=torch.uint8)
 
@@ -19,6 +19,10 @@ def pictures(count: int, height: int = 6, width: int = 7) -> Tensor:
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def viewed(images: Tensor, padding: int, flip: bool, fill: Tensor, generator: torch.Generator) -> Tensor:
+    return augmented(images, padding, fill, random_views(len(images), padding, flip, generator))
 
 
 def crops(image: Tensor, padding: int, flip: bool) -> dict[tuple[int, int, bool], np.ndarray]:
@@ -56,7 +60,7 @@ def test_every_image_is_a_crop_of_its_own_input(
     count: int, height: int, width: int, padding: int, flip: bool, seed: int
 ) -> None:
     images = pictures(count, height, width)
-    result = augmented(images, padding, flip, FILL, seeded(seed))
+    result = viewed(images, padding, flip, FILL, seeded(seed))
     assert result.dtype == torch.uint8
     assert result.shape == images.shape
     for image, own in zip(images, result, strict=True):
@@ -65,7 +69,7 @@ def test_every_image_is_a_crop_of_its_own_input(
 
 def test_each_image_is_drawn_for_itself_and_every_crop_comes_up() -> None:
     images = pictures(1).expand(2000, -1, -1, -1)
-    result = augmented(images, 1, True, FILL, seeded())
+    result = viewed(images, 1, True, FILL, seeded())
     counts: dict[tuple[int, int, bool], int] = {}
     for own in result:
         (draw,) = drawn(images[0], own, 1, True)
@@ -79,19 +83,19 @@ def test_each_image_is_drawn_for_itself_and_every_crop_comes_up() -> None:
 @pytest.mark.parametrize("padding", [0, 2])
 def test_half_of_the_images_are_mirrored(padding: int) -> None:
     images = pictures(400)
-    result = augmented(images, padding, True, FILL, seeded())
+    result = viewed(images, padding, True, FILL, seeded())
     mirrored = [next(iter(drawn(i, r, padding, True)))[2] for i, r in zip(images, result, strict=True)]
     assert 150 < sum(mirrored) < 250
     assert not any(
         draw[2]
-        for image, own in zip(images, augmented(images, padding, False, FILL, seeded()), strict=True)
+        for image, own in zip(images, viewed(images, padding, False, FILL, seeded()), strict=True)
         for draw in drawn(image, own, padding, True)
     )
 
 
 def test_padding_has_the_given_colour_of_each_channel() -> None:
     images = torch.full((300, 3, 4, 4), 200, dtype=torch.uint8)
-    result = augmented(images, 2, False, FILL, seeded())
+    result = viewed(images, 2, False, FILL, seeded())
     for channel, colour in enumerate(FILL.tolist()):
         assert set(result[:, channel].unique().tolist()) == {colour, 200}
     # A corner crop shows padding in three quarters of its pixels, the same ones in each channel.
@@ -102,44 +106,53 @@ def test_padding_has_the_given_colour_of_each_channel() -> None:
 
 def test_an_image_pixel_of_the_value_0_is_not_taken_for_padding() -> None:
     images = torch.zeros((50, 3, 4, 4), dtype=torch.uint8)
-    result = augmented(images, 1, True, FILL, seeded())
+    result = viewed(images, 1, True, FILL, seeded())
     assert (result[:, :, 1:-1, 1:-1] == 0).all()
 
 
 def test_no_padding_and_no_flip_is_the_identity() -> None:
     images = pictures(5)
-    assert torch.equal(augmented(images, 0, False, FILL, seeded()), images)
+    assert torch.equal(viewed(images, 0, False, FILL, seeded()), images)
 
 
 def test_the_result_lies_in_channels_last_memory() -> None:
     for padding, flip in product((0, 2), (False, True)):
-        result = augmented(pictures(4), padding, flip, FILL, seeded())
+        result = viewed(pictures(4), padding, flip, FILL, seeded())
         assert result.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_input_is_left_alone() -> None:
     images = pictures(5)
     before = images.clone()
-    augmented(images, 2, True, FILL, seeded())
+    viewed(images, 2, True, FILL, seeded())
     assert torch.equal(images, before)
 
 
 def test_the_generator_decides() -> None:
     images = pictures(20)
     torch.manual_seed(1)
-    first = augmented(images, 2, True, FILL, seeded(3))
+    first = viewed(images, 2, True, FILL, seeded(3))
     torch.manual_seed(2)  # not to be drawn from
-    assert torch.equal(first, augmented(images, 2, True, FILL, seeded(3)))
-    assert not torch.equal(first, augmented(images, 2, True, FILL, seeded(4)))
+    assert torch.equal(first, viewed(images, 2, True, FILL, seeded(3)))
+    assert not torch.equal(first, viewed(images, 2, True, FILL, seeded(4)))
     generator = seeded(3)
-    augmented(images, 2, True, FILL, generator)
-    assert not torch.equal(first, augmented(images, 2, True, FILL, generator)), "the state moves on"
+    viewed(images, 2, True, FILL, generator)
+    assert not torch.equal(first, viewed(images, 2, True, FILL, generator)), "the state moves on"
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_channels(channels: int) -> None:
     images = torch.full((20, channels, 3, 3), 9, dtype=torch.uint8)
     fill = torch.arange(100, 100 + channels, dtype=torch.uint8)
-    result = augmented(images, 1, True, fill, seeded())
+    result = viewed(images, 1, True, fill, seeded())
     for channel in range(channels):
         assert set(result[:, channel].unique().tolist()) == {9, 100 + channel}
+
+
+def test_a_part_of_the_views_gives_the_same_crops() -> None:
+    images = pictures(7)
+    views = random_views(7, 2, True, seeded())
+    odd = slice(1, None, 2)
+    assert torch.equal(
+        augmented(images, 2, FILL, views)[odd], augmented(images[odd], 2, FILL, views.part(odd))
+    )

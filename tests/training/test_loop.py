@@ -1,5 +1,6 @@
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,21 +8,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, MANIFEST, TRAINING_LOG, RunDirectory
+from artifacts import (
+    BEST_CHECKPOINT,
+    BEST_CHECKPOINT_CARD,
+    CHECKPOINT,
+    CHECKPOINT_CARD,
+    MANIFEST,
+    TRAINING_LOG,
+    RunDirectory,
+)
 from data.dataset import Dataset, Split, dataset_from_splits
 from errors import CheckFailed, UserError
-from models.checkpoint import CheckpointCard, card_in, model_in
+from models.checkpoint import CheckpointCard, card_in, model_from_checkpoint, model_in
 from models.config import VARIANTS, resnet_config
 from training.checkpoints import checkpoint_from_initialisation
-from training.loop import STATE, STATE_LOG, accuracy_of, checkpoint_from_dataset, device_named
+from training.execution import Execution
+from training.loop import accuracy_of, checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
+from training.schedules import OneCycle
+from training.state import STATE, STATE_LOG
 
 CONFIG = resnet_config("preact", 8)
-RECIPE = replace(recipe_from_name("digits"), epochs=3)
+RECIPE = replace(recipe_from_name("digits", 20), epochs=3)
 # 110 training images in batches of 32: three full ones and a rest of 14.
 BATCHES = 4
+Text = Callable[[], str]
+TIMES = ("seconds", "images_per_s")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,7 +75,7 @@ def log(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 class Counting:
@@ -71,14 +86,16 @@ class Counting:
         self.seen: list[int] = []
         self.descriptions: list[str] = []
 
-    def __call__(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
-        self.descriptions.append(description)
+    def __call__(
+        self, items: Iterable[Any], description: Callable[[], str], total: int | None = None
+    ) -> Iterator[Any]:
         self.seen.append(0)
         for item in items:
             if (len(self.seen) - 1, self.seen[-1]) == self.stop:
                 raise KeyboardInterrupt
             self.seen[-1] += 1
             yield item
+            self.descriptions.append(description())
         assert self.seen[-1] == total
 
 
@@ -127,7 +144,7 @@ def test_the_log_has_a_line_an_epoch(
     lines = log(run)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
-        assert line.keys() == {"epoch", "loss", "train_accuracy", "held_out_accuracy", "seconds"}
+        assert line.keys() == {"epoch", "loss", "train_accuracy", "held_out_accuracy", *TIMES}
         assert 0 < line["loss"] < 10
         assert 0 <= line["train_accuracy"] <= 100
         assert line["seconds"] > 0
@@ -137,9 +154,9 @@ def test_the_log_has_a_line_an_epoch(
 
 def test_a_run_holds_the_checkpoint_and_no_state(uninterrupted: tuple[RunDirectory, CheckpointCard]) -> None:
     run, _ = uninterrupted
-    assert run.recorded() == sorted([CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG])
-    files = {path.name for path in run.path.iterdir()} - {".lock"}
-    assert files == {CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG, MANIFEST}
+    made = {CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG, BEST_CHECKPOINT, BEST_CHECKPOINT_CARD}
+    assert set(run.recorded()) == made
+    assert {path.name for path in run.path.iterdir()} - {".lock"} == made | {MANIFEST}
 
 
 def test_the_seed_decides_the_weights(
@@ -170,7 +187,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
         trained(tmp_path / "run", few, progress=Counting(epochs, batches))
     between = RunDirectory(tmp_path / "run")
     assert (STATE in between) == (epochs > 0)
-    assert CHECKPOINT not in between
+    assert (CHECKPOINT in between) == (epochs > 0)
     torch.manual_seed(99)
     rest = Counting()
     run, card = trained(tmp_path / "run", few, progress=rest)
@@ -192,8 +209,11 @@ def test_an_interrupted_run_is_not_continued_with_other_options(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "run", few, progress=Counting(1))
+    with pytest.raises(UserError, match="training with other options, interrupted after epoch 1") as error:
+        trained(tmp_path / "run", few, **change)
+    assert "--no-resume" in error.value.fix
     whole = Counting()
-    run, _ = trained(tmp_path / "run", few, progress=whole, **change)
+    run, _ = trained(tmp_path / "run", few, progress=whole, execution=Execution(resume=False), **change)
     assert len(whole.seen) == 3
     afresh, _ = trained(tmp_path / "afresh", few, **change)
     assert weights(run) == weights(afresh)
@@ -261,7 +281,7 @@ def test_untrained_weights_are_replaced_without_force(few: Dataset, tmp_path: Pa
 
 
 def test_a_loss_that_is_not_finite_names_step_and_rate(few: Dataset, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, peak_rate=1e6, warmup=0.0)
+    recipe = replace(RECIPE, peak_rate=1e6, schedule=OneCycle(warmup=0.0))
     with pytest.raises(CheckFailed, match=r"not finite at step \d+ of 12, learning rate \d\S*") as error:
         trained(tmp_path / "run", few, recipe)
     assert "--peak-rate" in error.value.fix
@@ -302,8 +322,9 @@ def test_the_rate_of_every_step_is_the_recipes(
     assert rates == [{RECIPE.rate_at(step, 12)} for step in range(12)]
 
 
-def test_weight_decay_is_on_weights_of_convolutions_and_linear_layers_only(
-    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_weight_decay_is_where_the_recipe_wants_it(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay_all: bool
 ) -> None:
     groups: list[dict[str, Any]] = []
     original = torch.optim.SGD
@@ -314,9 +335,9 @@ def test_weight_decay_is_on_weights_of_convolutions_and_linear_layers_only(
         return optimizer
 
     monkeypatch.setattr("training.loop.torch.optim.SGD", watched)
-    trained(tmp_path / "run", few, replace(RECIPE, epochs=1))
+    trained(tmp_path / "run", few, replace(RECIPE, epochs=1, decay_all=decay_all))
     decay = {parameter.ndim: group["weight_decay"] for group in groups for parameter in group["params"]}
-    assert decay == {4: 5e-4, 2: 5e-4, 1: 0}
+    assert decay == {4: 5e-4, 2: 5e-4, 1: 5e-4 if decay_all else 0}
     model, _ = model_in(RunDirectory(tmp_path / "run"))
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     assert all(group["nesterov"] and group["momentum"] == 0.9 for group in groups)
@@ -352,7 +373,9 @@ def test_the_test_split_is_not_used_in_training(
     monkeypatch.setattr(NotBefore, "allowed", False)
     epochs = Counting()
 
-    def progress(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+    def progress(
+        items: Iterable[Any], description: Callable[[], str], total: int | None = None
+    ) -> Iterator[Any]:
         yield from epochs(items, description, total)
         if len(epochs.seen) == RECIPE.epochs:
             monkeypatch.setattr(NotBefore, "allowed", True)
@@ -372,14 +395,83 @@ def test_calibration_images_are_not_trained_on(
     assert [line["loss"] for line in log(run)] == [line["loss"] for line in log(uninterrupted[0])]
 
 
-def test_progress_tells_epoch_loss_and_accuracy(few: Dataset, tmp_path: Path) -> None:
+def test_progress_tells_epoch_loss_accuracy_and_speed(few: Dataset, tmp_path: Path) -> None:
     progress = Counting()
-    run, _ = trained(tmp_path / "run", few, replace(RECIPE, epochs=2), progress=progress)
-    first = log(run)[0]
-    assert progress.descriptions[0] == "epoch 1/2"
-    assert progress.descriptions[1] == (
-        f"epoch 2/2  loss {first['loss']:.3f}  held-out {first['held_out_accuracy']:.1f} %"
+    trained(tmp_path / "run", few, replace(RECIPE, epochs=2), progress=progress)
+    assert len(progress.descriptions) == 2 * BATCHES
+    assert progress.descriptions[0] == "epoch 1/2", "nothing has arrived yet"
+    figures = re.fullmatch(
+        r"epoch 2/2  loss (\d\.\d{3})  accuracy (\d+\.\d) %  [\d,]+ images/s", progress.descriptions[-1]
     )
+    assert figures
+    assert 0 < float(figures[1]) < 4
+
+
+def test_an_interrupted_training_leaves_the_weights_after_its_last_epoch(
+    few: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(1, 2))
+    run = RunDirectory(tmp_path / "run")
+    model, card = model_in(run)
+    assert card.is_interrupted
+    assert card.training["epochs_done"] == 1
+    assert "test_accuracy" not in card.training
+    state = load_file(run.verified(STATE))
+    assert all(torch.equal(value, state[f"model.{name}"]) for name, value in model.state_dict().items())
+    assert [line["epoch"] for line in log(run)] == [1]
+
+
+def test_an_interrupted_training_does_not_replace_a_finished_one(few: Dataset, tmp_path: Path) -> None:
+    run, _ = trained(tmp_path / "run", few, replace(RECIPE, epochs=1))
+    before = weights(run)
+    with pytest.raises(KeyboardInterrupt):
+        trained(run.path, few, force=True, progress=Counting(2))
+    after = RunDirectory(run.path)
+    assert weights(after) == before
+    assert STATE in after
+
+
+def test_the_best_epoch_by_the_held_out_images_is_kept(few: Dataset, tmp_path: Path) -> None:
+    accuracies = []
+
+    def after_epoch(model: nn.Module, line: dict[str, Any]) -> None:
+        accuracies.append(line["held_out_accuracy"])
+        kept[line["epoch"]] = {name: value.clone() for name, value in model.state_dict().items()}
+
+    kept: dict[int, dict[str, Tensor]] = {}
+    # So high a rate that the accuracy goes up and down.
+    run, _ = trained(tmp_path / "run", few, replace(RECIPE, epochs=6, peak_rate=0.8), after_epoch=after_epoch)
+    best = 1 + accuracies.index(max(accuracies))
+    model, card = model_from_checkpoint(run.verified(BEST_CHECKPOINT), run.verified(BEST_CHECKPOINT_CARD))
+    assert card.training["epochs_done"] == best
+    assert all(torch.equal(value, kept[best][name]) for name, value in model.state_dict().items())
+
+
+def test_what_is_added_to_a_line_is_kept(few: Dataset, tmp_path: Path) -> None:
+    def after_epoch(model: nn.Module, line: dict[str, Any]) -> None:
+        line["mine"] = line["epoch"] * 10
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(1), after_epoch=after_epoch)
+    run, _ = trained(tmp_path / "run", few, after_epoch=after_epoch)
+    assert [line["mine"] for line in log(run)] == [10, 20, 30]
+
+
+def test_recomputed_activations_give_the_same_weights(few: Dataset, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1)
+    plain, without = trained(tmp_path / "plain", few, recipe)
+    recomputed, card = trained(tmp_path / "recomputed", few, recipe, execution=Execution(recompute=True))
+    assert (without.training["recompute"], card.training["recompute"]) == (False, True)
+    assert weights(plain) == weights(recomputed)
+
+
+def test_activations_are_recomputed_where_they_do_not_fit(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Execution, "_memory", lambda self: 1_000_000)
+    _, card = trained(tmp_path / "run", few, replace(RECIPE, epochs=1))
+    assert card.training["recompute"]
 
 
 class Echo(nn.Module):
@@ -406,29 +498,17 @@ def test_accuracy_by_hand(few: Dataset, monkeypatch: pytest.MonkeyPatch, evaluat
     assert accuracy_of(model, plain, Split(images, answers)) == 70.0
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("tpu", "unknown device 'tpu': use cpu or cuda"), ("cuda:1", "unknown device"), ("", "unknown device")],
-)
-def test_an_unknown_device(few: Dataset, tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        device_named(name)
-    with pytest.raises(UserError, match=message):
-        trained(tmp_path / "run", few, device=name)
+@pytest.mark.parametrize("name", ["tpu", "cuda:1", ""])
+def test_an_unknown_device_writes_nothing(few: Dataset, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown device '{name}': use cpu or cuda"):
+        trained(tmp_path / "run", few, execution=Execution(name))
     assert not (tmp_path / "run").exists()
-
-
-def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="PyTorch sees no CUDA device here: use --device cpu"):
-        device_named("cuda")
-    assert device_named("cpu") == torch.device("cpu")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU that PyTorch sees")
 def test_training_on_a_gpu(few: Dataset, tmp_path: Path) -> None:
-    run, card = trained(tmp_path / "run", few, device="cuda")
+    run, card = trained(tmp_path / "run", few, execution=Execution("cuda"))
     assert card.training["device"] == "cuda"
     model, _ = model_in(run)
     assert accuracy_of(model, few, few.test) == pytest.approx(card.training["test_accuracy"], abs=2)

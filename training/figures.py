@@ -1,0 +1,84 @@
+"""Loss, accuracy and speed of the epoch under way, without making the device wait."""
+
+import time
+
+import torch
+from torch import Tensor
+
+from training.processes import Processes
+
+
+class EpochFigures:
+    """Sums over the steps of one epoch.
+
+    They lie on the device. `text` shows copies that have arrived on the host by themselves, a step or
+    more old; only what is read after the epoch waits.
+
+    Args:
+        steps: of the epoch.
+        processes: whose parts `gather` adds up.
+    """
+
+    def __init__(self, steps: int, device: torch.device, processes: Processes) -> None:
+        self._processes = processes
+        self._losses = torch.zeros(steps, device=device)
+        self._correct = torch.zeros((), device=device)
+        self._steps = self._seen = 0
+        self._started = time.perf_counter()
+        on_gpu = device.type == "cuda"
+        self._copy = torch.zeros(2, pin_memory=on_gpu)
+        self._arrival = torch.cuda.Event() if on_gpu else None
+        # Steps and images that the copy under way, and the one last arrived, stand for.
+        self._copied = (0, 0)
+        self._text = ""
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take in a step: its loss (a scalar), logits [N, classes] and labels [N]."""
+        self._losses[self._steps] = loss.detach()
+        self._correct += (logits.detach().argmax(1) == labels).sum()
+        self._steps += 1
+        self._seen += len(labels)
+
+    def gather(self) -> None:
+        """Add up the parts of all processes at the end of the epoch; the loss is then their mean."""
+        self._processes.add_up(self._losses)
+        self._processes.add_up(self._correct)
+        self._losses /= self._processes.count
+
+    @property
+    def losses(self) -> list[float]:
+        """Loss of each step."""
+        return self._losses.tolist()
+
+    @property
+    def loss(self) -> float:
+        """Mean over the steps of the epoch."""
+        return float(self._losses.mean())
+
+    @property
+    def correct(self) -> int:
+        """Images that were right when they were trained on."""
+        return int(self._correct)
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return time.perf_counter() - self._started
+
+    def text(self) -> str:
+        """Loss and accuracy of this process and images a second of all, for a progress bar."""
+        if self._arrival is None or self._arrival.query():
+            self._text = self._arrived()
+            self._copied = (self._steps, self._seen)
+            self._copy.copy_(torch.stack([self._losses.sum(), self._correct]), non_blocking=True)
+            if self._arrival is not None:
+                self._arrival.record()
+        return self._text
+
+    def _arrived(self) -> str:
+        steps, seen = self._copied
+        if not steps:
+            return ""
+        loss, correct = self._copy.tolist()
+        rate = self._seen * self._processes.count / self.seconds
+        return f"loss {loss / steps:.3f}  accuracy {100 * correct / seen:.1f} %  {rate:,.0f} images/s"
