@@ -206,7 +206,11 @@ AllowSaturationOption = Annotated[
 ]
 CheckpointOption = Annotated[
     Path | None,
-    typer.Option("--checkpoint", help="Take over FILE.safetensors, with FILE.json beside it."),
+    typer.Option(
+        "--from",
+        "--checkpoint",
+        help="Take over FILE.safetensors, with FILE.json beside it: zoo/…, or your own.",
+    ),
 ]
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", help="paper, modern, digits or smoke. Default: by data set.")

@@ -18,15 +18,7 @@ from training.state import STATE_LOG
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ("cli.py", "train", "--depth", "8", "--arithmetic", "fp32")
-TWO = (
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--nproc-per-node",
-    "2",
-    "--rdzv-endpoint",
-    "localhost:0",
-)
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 # For a machine that is busy with other things.
 PATIENCE_S = 240
 
@@ -86,11 +78,10 @@ def test_two_processes_learn_as_one(in_two_processes: Path, tmp_path: Path) -> N
     for alone, shared in zip(one, two, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=0.25, abs=0.1)
     assert one[0]["loss"] != two[0]["loss"]
-    cards = [
-        json.loads((run / "checkpoint.json").read_text()) for run in (tmp_path / "one", in_two_processes)
-    ]
-    assert [card["training"]["processes"] for card in cards] == [1, 2]
-    accuracies = [card["training"]["test_accuracy"] for card in cards]
+    runs = tmp_path / "one", in_two_processes
+    facts = [json.loads((run / "checkpoint.json").read_text())["training"] for run in runs]
+    assert [fact["processes"] for fact in facts] == [1, 2]
+    accuracies = [fact["test_accuracy"] for fact in facts]
     assert min(accuracies) > 90
     assert accuracies[0] == pytest.approx(accuracies[1], abs=4)
 
