@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from artifacts import BLOCK_ERROR, RANGES, RunDirectory, Step
@@ -142,12 +141,6 @@ def quantized_twin(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme
     if scheme.flavour == "gpu":
         make_rounding_explicit(quantized)
     return quantized
-
-
-def logits_of(model: ir.Model, images: Batch, what: str, progress: Progress, optimized: bool = True) -> Batch:
-    """Logits float32 [N, classes] of a graph in memory."""
-    batches = activations(model, [model.graph.outputs[0]], images, what, progress, optimized)
-    return np.concatenate([tensors[OUTPUT] for tensors in batches])
 
 
 def finite(db: float) -> float | None:

@@ -19,7 +19,8 @@ import numpy as np
 import onnx_ir as ir
 
 from artifacts import MODEL_REPARAMETRIZED_BN
-from calibration.block_error import finite, logits_of, quantized_twin
+from calibration.activations import logits_of
+from calibration.block_error import finite, quantized_twin
 from calibration.calibration_set import calibration_images, held_out_images
 from calibration.methods import Method
 from calibration.observer import Observer
