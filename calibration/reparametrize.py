@@ -103,10 +103,15 @@ def reparametrized_from_graph(
     card = card_of(model, MODEL)
     images = calibration_images(dataset)
     with run.writing(step) as folder:
-        for file in (MODEL_REPARAMETRIZED_BN, MODEL_REPARAMETRIZED):
-            own = passes_for(file, passes)
-            changed, done = reparametrize(model, own, images, LIMITS[card.trained], progress)
-            write_graph(changed, card, folder / file)
+        limit = LIMITS[card.trained]
+        changed, done = reparametrize(model, passes, images, limit, progress)
+        kept = changed
+        # Where nothing was absorbed, both are one graph.
+        if _count_batchnorms(changed) != _count_batchnorms(model):
+            own = passes_for(MODEL_REPARAMETRIZED_BN, passes)
+            kept, _ = reparametrize(model, own, images, limit, progress)
+        write_graph(changed, card, folder / MODEL_REPARAMETRIZED)
+        write_graph(kept, card, folder / MODEL_REPARAMETRIZED_BN)
         text = json.dumps([asdict(entry) for entry in done], indent=1) + "\n"
         (folder / REPARAMETRIZATION).write_text(text)
     return done, True
@@ -146,6 +151,10 @@ def reparametrize(
             )
         done.append(Pass(name, refused, error))
     return model, done
+
+
+def _count_batchnorms(model: ir.Model) -> int:
+    return sum(node.op_type == "BatchNormalization" for node in model.graph)
 
 
 def _run(name: str, model: ir.Model, images: Batch, progress: Progress) -> dict[str, str]:

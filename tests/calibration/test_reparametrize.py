@@ -151,6 +151,29 @@ def test_second_graph_keeps_bn(run, dataset):
     assert 0 < relative_error(expected, actual) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("variant", "passes", "runs"),
+    [("preact", DEFAULT_PASSES, 2), ("preact", ("equalize",), 1), ("original", DEFAULT_PASSES, 1)],
+)
+def test_where_nothing_is_absorbed_both_files_hold_one_graph(
+    tmp_path, dataset, monkeypatch, variant, passes, runs
+):
+    called = []
+
+    def counted(*arguments):
+        called.append(arguments[1])
+        return reparametrize(*arguments)
+
+    monkeypatch.setattr(calibration.reparametrize, "reparametrize", counted)
+    config = resnet_config(variant, 14)
+    run = run_with(tmp_path, config, graph_of(absorbable_network(config)))
+    done, _ = reparametrized_from_graph(run, dataset, passes)
+    assert [entry.name for entry in done] == list(passes)
+    assert len(called) == runs
+    first, second = (run.record(name).sha256 for name in (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN))
+    assert (first == second) == (runs == 1)
+
+
 def test_manifest_records_what_it_was_made_from(run, dataset):
     reparametrized_from_graph(run, dataset)
     for name in (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION):
