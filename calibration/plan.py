@@ -9,7 +9,7 @@ from calibration.methods import Method
 from calibration.qdq import FILES, qdq_from_ranges
 from calibration.ranges import ranges_from_graph
 from calibration.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
-from calibration.scheme import DEFAULT_SATURATION, STREAMS, Scheme
+from calibration.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
 from data.dataset import Dataset
 from progress import Progress, silent
 
@@ -68,7 +68,7 @@ class Plan:
             Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),
             Scheme("openvino", stream=self.stream_of("openvino"), saturation=self.saturation, **common),
             Scheme("gpu", stream=self.stream_of("gpu"), **common),
-            Scheme("gpu", precision="fp8", stream="fp16", **common),
+            replace(FP8, **common),
         ]
 
 

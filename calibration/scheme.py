@@ -49,3 +49,7 @@ class Scheme:
         if not self.is_for_cpus:
             del fields["saturation"]
         return fields
+
+
+# The scheme of the FP8 graph, but for what a plan sets.
+FP8 = Scheme("gpu", precision="fp8", stream="fp16")
