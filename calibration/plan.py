@@ -35,7 +35,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         # Of all flavours the gpu flavour has most streams; see `stream_of` for the others.
-        Scheme("gpu", stream=self.stream)
+        Scheme("gpu", stream=self.stream, saturation=self.saturation)
 
     def __str__(self) -> str:
         parts = [str(self.method), "+".join(self.passes) or "as exported"]
