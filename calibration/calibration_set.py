@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Images, Split, check_disjoint, image_hashes
+from data.dataset import Dataset, Images, Split, check_disjoint
 from errors import UserError
 from runtimes.runtime import Batch
 
@@ -41,9 +41,9 @@ def held_out_images(dataset: Dataset) -> Images:
     Raises:
         UserError: no training image is left.
     """
-    hashes = image_hashes(dataset.train.images)
-    seen = {*image_hashes(dataset.calibration.images), *image_hashes(dataset.test.images)}
-    order = sorted({digest: index for index, digest in enumerate(hashes) if digest not in seen}.items())
+    seen = {*dataset.calibration.hashes, *dataset.test.hashes}
+    own = {digest: index for index, digest in enumerate(dataset.train.hashes) if digest not in seen}
+    order = sorted(own.items())
     if not order:
         raise UserError(
             "no training image is outside the calibration and the test split", "add training images"
