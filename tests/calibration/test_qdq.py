@@ -558,7 +558,7 @@ def test_scales_are_those_of_the_ranges_file(preact_run, digits):
 @pytest.mark.parametrize("scheme", SCHEMES, ids=named)
 def test_ranges_of_former_weights_are_refused(tmp_path, digits, scheme):
     run = RunDirectory(tmp_path)
-    few = replace(digits, calibration=digits.calibration.subset(np.arange(8)))
+    few = replace(digits, calibration=digits.calibration.subset(np.arange(10)))
     for seed in (0, 1):
         checkpoint_from_initialisation(run, resnet_config("preact", 8), digits, seed)
         graph_from_checkpoint(run)

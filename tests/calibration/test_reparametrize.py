@@ -198,7 +198,7 @@ def test_second_call_is_up_to_date_and_tells_the_same(run, dataset):
 def test_other_passes_images_or_graph_are_done_anew(run, dataset):
     reparametrized_from_graph(run, dataset)
     assert reparametrized_from_graph(run, dataset, ("centre",))[1]
-    fewer = replace(dataset, calibration=dataset.calibration.subset(np.arange(5)))
+    fewer = replace(dataset, calibration=dataset.calibration.subset(np.arange(10)))
     assert reparametrized_from_graph(run, fewer, ("centre",))[1]
     with run.writing(Step("export", {}, (), (MODEL,))) as folder:
         write_graph(sample_graph(CONFIG, seed=1), sample_card(CONFIG), folder / MODEL)
@@ -227,8 +227,8 @@ def test_changed_graph(run, dataset):
 
 def test_calibrating_on_test_images_is_refused(run, dataset, digits):
     before = files_in(run)
-    leaky = replace(dataset, calibration=digits.test.subset(np.arange(3)))
-    with pytest.raises(UserError, match="3 calibration images are in the test split"):
+    leaky = replace(dataset, calibration=digits.test.subset(np.arange(12)))
+    with pytest.raises(UserError, match="12 calibration images are in the test split"):
         reparametrized_from_graph(run, leaky)
     assert files_in(run) == before
 
