@@ -180,7 +180,6 @@ def test_manifest_records_what_it_was_made_from(run, dataset):
         record = run.record(name)
         assert record.inputs == {MODEL: sha256_of(run.path / MODEL)}
         assert record.options["passes"] == ["absorb", "equalize"]
-        assert record.outputs == [MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION]
         assert set(record.versions) == {"onnxruntime-gpu", "numpy"}
 
 
