@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -47,7 +47,7 @@ ACCURACY = "accuracy.json"
 BENCHMARK = "benchmark.json"
 REPORT = "report.html"
 
-FORMAT = 1
+FORMAT = 2
 _LOCK = ".lock"
 _PARTIAL = ".partial"
 
@@ -95,7 +95,6 @@ class FileRecord:
     inputs: dict[str, str]
     versions: dict[str, str]
     written: str
-    outputs: list[str] = field(default_factory=list)
 
 
 class RunDirectory:
@@ -223,7 +222,6 @@ class RunDirectory:
                 inputs=inputs,
                 versions=_versions(step.packages),
                 written=written,
-                outputs=list(step.outputs),
             )
         records = self._records | fresh
         # Written out before any file moves, so that a full disk is met while nothing has changed.

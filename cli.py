@@ -535,16 +535,17 @@ def calibrate(
     from calibration.qdq import FILES
 
     screen = Screen(as_json, quiet, verbose)
-    if max_drop is not None and not search:
-        raise UserError("--max-drop is the limit of a search", "add --search")
     if search:
         _refuse_beside_search("--search", method, percentile, reparametrize, stream)
+    elif max_drop is not None:
+        raise UserError("--max-drop is the limit of a search", "add --search")
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
     plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
-    found = _search(session, plan, max_drop) if search else None
-    if not search:
+    more = {}
+    if search:
+        more["search"] = _search(session, plan, max_drop)
+    else:
         _calibrate(session, plan)
-    more = {} if found is None else {"search": found}
     screen.finish(session.document("calibrate", files=list(FILES.values()), **more))
 
 
@@ -682,9 +683,9 @@ def deploy(
     _train_unless_trained(session, recipe, epochs, peak_rate, device)
     _export(session)
     plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
-    found = None
+    more = {}
     if max_drop is not None:
-        found = _search(session, plan, max_drop, threads, allow_saturation)
+        more["search"] = _search(session, plan, max_drop, threads, allow_saturation)
     else:
         _calibrate(session, _planned_before(session, plan))
     _attempt(session, "build", lambda: _build(session, None, target, builder))
@@ -694,9 +695,8 @@ def deploy(
     _benchmark(session, timed, threads, seconds, allow_saturation)
     summary = _report(session)
     _show_summary(session)
-    more = {} if found is None else {"search": found}
-    if found is not None:
-        screen.say("recommend", found["recommendation"]["reason"])
+    if more:
+        screen.say("recommend", more["search"]["recommendation"]["reason"])
     screen.finish(session.document("deploy", skipped=session.notes, **summary.to_json(), **more))
     _exit_if_failed(rows)
 

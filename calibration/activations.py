@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
+from graphs.card import OUTPUT
 from progress import Progress, silent
 from runtimes.machine import available_threads
 from runtimes.runtime import Batch
@@ -51,6 +52,18 @@ def activations(
         part = images[start : start + size]
         tensors = session.run(names, {input_name: part})
         yield {input_name: part, **dict(zip(names, tensors, strict=True))}
+
+
+def logits_of(
+    model: ir.Model,
+    images: Batch,
+    description: str = "",
+    progress: Progress = silent,
+    optimized: bool = True,
+) -> Batch:
+    """Logits float32 [N, classes] of a graph in memory; see `activations`."""
+    batches = activations(model, [model.graph.outputs[0]], images, description, progress, optimized)
+    return np.concatenate([tensors[OUTPUT] for tensors in batches])
 
 
 def channel_extremes(

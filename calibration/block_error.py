@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from artifacts import BLOCK_ERROR, RANGES, RunDirectory, Step
@@ -25,7 +24,7 @@ from calibration.plan import Plan
 from calibration.qdq import quantize, source_of
 from calibration.ranges import GRAPHS, Calibrated, ranges_from_file
 from calibration.scheme import Scheme
-from data.dataset import Dataset, image_hashes
+from data.dataset import Dataset
 from graphs.card import OUTPUT
 from graphs.onnx_file import graph_from_file, typed_copy
 from graphs.rounding import make_rounding_explicit
@@ -72,15 +71,19 @@ def block_errors_from_ranges(
 
     Returns:
         whether anything was done.
+
+    Raises:
+        UserError: a graph or the ranges are missing or changed, or no training image is held out.
     """
     plans = [plan_scheme for plan_scheme in plan.schemes() if plan_scheme.precision == "int8"]
     schemes = [replace(scheme, stream=stream) for scheme in plans for stream in _STREAMS[scheme.flavour]]
-    images = held_out_images(dataset)[:_IMAGES]
     step = Step(
         stage="calibrate",
         options={
             "schemes": [scheme.to_json() for scheme in schemes],
-            "images": [digest.hex() for digest in image_hashes(images)],
+            # With the calibration split, which the ranges tell of, this decides the held-out images.
+            "dataset": dataset.sha256,
+            "images": _IMAGES,
         },
         inputs=(*GRAPHS, RANGES),
         outputs=(BLOCK_ERROR,),
@@ -88,11 +91,12 @@ def block_errors_from_ranges(
     )
     if run.is_current(step) and not force:
         return False
+    images = dataset.normalised(held_out_images(dataset)[:_IMAGES])
     models = {name: graph_from_file(run.verified(name)) for name in GRAPHS}
     ranges = {name: ranges_from_file(run.verified(RANGES), name) for name in GRAPHS}
     with run.writing(step) as folder:
         series = [
-            block_error(models[name], ranges[name], scheme, dataset.normalised(images), progress)
+            block_error(models[name], ranges[name], scheme, images, progress)
             for scheme in schemes
             for name in (source_of(scheme),)
         ]
@@ -142,12 +146,6 @@ def quantized_twin(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme
     if scheme.flavour == "gpu":
         make_rounding_explicit(quantized)
     return quantized
-
-
-def logits_of(model: ir.Model, images: Batch, what: str, progress: Progress, optimized: bool = True) -> Batch:
-    """Logits float32 [N, classes] of a graph in memory."""
-    batches = activations(model, [model.graph.outputs[0]], images, what, progress, optimized)
-    return np.concatenate([tensors[OUTPUT] for tensors in batches])
 
 
 def finite(db: float) -> float | None:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Images, Split, check_disjoint, image_hashes
+from data.dataset import Dataset, Images, Split, check_disjoint
 from errors import UserError
 from runtimes.runtime import Batch
 
@@ -13,6 +13,10 @@ from runtimes.runtime import Batch
 # at least 0.46, the median of any five in a row at least 0.77); uniform, Gaussian and shuffled pixels 0.00,
 # noise made larger and scaled down to 32 x 32 0.24 to 0.30.
 LEAST_CORRELATION = 0.5
+# Different pictures. Measured on both variants at depth 8, trained on digits, INT8 logits of held-out images
+# against float32 ones, the worst of 8 draws: 1 picture 9 dB and 94.9 % of the answers, 5 pictures 20 dB and
+# 98.8 %, 10 pictures 28 dB and 99.2 %, all 140 36 dB and 99.6 %.
+LEAST_PICTURES = 10
 HELD_OUT_IMAGES = 256
 
 
@@ -41,9 +45,9 @@ def held_out_images(dataset: Dataset) -> Images:
     Raises:
         UserError: no training image is left.
     """
-    hashes = image_hashes(dataset.train.images)
-    seen = {*image_hashes(dataset.calibration.images), *image_hashes(dataset.test.images)}
-    order = sorted({digest: index for index, digest in enumerate(hashes) if digest not in seen}.items())
+    seen = {*dataset.calibration.hashes, *dataset.test.hashes}
+    own = {digest: index for index, digest in enumerate(dataset.train.hashes) if digest not in seen}
+    order = sorted(own.items())
     if not order:
         raise UserError(
             "no training image is outside the calibration and the test split", "add training images"
@@ -55,15 +59,14 @@ def check_calibration_set(calibration: Split, test: Split) -> None:
     """Refuse images whose ranges would not be those of the images to come.
 
     Raises:
-        UserError: the calibration split is empty, constant or noise, or shares an image with the test
-            split.
+        UserError: the calibration split has too few different pictures, is flat or noise, or shares an
+            image with the test split.
     """
     images = calibration.images
-    if not len(images):
-        raise UserError("the calibration split is empty", "calibrate on images like those to classify")
-    if len(images) > 1 and (images == images[0]).all():
+    if (different := len(set(calibration.hashes))) < LEAST_PICTURES:
         raise UserError(
-            f"the {len(images)} calibration images are all the same", "calibrate on different images"
+            f"the calibration split has {different} different pictures, and {LEAST_PICTURES} are the least",
+            "add training images: a tenth of them is set aside for it",
         )
     correlation = neighbour_correlation(images)
     if not len(correlation):

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from calibration.streams import Stream, streams_of
-from graphs.onnx_file import constant, initializer, replace_constant
+from graphs.onnx_file import add_to_bias, constant, replace_constant
 
 
 def mean_error(
@@ -68,12 +68,8 @@ class BiasCorrection:
         if conv in self._written:
             number, index = self._written[conv]
             self._errors[number][index] += error
-        elif len(conv.inputs) > 2:
-            replace_constant(conv.inputs[2], constant(conv.inputs[2]) - error)
         else:
-            conv.resize_inputs(3)
-            bias = initializer(self._graph, f"{conv.name}.bias", (-error).astype(real))
-            conv.replace_input_with(2, bias)
+            add_to_bias(self._graph, conv, -error, real)
 
     def finish(self) -> None:
         """Correct each BN for what the convolutions before it left in the stream."""

@@ -9,7 +9,7 @@ from calibration.methods import Method
 from calibration.qdq import FILES, qdq_from_ranges
 from calibration.ranges import ranges_from_graph
 from calibration.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
-from calibration.scheme import DEFAULT_SATURATION, STREAMS, Scheme
+from calibration.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
 from data.dataset import Dataset
 from progress import Progress, silent
 
@@ -35,7 +35,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         # Of all flavours the gpu flavour has most streams; see `stream_of` for the others.
-        Scheme("gpu", stream=self.stream)
+        Scheme("gpu", stream=self.stream, saturation=self.saturation)
 
     def __str__(self) -> str:
         parts = [str(self.method), "+".join(self.passes) or "as exported"]
@@ -68,7 +68,7 @@ class Plan:
             Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),
             Scheme("openvino", stream=self.stream_of("openvino"), saturation=self.saturation, **common),
             Scheme("gpu", stream=self.stream_of("gpu"), **common),
-            Scheme("gpu", precision="fp8", stream="fp16", **common),
+            replace(FP8, **common),
         ]
 
 

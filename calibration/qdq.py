@@ -21,6 +21,7 @@ own, and scales of activations are true scalars: ONNX Runtime fuses nothing else
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -53,6 +54,7 @@ from calibration.scales import (
 )
 from calibration.scheme import Scheme
 from errors import UserError
+from graphs.card import GraphCard
 from graphs.narrow import narrow
 from graphs.onnx_file import (
     card_of,
@@ -92,11 +94,25 @@ def qdq_from_ranges(run: RunDirectory, scheme: Scheme, force: bool = False) -> b
     if run.record(RANGES).inputs[source] != run.record(source).sha256:
         raise UserError(f"{run.path / RANGES} was made from another {source}", "calibrate again")
     with run.writing(step) as folder:
-        float_convolutions = quantize(model, calibrated, scheme)
-        saturation = scheme.saturation if scheme.is_for_cpus else ""
-        card = card.with_precision(scheme.precision, scheme.flavour, saturation, float_convolutions)
-        write_graph(model, card, folder / file)
+        write_quantized(model, card, calibrated, scheme, folder / file)
     return True
+
+
+def write_quantized(
+    model: ir.Model, card: GraphCard, calibrated: Mapping[str, Calibrated], scheme: Scheme, path: Path
+) -> None:
+    """Quantize a float32 graph in place and write it.
+
+    Args:
+        card: of the float32 graph.
+
+    Raises:
+        UserError: see `quantize`.
+    """
+    float_convolutions = quantize(model, calibrated, scheme)
+    saturation = scheme.saturation if scheme.is_for_cpus else ""
+    card = card.with_precision(scheme.precision, scheme.flavour, saturation, float_convolutions)
+    write_graph(model, card, path)
 
 
 def source_of(scheme: Scheme) -> str:

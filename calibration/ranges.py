@@ -37,6 +37,9 @@ FORMAT = 4
 GRAPHS = (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN)
 _SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999)
 
+# By the tensor's name; see above.
+Entries = dict[str, dict[str, Any]]
+
 
 class Calibrated(NamedTuple):
     """What quantization needs to know of a tensor: its range, and the mean of each channel [C]."""
@@ -72,17 +75,16 @@ def ranges_from_graph(
     if run.is_current(step) and not force:
         return False
     images = calibration_images(dataset)
-    entries: dict[str, dict[str, Any]] = {}
+    head = {"format": FORMAT, "method": method.to_json(), "images": len(images), "split": split}
     with run.writing(step) as folder:
-        for file in GRAPHS:
-            sha256 = run.record(file).sha256
-            # Without a BN on the stream, both graphs are the same.
-            if sha256 not in entries:
+        digests = {file: run.record(file).sha256 for file in GRAPHS}
+        # By content: where no BN was absorbed, both files hold one graph, and it is run once.
+        tensors: dict[str, Entries] = {}
+        for file, sha256 in digests.items():
+            if sha256 not in tensors:
                 seen = observe(graph_from_file(run.verified(file)), images, progress)
-                entries[sha256] = {name: _entry(observer, method) for name, observer in seen.items()}
-        head = {"format": FORMAT, "method": method.to_json(), "images": len(images), "split": split}
-        graphs = {file: run.record(file).sha256 for file in GRAPHS}
-        text = _text(head, {file: (sha256, entries[sha256]) for file, sha256 in graphs.items()})
+                tensors[sha256] = {name: _entry(observer, method) for name, observer in seen.items()}
+        text = _text(head, digests, tensors)
         (folder / RANGES).write_text(text)
     return True
 
@@ -154,11 +156,11 @@ def _entry(seen: Observer, method: Method) -> dict[str, Any]:
     }
 
 
-def _text(head: dict[str, Any], graphs: dict[str, tuple[str, dict[str, Any]]]) -> str:
-    """JSON with a line for each tensor."""
+def _text(head: dict[str, Any], digests: dict[str, str], tensors: dict[str, Entries]) -> str:
+    """JSON with a line for each tensor, from the sha256 of each file and the entries by sha256."""
     parts = []
-    for file, (sha256, entries) in graphs.items():
-        lines = [f"   {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
+    for file, sha256 in digests.items():
+        lines = [f"   {json.dumps(name)}: {json.dumps(entry)}" for name, entry in tensors[sha256].items()]
         opening = f'  {json.dumps(file)}: {{"sha256": "{sha256}", "tensors": {{'
         parts.append(opening + "\n" + ",\n".join(lines) + "\n  }}")
     return json.dumps(head, indent=1)[:-2] + ',\n "graphs": {\n' + ",\n".join(parts) + "\n }\n}\n"

@@ -26,13 +26,12 @@ from artifacts import (
     Step,
 )
 from calibration.absorb_batchnorm import absorb_batchnorm
-from calibration.activations import activations, channel_extremes
+from calibration.activations import channel_extremes, logits_of
 from calibration.calibration_set import calibration_images, fingerprint
 from calibration.equalize_stream import centre_stream, equalize_stream
 from calibration.streams import streams_of
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
-from graphs.card import OUTPUT
 from graphs.onnx_file import card_of, graph_from_file, typed_copy, write_graph
 from progress import Progress, silent
 from runtimes.runtime import Batch
@@ -104,10 +103,15 @@ def reparametrized_from_graph(
     card = card_of(model, MODEL)
     images = calibration_images(dataset)
     with run.writing(step) as folder:
-        for file in (MODEL_REPARAMETRIZED_BN, MODEL_REPARAMETRIZED):
-            own = passes_for(file, passes)
-            changed, done = reparametrize(model, own, images, LIMITS[card.trained], progress)
-            write_graph(changed, card, folder / file)
+        limit = LIMITS[card.trained]
+        changed, done = reparametrize(model, passes, images, limit, progress)
+        kept = changed
+        # Where nothing was absorbed, both are one graph.
+        if _count_batchnorms(changed) != _count_batchnorms(model):
+            own = passes_for(MODEL_REPARAMETRIZED_BN, passes)
+            kept, _ = reparametrize(model, own, images, limit, progress)
+        write_graph(changed, card, folder / MODEL_REPARAMETRIZED)
+        write_graph(kept, card, folder / MODEL_REPARAMETRIZED_BN)
         text = json.dumps([asdict(entry) for entry in done], indent=1) + "\n"
         (folder / REPARAMETRIZATION).write_text(text)
     return done, True
@@ -132,14 +136,14 @@ def reparametrize(
         CheckFailed: a pass changed the network.
     """
     checked = images[:_CHECKED_IMAGES]
-    original = _logits(model, checked)
+    original = logits_of(model, checked).astype(np.float64)
     model = typed_copy(model)
     done = []
     for name in passes:
         refused = _run(name, model, images, progress)
         model = typed_copy(model)
-        logits = _logits(model, checked)
-        error = float(np.sqrt(np.square(original - logits).sum() / np.square(original).sum()))
+        noise = original - logits_of(model, checked)
+        error = float(np.sqrt(np.square(noise).sum() / np.square(original).sum()))
         if not error <= limit:
             raise CheckFailed(
                 f"'{name}' changed the network: relative error {error:.1e} of the logits, over {limit:.0e}",
@@ -147,6 +151,10 @@ def reparametrize(
             )
         done.append(Pass(name, refused, error))
     return model, done
+
+
+def _count_batchnorms(model: ir.Model) -> int:
+    return sum(node.op_type == "BatchNormalization" for node in model.graph)
 
 
 def _run(name: str, model: ir.Model, images: Batch, progress: Progress) -> dict[str, str]:
@@ -157,9 +165,3 @@ def _run(name: str, model: ir.Model, images: Batch, progress: Progress) -> dict[
     if name == "centre":
         return centre_stream(model, extremes)
     return equalize_stream(model, extremes)
-
-
-def _logits(model: ir.Model, images: Batch) -> Batch:
-    output = model.graph.outputs[0]
-    parts = [tensors[OUTPUT] for tensors in activations(model, [output], images, "")]
-    return np.concatenate(parts).astype(np.float64)

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from errors import CheckFailed
-from graphs.onnx_file import constant, initializer, replace_constant
+from graphs.onnx_file import add_to_bias, constant, replace_constant
 from graphs.skip_path import junctions
 
 # Between the stream and weights, these let a positive factor through.
@@ -65,7 +65,9 @@ class Stream:
         """Add shifts[l] [channels] to x_l, which must be zero where no BN alone reads x_l."""
         before = np.zeros_like(shifts[0])
         for index, (shift, writers) in enumerate(zip(shifts, self.writers, strict=True)):
-            _add_to_bias(graph, writers[0], shift - before)
+            # Where nothing is added, a convolution without a bias gets none.
+            if (change := shift - before).any():
+                add_to_bias(graph, writers[0], change)
             if shift.any():
                 bn = self.batchnorm(index)
                 assert bn is not None
@@ -165,14 +167,3 @@ def _add_behind(value: ir.Value) -> ir.Node | None:
     """The Add that wrote a value, if one did."""
     node = _before_relu(value)
     return node if node.op_type == "Add" else None
-
-
-def _add_to_bias(graph: ir.Graph, conv: ir.Node, shift: NDArray[np.float64]) -> None:
-    if not shift.any():
-        return
-    if len(conv.inputs) > 2:
-        replace_constant(conv.inputs[2], constant(conv.inputs[2]) + shift)
-        return
-    bias = initializer(graph, f"{conv.name}.bias", shift.astype(np.float32))
-    conv.resize_inputs(3)
-    conv.replace_input_with(2, bias)

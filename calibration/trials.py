@@ -19,17 +19,18 @@ import numpy as np
 import onnx_ir as ir
 
 from artifacts import MODEL_REPARAMETRIZED_BN
-from calibration.block_error import finite, logits_of, quantized_twin
+from calibration.activations import logits_of
+from calibration.block_error import finite, quantized_twin
 from calibration.calibration_set import calibration_images, held_out_images
 from calibration.methods import Method
 from calibration.observer import Observer
-from calibration.qdq import quantize
+from calibration.qdq import write_quantized
 from calibration.ranges import Calibrated, calibrated, observe
 from calibration.reparametrize import LIMITS, passes_for, reparametrize
 from calibration.scheme import Scheme
 from data.dataset import Dataset
 from graphs.card import GraphCard
-from graphs.onnx_file import typed_copy, write_graph
+from graphs.onnx_file import typed_copy
 from progress import Progress, silent
 from runtimes.noise import Noise
 
@@ -136,9 +137,7 @@ class Trials:
     def write(self, candidate: Candidate, path: Path) -> None:
         """Write the Q/DQ graph as `calibrate` would."""
         model = typed_copy(self.observed(candidate.passes)[0])
-        scheme = candidate.scheme
-        count = quantize(model, self.ranges(candidate), scheme)
-        write_graph(model, self.card.with_precision("int8", scheme.flavour, scheme.saturation, count), path)
+        write_quantized(model, self.card, self.ranges(candidate), candidate.scheme, path)
 
     def _logits(self, candidate: Candidate, images: np.ndarray) -> np.ndarray:
         model = quantized_twin(self.observed(candidate.passes)[0], self.ranges(candidate), candidate.scheme)

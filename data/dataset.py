@@ -12,6 +12,7 @@ test split, which is checked.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,15 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, 3, 32, 32] and labels int64 [N]."""
+    """Images uint8 [N, 3, 32, 32] and labels int64 [N], neither of them changed once they are here."""
 
     images: Images
     labels: Labels
+
+    @cached_property
+    def hashes(self) -> tuple[bytes, ...]:
+        """sha256 of each image's pixels, computed when first asked for."""
+        return tuple(image_hashes(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,9 +96,9 @@ def dataset_from_splits(name: str, classes: Sequence[str], training: Split, test
                 "check that the files belong to this data set",
             )
     calibration = calibration_indices(training, test)
-    chosen = set(image_hashes(training.images[calibration]))
+    chosen = {training.hashes[index] for index in calibration}
     # By picture, not by index: a second copy of a calibration image is held out with it.
-    held_out = np.array([digest in chosen for digest in image_hashes(training.images)])
+    held_out = np.array([digest in chosen for digest in training.hashes])
     mean, std = channel_statistics(training.images)
     dataset = Dataset(
         name=name,
@@ -117,8 +123,8 @@ def calibration_indices(training: Split, test: Split) -> NDArray[np.intp]:
     count = min(CALIBRATION_IMAGES, int(len(training) * CALIBRATION_SHARE))
     present = np.unique(training.labels)
     per_class = max(1, count // len(present))
-    forbidden = set(image_hashes(test.images))
-    hashes = image_hashes(training.images)
+    forbidden = set(test.hashes)
+    hashes = training.hashes
     chosen: list[int] = []
     for label in present:
         candidates = np.flatnonzero(training.labels == label)
@@ -140,7 +146,7 @@ def calibration_indices(training: Split, test: Split) -> NDArray[np.intp]:
 
 def check_disjoint(calibration: Split, test: Split) -> None:
     """Raise UserError if an image stands in both splits."""
-    shared = set(image_hashes(calibration.images)) & set(image_hashes(test.images))
+    shared = set(calibration.hashes) & set(test.hashes)
     if shared:
         raise UserError(
             f"{len(shared)} calibration images are in the test split too",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import Dataset, Split, dataset_from_splits, image_hashes
+from data.dataset import Dataset, Split, dataset_from_splits
 from data.images import images_from_files
 from errors import UserError
 from progress import Progress, silent
@@ -72,7 +72,6 @@ def _split_from_folder(folder: Path, progress: Progress) -> tuple[list[str], Spl
 
 
 def _test_indices(split: Split, classes: list[str]) -> np.ndarray:
-    hashes = image_hashes(split.images)
     chosen: list[int] = []
     for label in np.unique(split.labels):
         if np.count_nonzero(split.labels == label) < 2:
@@ -80,6 +79,6 @@ def _test_indices(split: Split, classes: list[str]) -> np.ndarray:
                 f"class '{classes[label]}' has one picture, which cannot be in training and test both",
                 "give each class two at least",
             )
-        own = sorted(np.flatnonzero(split.labels == label).tolist(), key=hashes.__getitem__)
+        own = sorted(np.flatnonzero(split.labels == label).tolist(), key=split.hashes.__getitem__)
         chosen += own[: max(1, round(len(own) * _TEST_SHARE))]
     return np.array(sorted(chosen), dtype=np.intp)

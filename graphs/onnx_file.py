@@ -108,6 +108,21 @@ def replace_constant(value: ir.Value | None, array: np.ndarray) -> None:
     value.const_value = ir.tensor(array.astype(before.dtype), name=value.name)
 
 
+def add_to_bias(
+    graph: ir.Graph, conv: ir.Node, change: np.ndarray, real: np.dtype | type[np.floating] = np.float32
+) -> None:
+    """Add `change` [out] to a convolution's output by its bias; one it does not have is made, of type `real`.
+
+    Raises:
+        CheckFailed: another node reads the bias, too.
+    """
+    if len(conv.inputs) > 2:
+        replace_constant(conv.inputs[2], constant(conv.inputs[2]) + change)
+    else:
+        conv.resize_inputs(3)
+        conv.replace_input_with(2, initializer(graph, f"{conv.name}.bias", change.astype(real)))
+
+
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """Put a node in another's place: its outputs keep their names, types, shapes and readers."""
     read = tuple(old.inputs)

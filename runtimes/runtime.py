@@ -88,7 +88,7 @@ class Runtime(ABC):
         Returns when the result is there, copies to and from a device included.
 
         Raises:
-            ValueError: other type, rank, channel count or size, or no images.
+            ValueError: other type, rank, channel count or size, no images, or values that are not finite.
             CheckFailed: the logits have another shape or are not finite.
         """
         card = self.card
@@ -100,6 +100,9 @@ class Runtime(ABC):
             )
         if not len(images):
             raise ValueError("no images")
+        # Some kernels turn NaN into 0 and codes saturate: finite logits would come of it.
+        if not np.isfinite(images).all():
+            raise ValueError("images that are not finite")
         logits = self._infer(np.ascontiguousarray(images))
         if logits.shape != (len(images), len(card.classes)) or logits.dtype != np.float32:
             raise CheckFailed(

@@ -102,9 +102,7 @@ def test_the_manifest_says_what_made_each_file(made: RunDirectory) -> None:
         "options": {"opset": 17, "shape": [1, 3]},
         "inputs": {"weights": hashlib.sha256(b"weights first").hexdigest()},
         "versions": {"numpy": metadata.version("numpy")},
-        "outputs": ["graph"],
     }
-    assert document["files"]["log"]["outputs"] == ["weights", "log"]
 
 
 def test_another_process_reads_back_the_same_records(made: RunDirectory) -> None:
@@ -360,11 +358,11 @@ def test_a_run_directory_at_or_below_a_file(tmp_path: Path, below: str) -> None:
         b"null",
         b"\xff\xfe",
         b'{"files": {}}',
-        b'{"format": 2, "files": {}}',
-        b'{"format": 1}',
-        b'{"format": 1, "files": []}',
-        b'{"format": 1, "files": {"graph": {}}}',
-        b'{"format": 1, "files": {"graph": null}}',
+        b'{"format": 1, "files": {}}',
+        b'{"format": 2}',
+        b'{"format": 2, "files": []}',
+        b'{"format": 2, "files": {"graph": {}}}',
+        b'{"format": 2, "files": {"graph": null}}',
     ],
 )
 def test_a_corrupted_manifest_is_a_user_error(made: RunDirectory, content: bytes) -> None:

@@ -269,7 +269,7 @@ def test_export_takes_over_a_checkpoint(
 
 
 def test_deploy_of_ones_own_pictures(skipfold: Skipfold, tmp_path: Path) -> None:
-    write_picture_folders(tmp_path / "pictures", count=40)
+    write_picture_folders(tmp_path / "pictures", count=70)
     own = ("--dataset", "imagefolder", "--data-dir", tmp_path / "pictures", *DEPTH)
     outcome = skipfold("deploy", *own, "--recipe", "digits", "--epochs", 3, *QUICK, "--json")
     assert outcome.status == 0, outcome

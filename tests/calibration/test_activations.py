@@ -3,7 +3,7 @@ import pytest
 from sample_networks import node_named, run_graph, sample_graph, sample_images
 
 import calibration.activations
-from calibration.activations import activations, channel_extremes
+from calibration.activations import activations, channel_extremes, logits_of
 from calibration.placement import observed_values
 from calibration.reparametrize import reparametrize
 from models.config import resnet_config
@@ -34,6 +34,15 @@ def test_batches_hand_out_what_the_graph_computes(model, monkeypatch, batch, par
     assert {tensor.dtype for tensor in whole.values()} == {np.dtype(np.float32)}
     (logits,) = run_graph(model, IMAGES)
     np.testing.assert_allclose(whole["logits"], logits, atol=1e-5 * np.abs(logits).max())
+
+
+def test_logits_are_those_of_all_batches(model, monkeypatch):
+    (expected,) = run_graph(model, IMAGES)
+    monkeypatch.setattr(calibration.activations, "_LARGEST_BATCH", 3)
+    for optimized in (True, False):
+        logits = logits_of(model, IMAGES, optimized=optimized)
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_graph_is_left_as_it_is(model):

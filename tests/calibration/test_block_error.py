@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from sample_networks import node_named, run_graph, sample_graph, sample_images
 
 from artifacts import BLOCK_ERROR, MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES, RunDirectory
 from calibration import activations as activations_module
+from calibration import block_error as block_error_module
 from calibration.block_error import block_error, block_errors_from_ranges, quantized_twin
 from calibration.calibration_set import held_out_images
 from calibration.methods import Method
@@ -13,6 +15,7 @@ from calibration.plan import Plan, quantized_from_graph
 from calibration.ranges import calibrated, observe, ranges_from_file
 from calibration.scheme import Scheme
 from data.dataset import Dataset
+from errors import UserError
 from graphs.onnx_file import graph_from_file
 from models.config import resnet_config
 from runtimes.noise import Noise
@@ -79,7 +82,7 @@ def test_block_left_in_float_gains() -> None:
 
 
 def test_file_has_every_flavour_and_stream_and_is_up_to_date_until_ranges_change(
-    preact_run: RunDirectory, digits: Dataset
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert block_errors_from_ranges(preact_run, digits, Plan())
     document = json.loads(preact_run.verified(BLOCK_ERROR).read_text())
@@ -95,8 +98,18 @@ def test_file_has_every_flavour_and_stream_and_is_up_to_date_until_ranges_change
         assert all(db > 10 for db in [*series["blocks"].values(), series["logits_db"]])
     by_stream = {(s["flavour"], s["stream"]): s["blocks"][ADDS[-1]] for s in document["series"]}
     assert by_stream["gpu", "fp16"] > by_stream["gpu", "int8"]
-    assert not block_errors_from_ranges(preact_run, digits, Plan())
+    with monkeypatch.context() as patch:
+        patch.setattr(block_error_module, "held_out_images", None)
+        assert not block_errors_from_ranges(preact_run, digits, Plan())
+    assert block_errors_from_ranges(preact_run, replace(digits, sha256="of other images"), Plan())
     assert block_errors_from_ranges(preact_run, digits, Plan(correct_bias=False))
     quantized_from_graph(preact_run, digits, Plan(method=Method("minmax")))
     assert not preact_run.is_fresh(BLOCK_ERROR)
     assert block_errors_from_ranges(preact_run, digits, Plan(method=Method("minmax")))
+
+
+def test_without_a_held_out_image_it_is_refused(preact_run: RunDirectory, digits: Dataset) -> None:
+    nothing_left = replace(digits, train=digits.calibration)
+    with pytest.raises(UserError, match="no training image is outside the calibration and the test split"):
+        block_errors_from_ranges(preact_run, nothing_left, Plan())
+    assert BLOCK_ERROR not in preact_run

@@ -5,7 +5,12 @@ import pytest
 from conftest import CIFAR10_DIR, needs_cifar10
 from PIL import Image
 
-from calibration.calibration_set import LEAST_CORRELATION, check_calibration_set, neighbour_correlation
+from calibration.calibration_set import (
+    LEAST_CORRELATION,
+    LEAST_PICTURES,
+    check_calibration_set,
+    neighbour_correlation,
+)
 from data.dataset import Split
 from data.images import image_from_bytes
 from data.load import dataset_from_name
@@ -80,21 +85,25 @@ def test_noise_scaled_to_the_size_of_the_network_is_refused(digits):
         check_calibration_set(split_of(images), digits.test)
 
 
-def test_empty_split_is_refused(digits):
-    with pytest.raises(UserError, match="is empty"):
-        check_calibration_set(split_of(np.zeros((0, 3, 32, 32), np.uint8)), digits.test)
+@pytest.mark.parametrize("different", [0, 1, 5, LEAST_PICTURES - 1])
+@pytest.mark.parametrize("copies", [1, 20])
+def test_fewer_than_the_least_different_pictures_are_refused(digits, different, copies):
+    pictures = digits.train.images[:different].repeat(copies, axis=0)
+    problem = f"has {different} different pictures, and {LEAST_PICTURES} are the least"
+    with pytest.raises(UserError, match=problem) as caught:
+        check_calibration_set(split_of(pictures), digits.test)
+    assert caught.value.fix == "add training images: a tenth of them is set aside for it"
 
 
-def test_one_picture_many_times_is_refused_and_once_is_not(digits):
-    one = digits.train.images[:1]
-    with pytest.raises(UserError, match="the 5 calibration images are all the same"):
-        check_calibration_set(split_of(one.repeat(5, axis=0)), digits.test)
-    check_calibration_set(split_of(one), digits.test)
+def test_the_least_is_enough_and_copies_do_no_harm(digits):
+    pictures = digits.train.images[:LEAST_PICTURES]
+    check_calibration_set(split_of(pictures), digits.test)
+    check_calibration_set(split_of(pictures.repeat(2, axis=0)), digits.test)
 
 
 def test_flat_images_are_refused(digits):
-    colours = np.random.default_rng(0).integers(0, 256, (9, 3, 1, 1), np.uint8)
-    flat = np.broadcast_to(colours, (9, 3, 32, 32))
+    colours = np.random.default_rng(0).integers(0, 256, (12, 3, 1, 1), np.uint8)
+    flat = np.broadcast_to(colours, (12, 3, 32, 32))
     with pytest.raises(UserError, match="one flat colour"):
         check_calibration_set(split_of(flat), digits.test)
     some = np.concatenate([flat, digits.train.images[:2]])

@@ -19,7 +19,7 @@ from sample_networks import TWO_BLOCKS, run_graph, sample_card
 from artifacts import MODEL
 from calibration.placement import float_nodes
 from calibration.qdq import FILES, qdq_from_ranges
-from calibration.scheme import Scheme
+from calibration.scheme import FP8, Scheme
 from errors import UserError
 from graphs.onnx_file import card_from_file, write_graph
 from graphs.skip_path import junctions
@@ -31,7 +31,7 @@ from verification.compare import compare, logits_of
 CPU = [Scheme("cpu"), Scheme("cpu", stream="fp32")]
 GPU = [
     *(Scheme("gpu", stream=stream) for stream in ("int8", "fp16", "fp32")),
-    Scheme("gpu", precision="fp8", stream="fp16"),
+    FP8,
 ]
 # One that begins a stage and one with an identity skip.
 BLOCKS = ("stage2.0.add", "stage2.1.add")

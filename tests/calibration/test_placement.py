@@ -6,11 +6,9 @@ from sample_networks import TWO_BLOCKS, node_named, sample_graph
 
 from calibration.bn_as_convolution import bn_as_convolution
 from calibration.placement import float_nodes, observed_values, quantized_uses
-from calibration.scheme import Scheme
+from calibration.scheme import FP8, Scheme
 from errors import UserError
 from models.config import resnet_config
-
-FP8 = Scheme("gpu", precision="fp8", stream="fp16")
 
 # (tensor, consumer), both by the names of the network.
 PREACT_CONV_INPUTS = {

@@ -22,7 +22,7 @@ from calibration.methods import Method
 from calibration.plan import Plan, is_quantized, plan_of, quantized_from_graph
 from calibration.qdq import FILES
 from calibration.reparametrize import DEFAULT_PASSES
-from calibration.scheme import Scheme
+from calibration.scheme import FP8, Scheme
 from errors import UserError
 from export.graph_from_checkpoint import graph_from_checkpoint
 from graphs.onnx_file import card_from_file
@@ -57,7 +57,7 @@ def test_defaults():
         Scheme("cpu"),
         Scheme("openvino"),
         Scheme("gpu"),
-        Scheme("gpu", precision="fp8", stream="fp16"),
+        FP8,
     ]
 
 

@@ -48,7 +48,7 @@ from calibration.qdq import FILES, qdq_from_ranges, quantize, source_of
 from calibration.ranges import ranges_from_file, ranges_from_graph
 from calibration.reparametrize import reparametrized_from_graph
 from calibration.scales import Range
-from calibration.scheme import STREAMS, Scheme
+from calibration.scheme import FP8, STREAMS, Scheme
 from calibration.streams import streams_of
 from errors import UserError
 from export.audit import audit
@@ -63,7 +63,6 @@ from verification.compare import compare, logits_of
 
 NETWORKS = [resnet_config(*named) for named in FOUR_BLOCKS]
 CPU, OPENVINO = Scheme("cpu"), Scheme("openvino")
-FP8 = Scheme("gpu", precision="fp8", stream="fp16")
 GPU = [Scheme("gpu", stream=stream) for stream in STREAMS["gpu"]]
 INT8 = [CPU, OPENVINO, GPU[0]]
 # One for each file.
@@ -559,7 +558,7 @@ def test_scales_are_those_of_the_ranges_file(preact_run, digits):
 @pytest.mark.parametrize("scheme", SCHEMES, ids=named)
 def test_ranges_of_former_weights_are_refused(tmp_path, digits, scheme):
     run = RunDirectory(tmp_path)
-    few = replace(digits, calibration=digits.calibration.subset(np.arange(8)))
+    few = replace(digits, calibration=digits.calibration.subset(np.arange(10)))
     for seed in (0, 1):
         checkpoint_from_initialisation(run, resnet_config("preact", 8), digits, seed)
         graph_from_checkpoint(run)

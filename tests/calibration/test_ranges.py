@@ -222,9 +222,9 @@ def test_other_method_or_split_is_calibrated_anew(preact_run, dataset):
     for entry in tensors_of(preact_run).values():
         low, high = min(entry["min"], 0), max(entry["max"], 0)
         assert (entry["low"], entry["high"], entry["amax"]) == (low, high, max(-low, high))
-    fewer = replace(dataset, calibration=dataset.calibration.subset(np.arange(5)))
+    fewer = replace(dataset, calibration=dataset.calibration.subset(np.arange(10)))
     assert ranges_from_graph(preact_run, fewer, Method("minmax"))
-    assert document_of(preact_run)["images"] == 5
+    assert document_of(preact_run)["images"] == 10
 
 
 def test_every_method_is_calibrated(preact_run, dataset):
@@ -244,7 +244,7 @@ def test_file_of_another_format_is_calibrated_anew(preact_run, dataset, monkeypa
 
 
 def test_calibrating_on_test_images_is_refused(preact_run, dataset):
-    assert_refused(preact_run, dataset, dataset.test.subset(np.arange(3)), "3 calibration images are in")
+    assert_refused(preact_run, dataset, dataset.test.subset(np.arange(12)), "12 calibration images are in")
 
 
 def test_calibrating_on_noise_is_refused(preact_run, dataset):

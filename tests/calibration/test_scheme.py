@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from calibration.scheme import DEFAULT_SATURATION, STREAMS, Scheme
+from calibration.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
 from errors import UserError
 
 EVERY = [Scheme(flavour, stream=stream) for flavour, streams in STREAMS.items() for stream in streams]
@@ -28,6 +28,28 @@ def test_stream_that_a_flavour_has_not_is_refused_and_the_others_are_listed(flav
     with pytest.raises(UserError, match=f"the {flavour} flavour has no {stream} stream") as refusal:
         Scheme(flavour, stream=stream)
     assert refusal.value.fix == f"use --stream {' or '.join(STREAMS[flavour])}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"flavour": "tpu"}, "flavour 'tpu' is none of cpu, openvino, gpu"),
+        ({"flavour": "any"}, "flavour 'any'"),
+        ({"precision": "fp16"}, "precision 'fp16' is none of int8, fp8"),
+        ({"saturation": "some"}, "saturation 'some' is none of stem, proved, full"),
+        ({"saturation": ""}, "saturation ''"),
+        ({"precision": "fp8"}, "fp8 is of gpu with an fp16 stream, not cpu with int8"),
+        ({"flavour": "gpu", "precision": "fp8"}, "not gpu with int8"),
+        ({"flavour": "gpu", "precision": "fp8", "stream": "fp32"}, "not gpu with fp32"),
+    ],
+)
+def test_what_there_is_not_is_a_bug_of_the_caller(fields, problem):
+    with pytest.raises(ValueError, match=problem):
+        Scheme(**{"flavour": "cpu", **fields})
+
+
+def test_fp8_is_a_scheme():
+    assert (FP8.flavour, FP8.precision, FP8.stream) == ("gpu", "fp8", "fp16")
 
 
 def test_cpus_have_no_half_stream():

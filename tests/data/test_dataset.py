@@ -131,6 +131,20 @@ def test_whatever_the_copies_calibration_is_free_of_them(parts: tuple[Split, Spl
     assert contents(shuffled.subset(again)) == contents(training.subset(chosen))
 
 
+def test_each_picture_of_a_split_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def counting(images: np.ndarray) -> list[bytes]:
+        hashed.append(len(images))
+        return image_hashes(images)
+
+    monkeypatch.setattr("data.dataset.image_hashes", counting)
+    dataset = dataset_from_splits("mine", CLASSES, split(90), split(30, seed=1))
+    assert sorted(hashed) == [len(dataset.calibration), 30, 90]
+    assert dataset.test.hashes is dataset.test.hashes
+    assert list(dataset.test.hashes) == image_hashes(dataset.test.images)
+
+
 def test_images_of_the_test_split_are_passed_over() -> None:
     training = split(90)
     undisturbed = contents(dataset_from_splits("mine", CLASSES, training, split(30, seed=1)).calibration)
@@ -149,10 +163,10 @@ def test_a_training_set_that_is_the_test_set_is_refused() -> None:
 def test_check_disjoint_catches_a_seeded_fault() -> None:
     calibration, test = split(20), split(20, seed=1)
     check_disjoint(calibration, test)
-    test.images[7] = calibration.images[3]
-    test.images[9] = calibration.images[4]
+    images = test.images.copy()
+    images[[7, 9]] = calibration.images[[3, 4]]
     with pytest.raises(UserError, match="2 calibration images are in the test split too"):
-        check_disjoint(calibration, test)
+        check_disjoint(calibration, Split(images, test.labels))
 
 
 def test_one_pixel_makes_another_picture() -> None:

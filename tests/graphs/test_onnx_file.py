@@ -10,6 +10,7 @@ from errors import CheckFailed, UserError
 from graphs.onnx_file import (
     IR_VERSION,
     OPSET,
+    add_to_bias,
     card_from_file,
     card_of,
     constant,
@@ -214,6 +215,27 @@ def test_constant_is_replaced_in_its_type():
 def test_constant_of_another_shape_is_a_bug():
     with pytest.raises(AssertionError):
         replace_constant(node_named(sample_graph(CONFIG), "classifier").inputs[2], np.zeros(11))
+
+
+def test_bias_is_added_to_in_its_type():
+    model = sample_graph(CONFIG)
+    conv = next(node for node in model.graph if node.op_type == "Conv" and len(node.inputs) == 3)
+    before = constant(conv.inputs[2])
+    change = np.full(len(before), 1 / 3)
+    add_to_bias(model.graph, conv, change, np.float16)
+    assert constant(conv.inputs[2]).dtype == np.float32
+    np.testing.assert_array_equal(constant(conv.inputs[2]), (before + change).astype(np.float32))
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float16])
+def test_bias_that_is_not_there_is_made(real):
+    model = sample_graph(CONFIG)
+    conv = next(node for node in model.graph if node.op_type == "Conv" and len(node.inputs) == 2)
+    change = np.linspace(-1, 1, len(constant(conv.inputs[1])))
+    add_to_bias(model.graph, conv, change, real)
+    assert constant(conv.inputs[2]).dtype == real
+    assert model.graph.initializers[f"{conv.name}.bias"] is conv.inputs[2]
+    np.testing.assert_array_equal(constant(conv.inputs[2]), change.astype(real))
 
 
 def test_constant_that_two_nodes_read_is_not_replaced():

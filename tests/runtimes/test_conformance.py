@@ -39,8 +39,7 @@ RUNTIMES = [
 # Largest difference between batch sizes, relative to the largest logit. Kernels may be chosen by
 # batch size; in INT8 and FP8 that may move a code by one, in FP16 the last of 11 bits, in bfloat16 of 8.
 ACROSS_BATCHES = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2, "fp8": 0.1}
-# ReLU kernels of OpenVINO turn NaN into 0, and codes of INT8 saturate: there, infinite images give
-# finite logits.
+# ReLU kernels of OpenVINO turn NaN into 0, and codes of INT8 saturate: there, the logits stay finite.
 OVERFLOWING = [
     ("torch", "fp32"),
     ("ort", "fp32"),
@@ -169,7 +168,15 @@ def test_overflow_is_a_failed_check(trained_runs: dict[str, Path], engine: str, 
         _opened(RunDirectory(trained_runs["preact"]), engine, precision) as runtime,
         pytest.raises(CheckFailed, match=message),
     ):
-        runtime.infer(np.full((1, 3, 32, 32), np.inf, np.float32))
+        runtime.infer(np.full((1, 3, 32, 32), np.finfo(np.float32).max))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_is_refused(runtime: Runtime, images: Batch, value: float) -> None:
+    spoilt = images.copy()
+    spoilt[-1, 2, 31, 31] = value
+    with pytest.raises(ValueError, match="images that are not finite"):
+        runtime.infer(spoilt)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

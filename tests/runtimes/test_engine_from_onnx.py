@@ -2,6 +2,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from artifacts import (
     version_of,
 )
 from calibration.qdq import qdq_from_ranges
-from calibration.scheme import Scheme
+from calibration.scheme import FP8, Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from graphs.card import INPUT, OUTPUT
@@ -54,7 +55,7 @@ TARGETS = {precision: ("sm89", "sm120") if precision == "fp8" else () for precis
 
 PARTLY_FLOAT = [
     *(Scheme("gpu", stream=stream, float_blocks=("stage2.0.add",)) for stream in ("int8", "fp16", "fp32")),
-    Scheme("gpu", precision="fp8", stream="fp16", float_blocks=("stage2.0.add",)),
+    replace(FP8, float_blocks=("stage2.0.add",)),
 ]
 
 needs_rtx = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
