@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Images, Split, check_disjoint
+from data.dataset import LEAST_PICTURES, Dataset, Images, Split, check_disjoint
 from errors import UserError
 from runtimes.runtime import Batch
 
@@ -13,10 +13,6 @@ from runtimes.runtime import Batch
 # at least 0.46, the median of any five in a row at least 0.77); uniform, Gaussian and shuffled pixels 0.00,
 # noise made larger and scaled down to 32 x 32 0.24 to 0.30.
 LEAST_CORRELATION = 0.5
-# Different pictures. Measured on both variants at depth 8, trained on digits, INT8 logits of held-out images
-# against float32 ones, the worst of 8 draws: 1 picture 9 dB and 94.9 % of the answers, 5 pictures 20 dB and
-# 98.8 %, 10 pictures 28 dB and 99.2 %, all 140 36 dB and 99.6 %.
-LEAST_PICTURES = 10
 HELD_OUT_IMAGES = 256
 
 

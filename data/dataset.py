@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,10 @@ CHANNELS = 3
 # Enough for stable ranges, and at most a tenth of a small training set.
 CALIBRATION_IMAGES = 1000
 CALIBRATION_SHARE = 0.1
+# Measured on both variants at depth 8, trained on digits, INT8 logits of held-out images against float32
+# ones, the worst of 8 draws: 1 picture 9 dB and 94.9 % of the answers, 5 pictures 20 dB and 98.8 %, 10
+# pictures 28 dB and 99.2 %, all 140 36 dB and 99.6 %.
+LEAST_PICTURES = 10
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -122,7 +127,7 @@ def calibration_indices(training: Split, test: Split) -> NDArray[np.intp]:
     """
     count = min(CALIBRATION_IMAGES, int(len(training) * CALIBRATION_SHARE))
     present = np.unique(training.labels)
-    per_class = max(1, count // len(present))
+    per_class = max(count // len(present), ceil(LEAST_PICTURES / len(present)))
     forbidden = set(test.hashes)
     hashes = training.hashes
     chosen: list[int] = []

@@ -7,11 +7,10 @@ from PIL import Image
 
 from calibration.calibration_set import (
     LEAST_CORRELATION,
-    LEAST_PICTURES,
     check_calibration_set,
     neighbour_correlation,
 )
-from data.dataset import Split
+from data.dataset import LEAST_PICTURES, Split
 from data.images import image_from_bytes
 from data.load import dataset_from_name
 from errors import UserError

@@ -40,7 +40,7 @@ def dataset() -> Dataset:
 
 
 def test_layout_and_sizes(dataset: Dataset) -> None:
-    assert (len(dataset.train), len(dataset.calibration), len(dataset.test)) == (81, 9, 30)
+    assert (len(dataset.train), len(dataset.calibration), len(dataset.test)) == (78, 12, 30)
     for part in (dataset.train, dataset.calibration, dataset.test):
         assert part.images.dtype == np.uint8
         assert part.images.shape == (len(part), 3, 32, 32)
@@ -64,21 +64,27 @@ def test_images_keep_their_labels(dataset: Dataset) -> None:
 
 
 def test_calibration_is_balanced(dataset: Dataset) -> None:
-    assert np.bincount(dataset.calibration.labels).tolist() == [3, 3, 3]
+    assert np.bincount(dataset.calibration.labels).tolist() == [4, 4, 4]
 
 
 def test_calibration_takes_the_smallest_hashes_of_each_class(dataset: Dataset) -> None:
     training = split(90)
     hashes = np.array([h.hex() for h in image_hashes(training.images)])
     for label in range(3):
-        smallest = sorted(hashes[training.labels == label])[:3]
+        smallest = sorted(hashes[training.labels == label])[:4]
         own = dataset.calibration.images[dataset.calibration.labels == label]
         assert sorted(h.hex() for h in image_hashes(own)) == smallest
 
 
 def test_calibration_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.dataset.CALIBRATION_IMAGES", 6)
-    assert len(dataset_from_splits("mine", CLASSES, split(90), split(30, seed=1)).calibration) == 6
+    monkeypatch.setattr("data.dataset.CALIBRATION_IMAGES", 15)
+    assert len(dataset_from_splits("mine", CLASSES, split(300), split(30, seed=1)).calibration) == 15
+
+
+@pytest.mark.parametrize(("count", "calibration"), [(24, 12), (90, 12), (120, 12), (150, 15), (210, 21)])
+def test_calibration_is_a_tenth_and_at_least_ten(count: int, calibration: int) -> None:
+    dataset = dataset_from_splits("mine", CLASSES, split(count), split(30, seed=1))
+    assert len(dataset.calibration) == calibration
 
 
 @pytest.mark.parametrize("order", ["reversed", "shuffled", "sorted by class"])
@@ -150,9 +156,9 @@ def test_images_of_the_test_split_are_passed_over() -> None:
     undisturbed = contents(dataset_from_splits("mine", CLASSES, training, split(30, seed=1)).calibration)
     leaked = calibration_indices(training, split(30, seed=1))[:4]
     dataset = dataset_from_splits("mine", CLASSES, training, training.subset(leaked))
-    assert len(dataset.calibration) == 9, "the next ones take their places"
+    assert len(dataset.calibration) == 12, "the next ones take their places"
     assert not contents(dataset.calibration) & contents(training.subset(leaked))
-    assert len(contents(dataset.calibration) & undisturbed) == 5
+    assert len(contents(dataset.calibration) & undisturbed) == 8
 
 
 def test_a_training_set_that_is_the_test_set_is_refused() -> None:

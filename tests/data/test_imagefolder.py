@@ -59,9 +59,9 @@ def test_classes_are_the_sorted_folder_names(flat: Path, parted: Path) -> None:
 
 def test_one_folder_a_class_is_cut_in_five(flat: Path) -> None:
     dataset = imagefolder(flat)
-    assert (len(dataset.train), len(dataset.calibration), len(dataset.test)) == (21, 3, 6)
+    assert (len(dataset.train), len(dataset.calibration), len(dataset.test)) == (12, 12, 6)
     assert np.bincount(dataset.test.labels).tolist() == [2, 2, 2]
-    assert np.bincount(dataset.calibration.labels).tolist() == [1, 1, 1]
+    assert np.bincount(dataset.calibration.labels).tolist() == [4, 4, 4]
     train, calibration, test = labelled(dataset)
     assert len(train | calibration | test) == 30, "no picture stands in two splits"
     for label, name in enumerate(sorted(CLASSES)):
@@ -77,7 +77,7 @@ def test_the_test_pictures_are_those_with_the_smallest_hashes(flat: Path) -> Non
 
 def test_given_train_and_test_folders_are_kept(parted: Path) -> None:
     dataset = imagefolder(parted)
-    assert (len(dataset.train), len(dataset.calibration), len(dataset.test)) == (21, 3, 9)
+    assert (len(dataset.train), len(dataset.calibration), len(dataset.test)) == (12, 12, 9)
     assert set(image_hashes(dataset.test.images)) == hashes_of(parted / "test")
     trained_on = image_hashes(dataset.train.images) + image_hashes(dataset.calibration.images)
     assert set(trained_on) == hashes_of(parted / "train")
