@@ -8,7 +8,7 @@ from analysis.backward import BlockGradient
 from analysis.network import Measured
 from plots import svg
 
-_COLOURS = {"original": "#b45309", "preact": "#2563eb"}
+COLOURS = {"original": "#b45309", "preact": "#2563eb"}
 _SIZE = (7, 3.2)
 
 
@@ -16,7 +16,7 @@ def gradient_plot(networks: Sequence[Measured]) -> str:
     """|dE/dx_l| at the input of every block, on a log axis."""
 
     def draw(axes: Any) -> None:
-        _curves(axes, networks, lambda row: row.norm)
+        curves(axes, networks, lambda row: row.norm)
         axes.set_yscale("log")
         axes.set_ylabel("norm of the gradient at its input")
 
@@ -27,7 +27,7 @@ def skip_term_plot(networks: Sequence[Measured]) -> str:
     """What the skip term makes up of each gradient, |s_l| / |g_l|."""
 
     def draw(axes: Any) -> None:
-        _curves(axes, networks, lambda row: row.skip_norm)
+        curves(axes, networks, lambda row: row.skip_norm)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("skip term over the gradient")
 
@@ -38,8 +38,8 @@ def dead_path_plot(networks: Sequence[Measured]) -> str:
     """Per cent of dead skip paths: at each block (thin), and from it to the end of its stage."""
 
     def draw(axes: Any) -> None:
-        _curves(axes, networks, lambda row: _percent(row.dead_to_end))
-        _curves(axes, networks, lambda row: _percent(row.dead), linewidth=0.7, label=None)
+        curves(axes, networks, lambda row: _percent(row.dead_to_end))
+        curves(axes, networks, lambda row: _percent(row.dead), linewidth=0.7, label=None)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("dead skip paths, %\n(thin: at this block)")
 
@@ -58,20 +58,25 @@ def _plot(draw: Callable[[Any], None], networks: Sequence[Measured]) -> str:
     return svg(draw_axes, _SIZE, transparent=False)
 
 
-def _curves(
+def curves(
     axes: Any,
     networks: Sequence[Measured],
     height: Callable[[BlockGradient], float | None],
     **style: Any,
 ) -> None:
-    """A line a network, dashed before training; broken where there is no figure."""
+    """Draw a line a network, dashed before training; broken where `height` gives None.
+
+    Args:
+        axes: of matplotlib.
+        style: of the lines, instead of the network's own.
+    """
     for network in networks:
         heights = [math.nan if (y := height(row)) is None else y for row in network.backward]
         axes.plot(
             range(1, len(heights) + 1),
             heights,
             **{
-                "color": _COLOURS[network.variant],
+                "color": COLOURS[network.variant],
                 "linestyle": "-" if network.trained else "--",
                 "marker": "." if len(heights) < 60 else "",
                 "label": network.name,
