@@ -124,7 +124,7 @@ def _gradients_in_stage(
         x = inputs.pop().requires_grad_()
         parts = evaluated(blocks[index], x)
         if index < start:
-            walk.gradient = sum(_terms(parts, x, walk.gradient), torch.zeros_like(x))
+            walk.gradient = torch.add(*_terms(parts, x, walk.gradient))
             rows.append(BlockGradient(stage, index + 1, norm_of(walk.gradient)))
         else:
             rows.append(_identity_row(stage, index + 1, parts, x, walk))

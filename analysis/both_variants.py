@@ -93,7 +93,7 @@ def analysis_from_networks(
 
 def initialised(config: ResNetConfig, seed: int) -> ResNet:
     """The network that `train` begins with under the same seed."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ResNet(config)
 
