@@ -46,6 +46,11 @@ PARITY = "parity.json"
 ACCURACY = "accuracy.json"
 BENCHMARK = "benchmark.json"
 REPORT = "report.html"
+ANALYSIS = "analysis.json"
+GRADIENT_PLOT = "gradient_norm.svg"
+SKIP_PLOT = "skip_term.svg"
+DEAD_PLOT = "dead_paths.svg"
+ANALYSIS_FILES = (ANALYSIS, GRADIENT_PLOT, SKIP_PLOT, DEAD_PLOT)
 
 FORMAT = 2
 _LOCK = ".lock"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from artifacts import (
+    ANALYSIS_FILES,
     CHECKPOINT,
     CHECKPOINT_CARD,
     MANIFEST,
@@ -28,6 +29,7 @@ from artifacts import (
 from errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.network import Measured
     from calibration.plan import Plan
     from data.dataset import Dataset
     from models.checkpoint import CheckpointCard
@@ -400,19 +402,26 @@ def _session(
         "block": block.value if block else known.get("block") if "depth" not in given else None,
     }
     checked = resnet_config(**config)
-    name = f"{chosen['dataset']}-{checked.variant}-{checked.depth}"
-    if checked.block != resnet_config(checked.variant, checked.depth).block:
-        name += f"-{checked.block}"
-    run = RunDirectory(run_dir or RUNS / name)
+    run = RunDirectory(run_dir or RUNS / _run_name(chosen["dataset"], checked.variant, checked))
     session = Session(run, config, chosen["dataset"], data_dir, screen, seed, force)
     if CHECKPOINT_CARD in run:
         _require_same_network(session)
     return session
 
 
+def _run_name(dataset: str, what: str, network: "ResNetConfig") -> str:
+    """DATASET-WHAT-DEPTH, with the block where it is not the one the papers use at this depth."""
+    from models.config import default_block
+
+    name = f"{dataset}-{what}-{network.depth}"
+    return name if network.block == default_block(network.depth) else f"{name}-{network.block}"
+
+
 def _newest_run() -> Path | None:
-    manifests = sorted(RUNS.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-    return manifests[-1].parent if manifests else None
+    """The network's run that was written last; an analysis is none."""
+    manifests = sorted(RUNS.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    runs = (path.parent for path in manifests)
+    return next((path for path in runs if RunDirectory(path).recorded() != sorted(ANALYSIS_FILES)), None)
 
 
 def _known_options(run_dir: Path) -> dict[str, Any]:
@@ -474,6 +483,36 @@ def train(
     execution = Execution(device.value, arithmetic.value if arithmetic else None, recompute, compiled, resume)
     card = _train(session, recipe, epochs, peak_rate, execution)
     screen.finish(session.document("train", **card.training))
+
+
+@app.command()
+def analyze(
+    depth: DepthOption = None,
+    block: BlockOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Default: runs/DATASET-analysis-DEPTH.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", help="Calibration images in the batch. Default: 16.")
+    ] = None,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Measure what the skip path carries forward and backward.
+
+    In both variants, freshly initialised and, where runs/DATASET-VARIANT-DEPTH holds a trained
+    checkpoint, after training.
+    """
+    screen = Screen(as_json, quiet, verbose)
+    session = _session(screen, None, depth, block, dataset, data_dir, None, seed=seed, force=force)
+    run = RunDirectory(run_dir or RUNS / _run_name(session.dataset_name, "analysis", session.network))
+    document = _analyze(session, run, images)
+    screen.finish({"command": "analyze", "run": str(run.path), **document})
 
 
 @app.command()
@@ -910,6 +949,73 @@ def _ensure_checkpoint(session: Session) -> None:
             f"{session.card.training['epochs_done']} of {session.card.training['recipe']['epochs']} "
             "(`train` goes on with it)",
         )
+
+
+def _analyze(session: Session, run: RunDirectory, images: int | None) -> dict[str, Any]:
+    from analysis.both_variants import DEFAULT_IMAGES, analysis_from_networks
+    from analysis.network import measured_from_json
+    from errors import CheckFailed
+    from models.config import VARIANTS
+
+    network = session.network
+    checkpoints = {
+        variant: _session(
+            session.screen,
+            Variant(variant),
+            network.depth,
+            Block(network.block),
+            DatasetName(session.dataset_name),
+            session.data_dir,
+            None,
+        ).run
+        for variant in VARIANTS
+    }
+    document, done = analysis_from_networks(
+        run,
+        session.dataset,
+        network,
+        checkpoints,
+        DEFAULT_IMAGES if images is None else images,
+        session.seed,
+        session.force,
+        session.screen.progress,
+    )
+    networks = [measured_from_json(fields) for fields in document["networks"]]
+    title = f"ResNet-{network.depth}, {network.block} blocks, {document['images']} images, float64"
+    _show_analysis(session.screen, networks, title)
+    session.screen.say("analyze", f"{'' if done else 'up to date: '}{run.path}")
+    if not all(found.identity_holds for found in networks if found.variant == Variant.preact):
+        raise CheckFailed(
+            "the skip path of the pre-activation network is no identity", "restore models/blocks.py"
+        )
+    return document
+
+
+def _show_analysis(screen: Screen, networks: "list[Measured]", title: str) -> None:
+    """A row for each network: the largest errors of eq. 4 and 5, the gradient's ends, means of the rest."""
+    rows = [(network, network.summary()) for network in networks]
+    screen.table(
+        title,
+        [
+            *("network", "weights", "loss", "eq. 4 error", "eq. 5 error", "gradient, first", "last block"),
+            *("skip share", "dead a block", "a stage", "eq. 4 and 5"),
+        ],
+        [
+            [
+                network.variant,
+                "trained" if network.trained else "initialised",
+                f"{found['loss']:.3g}",
+                *(f"{found[name]:.1e}" for name in ("forward_error", "backward_error")),
+                *(f"{found[name]:.2g}" for name in ("first_norm", "last_norm")),
+                *(f"{found[name]:.1%}" for name in ("skip_share", "dead", "dead_to_end")),
+                "hold" if network.identity_holds else "do not hold",
+            ]
+            for network, found in rows
+        ],
+    )
+    if untrained := {n.variant for n in networks} - {n.variant for n in networks if n.trained}:
+        names = ", ".join(sorted(untrained))
+        screen.say("analyze", f"no trained checkpoint of {names}: only initialised weights")
 
 
 def _export(session: Session) -> Any:

@@ -96,7 +96,7 @@ def test_help_lists_every_command_and_no_arguments_mean_help(skipfold: Skipfold)
     outcome = skipfold("--help")
     assert outcome.status == 0
     for command in (
-        *("train", "export", "calibrate", "build", "verify"),
+        *("train", "analyze", "export", "calibrate", "build", "verify"),
         *("benchmark", "deploy", "predict", "doctor"),
     ):
         assert f"\n  {command} " in outcome.out

@@ -17,16 +17,18 @@ _SHARED = {"artifacts", "errors", "progress"}
 # Imports point one way: to what a package may import of the project. `cli` may import everything.
 ALLOWED = {
     "errors": set(),
+    "plots": set(),
     "progress": set(),
     "artifacts": {"errors"},
     "data": {"errors", "progress"},
     "models": {"artifacts", "errors"},
     "graphs": {"errors"},
     "training": {"models", "data", *_SHARED},
+    "analysis": {"models", "data", "plots", *_SHARED},
     "runtimes": {"models", "graphs", "data", *_SHARED},
     "export": {"models", "graphs", "runtimes", "data", *_SHARED},
     "calibration": {"runtimes", "graphs", "data", *_SHARED},
-    "verification": {"runtimes", "graphs", "models", "data", *_SHARED},
+    "verification": {"runtimes", "graphs", "models", "data", "plots", *_SHARED},
 }
 PROJECT = {*ALLOWED, "cli"}
 # Beside what is installed; nothing imports them.
@@ -202,6 +204,7 @@ def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
         ("graphs", "import runtimes.machine as m"),
         ("models", "def late():\n    from training import loop"),
         ("runtimes", "if TYPE_CHECKING:\n    from calibration.qdq import FILES"),
+        ("analysis", "from training.checkpoints import require_same_network"),
         ("verification", "from training.loop import device_named"),
         ("calibration", "import cli"),
         ("models", "import benchmarks.peers"),

@@ -1,9 +1,7 @@
 """report.html: one self-contained page with the table, the plots and where the figures come from."""
 
-import io
 import json
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -18,6 +16,7 @@ from artifacts import (
     RunDirectory,
     Step,
 )
+from plots import svg
 from runtimes.machine import package_versions
 from verification.summary import Summary, engine_title, summary_of, tables_of
 
@@ -85,7 +84,7 @@ def _latency_plot(run: RunDirectory) -> str | None:
             if batch != batches[0]:
                 axes.set_yticklabels([])
 
-    return _svg(draw, (9.5, 0.4 * len(rows) / len(batches) + 1.2))
+    return svg(draw, (9.5, 0.4 * len(rows) / len(batches) + 1.2))
 
 
 def _block_error_plot(run: RunDirectory) -> str | None:
@@ -106,7 +105,7 @@ def _block_error_plot(run: RunDirectory) -> str | None:
         axes.set_ylabel("signal to noise of its output, dB")
         axes.legend(fontsize=8)
 
-    return _svg(draw, (7, 3))
+    return svg(draw, (7, 3))
 
 
 def _current(run: RunDirectory, name: str) -> dict[str, Any] | None:
@@ -133,18 +132,4 @@ def _training_plot(run: RunDirectory) -> str | None:
         accuracy.plot(epochs, [line["held_out_accuracy"] for line in log], color="#2563eb", marker=".")
         accuracy.set_ylabel("held-out accuracy, %", color="#2563eb")
 
-    return _svg(draw, (6, 2.8))
-
-
-def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    # Fixed ids keep the page the same for the same figures; text stays text.
-    with rc_context({"svg.hashsalt": "skipfold", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return svg(draw, (6, 2.8))

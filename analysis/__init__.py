@@ -1,0 +1,1 @@
+"""The equations of "Identity Mappings in Deep Residual Networks" measured on real networks."""

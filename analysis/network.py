@@ -1,0 +1,85 @@
+"""One network measured on one batch: eq. 4 and eq. 5 of He et al. 2016, "Identity Mappings"."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from analysis.backward import BlockGradient, block_gradients
+from analysis.forward import IdentitySum, identity_sums
+from models.resnet import ResNet
+
+# In float64: 1e-16 for each of up to 400 additions, and room; one ReLU on the skip path leaves 0.1 and more.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found; see `IdentitySum` and `BlockGradient` for the figures.
+
+    Attributes:
+        loss: mean cross-entropy of the batch.
+        backward: a row for each block, in order.
+    """
+
+    variant: str
+    trained: bool
+    loss: float
+    forward: list[IdentitySum]
+    backward: list[BlockGradient]
+
+    @property
+    def name(self) -> str:
+        """For a legend or a table."""
+        return f"{self.variant}, {'trained' if self.trained else 'initialised'}"
+
+    @property
+    def identity_blocks(self) -> list[BlockGradient]:
+        """The blocks that eq. 5 speaks of."""
+        return [row for row in self.backward if row.error is not None]
+
+    @property
+    def identity_holds(self) -> bool:
+        """Whether eq. 4 and eq. 5 hold to the rounding of float64."""
+        found = self.summary()
+        return max(found["forward_error"], found["backward_error"]) < _ROUNDING
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; `measured_from_json` reads them."""
+        return asdict(self)
+
+    def summary(self) -> dict[str, float]:
+        """The largest errors, the gradient's two ends, and means over blocks or stages."""
+        own = self.identity_blocks
+        starts = {row.stage: row for row in reversed(own)}.values()
+        return {
+            "loss": self.loss,
+            "forward_error": max(pair.error for pair in self.forward),
+            "backward_error": max(row.error or 0 for row in own),
+            "first_norm": self.backward[0].norm,
+            "last_norm": self.backward[-1].norm,
+            "skip_share": fmean(row.skip_share or 0 for row in own),
+            "dead": fmean(row.dead or 0 for row in own),
+            "dead_to_end": fmean(row.dead_to_end or 0 for row in starts),
+        }
+
+
+def measured(model: ResNet, images: Tensor, labels: Tensor, trained: bool) -> Measured:
+    """Measure a network, which is left as it is; raises as `block_gradients`.
+
+    Args:
+        images: normalised [N, in_channels, H, W], of the model's floating type.
+        labels: int64 [N].
+    """
+    forward = identity_sums(model, images)
+    loss, backward = block_gradients(model, images, labels)
+    return Measured(model.config.variant, trained, loss, forward, backward)
+
+
+def measured_from_json(fields: Mapping[str, Any]) -> Measured:
+    """A network of analysis.json."""
+    forward = [IdentitySum(**row) for row in fields["forward"]]
+    backward = [BlockGradient(**row) for row in fields["backward"]]
+    return Measured(**{**fields, "forward": forward, "backward": backward})

@@ -1,0 +1,204 @@
+"""Both variants at growing depth, trained alike on `digits`: loss, accuracy and gradient along the depth.
+
+    python benchmarks/depth.py RUNS [--depth 20 --depth 110 …] [--epochs 3] [--table MD] [--plot SVG]
+
+Every network sees the same images in the same order, the same schedule and the same number of steps. The
+runs lie in the folder RUNS; what is finished there is not trained again, and an interrupted training goes
+on. The gradients are those of `python cli.py analyze`, before and after training. Without --table the page
+is printed.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from analysis.both_variants import analysis_from_networks
+from analysis.figures import COLOURS, curves
+from analysis.network import Measured, measured_from_json
+from artifacts import TRAINING_LOG, RunDirectory
+from benchmarks.markdown import machine_lines, markdown_table
+from data.dataset import Dataset
+from data.load import dataset_from_name
+from errors import CheckFailed
+from models.config import VARIANTS, resnet_config
+from models.resnet import ResNet
+from plots import svg
+from training.loop import accuracy_of, checkpoint_from_dataset
+from training.recipes import Recipe, recipe_from_name
+
+DEPTHS = (20, 110, 164, 1001)
+COLUMNS = [
+    "depth", "variant", "training loss by epoch", "test accuracy by epoch, %", "s an epoch",
+    "gradient at the first / last block, initialised", "trained",
+    "skip share, trained", "dead a stage, trained",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One network.
+
+    Attributes:
+        log: a line an epoch, with `test_accuracy`.
+        failure: why it could not be trained to the end.
+        trained: None where it could not.
+    """
+
+    depth: int
+    variant: str
+    log: list[dict[str, Any]]
+    initialised: Measured
+    trained: Measured | None
+    failure: str | None = None
+
+
+def main() -> None:
+    """Train, measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder of the run directories; kept")
+    parser.add_argument("--depth", type=int, action="append", help=f"repeatable; default {DEPTHS}")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", type=Path, help="Markdown file, such as results/depth.md")
+    parser.add_argument("--plot", type=Path, help="SVG file, such as results/depth.svg")
+    arguments = parser.parse_args()
+    dataset = dataset_from_name("digits")
+    results = []
+    for depth in arguments.depth or DEPTHS:
+        results += results_at(depth, arguments.runs, dataset, recipe(arguments.epochs), arguments.seed)
+    if arguments.plot:
+        arguments.plot.write_text(plot(results))
+    page = page_of(results, arguments.plot)
+    if arguments.table:
+        arguments.table.write_text(page)
+    else:
+        print(page)
+
+
+def recipe(epochs: int) -> Recipe:
+    """Peak rate 0.05 after an epoch of warm-up, then half a cosine; batch 32, nothing augmented."""
+    digits = recipe_from_name("digits")
+    return replace(digits, epochs=epochs, peak_rate=0.05, warmup=1 / epochs, crop_padding=0)
+
+
+def results_at(depth: int, runs: Path, dataset: Dataset, recipe: Recipe, seed: int) -> list[Result]:
+    """Train both variants, as far as that is not done, and measure them before and after."""
+    directories = {variant: RunDirectory(runs / f"digits-{variant}-{depth}") for variant in VARIANTS}
+    failures = {
+        variant: train(run, variant, depth, dataset, recipe, seed) for variant, run in directories.items()
+    }
+    document, _ = analysis_from_networks(
+        RunDirectory(runs / f"digits-analysis-{depth}"),
+        dataset,
+        resnet_config(VARIANTS[0], depth, num_classes=len(dataset.classes)),
+        {variant: run for variant, run in directories.items() if failures[variant] is None},
+        seed=seed,
+    )
+    found = [measured_from_json(fields) for fields in document["networks"]]
+    return [
+        Result(
+            depth,
+            variant,
+            log_of(run) if failures[variant] is None else [],
+            next(n for n in found if n.variant == variant and not n.trained),
+            next((n for n in found if n.variant == variant and n.trained), None),
+            failures[variant],
+        )
+        for variant, run in directories.items()
+    ]
+
+
+def train(
+    run: RunDirectory, variant: str, depth: int, dataset: Dataset, recipe: Recipe, seed: int
+) -> str | None:
+    """Train one network; why it could not be, where its loss stops being finite."""
+
+    def measure_accuracy(model: ResNet, line: dict[str, Any]) -> None:
+        line["test_accuracy"] = accuracy_of(model, dataset, dataset.test)
+        print(f"{variant} {depth}: {json.dumps(line)}", file=sys.stderr, flush=True)
+
+    config = resnet_config(variant, depth, num_classes=len(dataset.classes))
+    try:
+        checkpoint_from_dataset(run, config, dataset, recipe, seed, after_epoch=measure_accuracy)
+    except CheckFailed as error:
+        return error.problem
+    return None
+
+
+def log_of(run: RunDirectory) -> list[dict[str, Any]]:
+    """The lines of training.jsonl."""
+    return [json.loads(line) for line in run.verified(TRAINING_LOG).read_text().splitlines()]
+
+
+def page_of(results: Sequence[Result], plot: Path | None) -> str:
+    """The Markdown page: where it was measured, the plot and the table."""
+    picture = f"![Loss, accuracy and gradient by depth]({plot.name})\n\n" if plot else ""
+    return (
+        "# Depth: both variants trained alike\n\n"
+        f"Command: `python {shlex.join(sys.argv)}`\n\n{machine_lines()}\n\n"
+        f"{picture}{markdown_table(COLUMNS, [cells(result) for result in results])}\n"
+    )
+
+
+def cells(result: Result) -> list[str]:
+    """A row of the table, a cell for each of `COLUMNS`."""
+    start, end = result.initialised.summary(), result.trained.summary() if result.trained else None
+    log = result.log
+    return [
+        str(result.depth),
+        result.variant,
+        result.failure or ", ".join(f"{line['loss']:.3g}" for line in log),
+        ", ".join(f"{line['test_accuracy']:.1f}" for line in log) or "–",
+        f"{sum(line['seconds'] for line in log) / len(log):.0f}" if log else "–",
+        f"{start['first_norm']:.2g} / {start['last_norm']:.2g}",
+        f"{end['first_norm']:.2g} / {end['last_norm']:.2g}" if end else "–",
+        f"{end['skip_share']:.1%}" if end else "–",
+        f"{end['dead_to_end']:.1%}" if end else "–",
+    ]
+
+
+def plot(results: Sequence[Result]) -> str:
+    """A column a depth: loss and test accuracy by epoch, gradient norm by block."""
+    depths = list(dict.fromkeys(result.depth for result in results))
+
+    def draw(figure: Any) -> None:
+        rows = figure.subplots(3, len(depths), sharey="row", squeeze=False)
+        for column, depth in enumerate(depths):
+            own = [result for result in results if result.depth == depth]
+            _column([row[column] for row in rows], f"depth {depth}", own)
+        for axes, label in zip(
+            rows[:, 0], ("training loss", "test accuracy, %", "gradient norm at a block"), strict=True
+        ):
+            axes.set_ylabel(label)
+        rows[0, 0].legend(fontsize=8)
+        rows[2, 0].legend(fontsize=7)
+
+    return svg(draw, (2.6 * len(depths) + 0.6, 6.6), transparent=False)
+
+
+def _column(axes: Sequence[Any], title: str, results: Sequence[Result]) -> None:
+    loss, accuracy, gradient = axes
+    loss.set_title(title, fontsize=10)
+    for result in results:
+        epochs = [line["epoch"] for line in result.log]
+        style = {"color": COLOURS[result.variant], "marker": ".", "label": result.variant}
+        loss.plot(epochs, [line["loss"] for line in result.log], **style)
+        accuracy.plot(epochs, [line["test_accuracy"] for line in result.log], **style)
+    networks = [n for result in results for n in (result.initialised, result.trained) if n]
+    curves(gradient, networks, lambda row: row.norm)
+    for scaled in (loss, gradient):
+        scaled.set_yscale("log")
+    accuracy.set_ylim(0, 100)
+    accuracy.set_xlabel("epoch")
+    gradient.set_xlabel("block")
+
+
+if __name__ == "__main__":
+    main()
