@@ -30,8 +30,10 @@ from errors import CheckFailed
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
 from plots import svg
+from training.execution import Execution
 from training.loop import accuracy_of, checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
+from training.schedules import OneCycle
 
 DEPTHS = (20, 110, 164, 1001)
 COLUMNS = [
@@ -72,7 +74,7 @@ def main() -> None:
     dataset = dataset_from_name("digits")
     results = []
     for depth in arguments.depth or DEPTHS:
-        results += results_at(depth, arguments.runs, dataset, recipe(arguments.epochs), arguments.seed)
+        results += results_at(depth, arguments.runs, dataset, recipe(depth, arguments.epochs), arguments.seed)
     if arguments.plot:
         arguments.plot.write_text(plot(results))
     page = page_of(results, arguments.plot)
@@ -82,10 +84,15 @@ def main() -> None:
         print(page)
 
 
-def recipe(epochs: int) -> Recipe:
+def recipe(depth: int, epochs: int) -> Recipe:
     """Peak rate 0.05 after an epoch of warm-up, then half a cosine; batch 32, nothing augmented."""
-    digits = recipe_from_name("digits")
-    return replace(digits, epochs=epochs, peak_rate=0.05, warmup=1 / epochs, crop_padding=0)
+    return replace(
+        recipe_from_name("digits", depth),
+        epochs=epochs,
+        peak_rate=0.05,
+        schedule=OneCycle(warmup=1 / epochs),
+        crop_padding=0,
+    )
 
 
 def results_at(depth: int, runs: Path, dataset: Dataset, recipe: Recipe, seed: int) -> list[Result]:
@@ -126,7 +133,10 @@ def train(
 
     config = resnet_config(variant, depth, num_classes=len(dataset.classes))
     try:
-        checkpoint_from_dataset(run, config, dataset, recipe, seed, after_epoch=measure_accuracy)
+        # float32 on every machine: with bfloat16 the sums along a thousand layers would be rounded too.
+        checkpoint_from_dataset(
+            run, config, dataset, recipe, seed, Execution(arithmetic="fp32"), after_epoch=measure_accuracy
+        )
     except CheckFailed as error:
         return error.problem
     return None
