@@ -206,6 +206,8 @@ def _column(axes: Sequence[Any], title: str, results: Sequence[Result]) -> None:
     for scaled in (loss, gradient):
         scaled.set_yscale("log")
     accuracy.set_ylim(0, 100)
+    for by_epoch in (loss, accuracy):
+        by_epoch.set_xticks(sorted({line["epoch"] for result in results for line in result.log}))
     accuracy.set_xlabel("epoch")
     gradient.set_xlabel("block")
 
