@@ -1,0 +1,146 @@
+"""The table of "Identity Mappings", with what has been trained here beside it.
+
+    python benchmarks/paper_table.py runs/cifar10-preact-164 … --data "CIFAR-10" [--plot SVG]
+
+A row for each cell of the paper's table and for each run directory; a cell that no run belongs to says "not
+run". The plot has the learning curves of the runs. It trains nothing.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from analysis.figures import COLOURS
+from artifacts import TRAINING_LOG, RunDirectory
+from benchmarks.markdown import markdown_table
+from errors import UserError
+from models.checkpoint import CheckpointCard, card_in
+from plots import svg
+from training.recipes import RECIPES, recipe_from_name
+
+# He et al. 2016, table 3: test error on CIFAR-10 in %, by depth and variant.
+PAPER = {
+    (110, "original"): 6.61,
+    (110, "preact"): 6.37,
+    (164, "original"): 5.93,
+    (164, "preact"): 5.46,
+    (1001, "original"): 7.61,
+    (1001, "preact"): 4.92,
+}
+COLUMNS = [
+    "depth", "variant", "paper, error %", "here, error %",
+    "recipe", "epochs", "seed", "arithmetic", "processes", "hours", "data",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training.
+
+    Attributes:
+        log: a line an epoch, as in training.jsonl.
+    """
+
+    card: CheckpointCard
+    log: list[dict[str, Any]]
+
+    @property
+    def cell(self) -> tuple[int, str]:
+        """Its place in the paper's table."""
+        return self.card.model.depth, self.card.model.variant
+
+
+def main() -> None:
+    """Print the table and write the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="+", help="run directories of trainings on CIFAR-10")
+    parser.add_argument("--data", required=True, help="what the images are, for the last column")
+    parser.add_argument("--plot", type=Path, help="SVG file, such as results/training.svg")
+    arguments = parser.parse_args()
+    trainings = [trained_in(RunDirectory(path)) for path in arguments.run]
+    if arguments.plot:
+        arguments.plot.write_text(plot(trainings))
+    print(markdown_table(COLUMNS, rows(trainings, arguments.data)))
+
+
+def trained_in(run: RunDirectory) -> Trained:
+    """Read a run; UserError where its training is not finished or was on other data."""
+    card = card_in(run)
+    if card.dataset != "cifar10" or "test_accuracy" not in card.training:
+        raise UserError(f"{run.path} holds no finished training on CIFAR-10", "leave it out, or train it")
+    log = run.verified(TRAINING_LOG).read_text().splitlines()
+    return Trained(card, [json.loads(line) for line in log])
+
+
+def rows(trainings: Sequence[Trained], data: str) -> list[list[str]]:
+    """The paper's cells and those of `trainings`, by depth, the original first."""
+    cells = sorted({*PAPER, *(training.cell for training in trainings)})
+    return [
+        row
+        for cell in cells
+        for row in [_row(training, data) for training in trainings if training.cell == cell]
+        or [[*_place(cell), "not run", *["–"] * (len(COLUMNS) - 4)]]
+    ]
+
+
+def _place(cell: tuple[int, str]) -> list[str]:
+    return [str(cell[0]), cell[1], f"{PAPER[cell]:.2f}" if cell in PAPER else "–"]
+
+
+def _row(training: Trained, data: str) -> list[str]:
+    facts = training.card.training
+    return [
+        *_place(training.cell),
+        f"{100 - facts['test_accuracy']:.2f}",
+        _recipe_name(training.card),
+        str(facts["recipe"]["epochs"]),
+        str(facts["seed"]),
+        facts["arithmetic"],
+        str(facts["processes"]),
+        f"{facts['seconds'] / 3600:.2g}",
+        data,
+    ]
+
+
+def _recipe_name(card: CheckpointCard) -> str:
+    """The recipe it differs from in nothing but the number of epochs."""
+    own = {**card.training["recipe"], "epochs": None}
+    for name in RECIPES:
+        if own == {**recipe_from_name(name, card.model.depth).to_json(), "epochs": None}:
+            return name
+    return "own"
+
+
+def plot(trainings: Sequence[Trained]) -> str:
+    """Loss and held-out accuracy by epoch; the deeper, the darker."""
+    depths = sorted({training.card.model.depth for training in trainings})
+
+    def draw(figure: Any) -> None:
+        loss, accuracy = figure.subplots(1, 2)
+        for training in trainings:
+            depth, variant = training.cell
+            style = {
+                "color": COLOURS[variant],
+                "alpha": (1 + depths.index(depth)) / len(depths),
+                "marker": ".",
+                "label": f"{variant} {depth}",
+            }
+            epochs = [line["epoch"] for line in training.log]
+            loss.plot(epochs, [line["loss"] for line in training.log], **style)
+            accuracy.plot(epochs, [line["held_out_accuracy"] for line in training.log], **style)
+        for axes, label in ((loss, "training loss"), (accuracy, "held-out accuracy, %")):
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(label)
+        loss.legend(fontsize=8)
+
+    return svg(draw, (7.4, 3), transparent=False)
+
+
+if __name__ == "__main__":
+    main()
