@@ -172,11 +172,37 @@ class RunDirectory:
         )
 
     @contextmanager
-    def writing(self, step: Step) -> Iterator[Path]:
+    def alone(self, stage: str) -> Iterator[None]:
+        """Keep a second process out of a stage that writes more than once.
+
+        Raises:
+            UserError: another process is in this stage; the folder cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        with environment_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / f".{stage}.lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise UserError(
+                    f"another `{stage}` is under way in {self.path}", "wait for it, or use another --run-dir"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def writing(self, step: Step, wait: bool = False) -> Iterator[Path]:
         """Give the body an empty folder to write `step.outputs` into; publish them when it ends.
 
         If the body raises (Ctrl-C too), the run directory is as it was. Inputs are hashed before the
         body runs.
+
+        Args:
+            wait: for another process that is writing to this run.
 
         Raises:
             UserError: an input is missing or changed; the folder cannot be written; the disk is
@@ -188,7 +214,7 @@ class RunDirectory:
         partial = self.path / f"{_PARTIAL}-{step.stage}"
         with environment_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK, timeout=0)
+            lock = FileLock(self.path / _LOCK, timeout=-1 if wait else 0)
             try:
                 lock.acquire()
             except Timeout as error:
@@ -206,12 +232,18 @@ class RunDirectory:
                 lock.release()
 
     def discard(self, name: str) -> None:
-        """Remove a file and its record; nothing happens if there is none."""
+        """Remove a file and its record; nothing happens if there is none.
+
+        Another process that is writing to this run is waited for.
+        """
+        from filelock import FileLock
+
         if name in self._records:
-            records = {k: v for k, v in self._records.items() if k != name}
-            write_atomically(self.path / MANIFEST, _manifest_of(records))
-            self._records = records
-            (self.path / name).unlink(missing_ok=True)
+            with FileLock(self.path / _LOCK):
+                self._records = self._read_manifest()
+                self._records.pop(name, None)
+                write_atomically(self.path / MANIFEST, _manifest_of(self._records))
+                (self.path / name).unlink(missing_ok=True)
 
     def _publish(self, step: Step, partial: Path, inputs: dict[str, str]) -> None:
         self._records = self._read_manifest()

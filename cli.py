@@ -222,7 +222,7 @@ PeakRateOption = Annotated[
     float | None, typer.Option("--peak-rate", help="Learning rate, instead of the recipe's.")
 ]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training, or begin anew.")
+    bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted training, or forget it.")
 ]
 ArithmeticOption = Annotated[
     Arithmetic | None,
@@ -716,10 +716,16 @@ def deploy(
     screen = Screen(as_json, quiet, verbose)
     if max_drop is not None:
         _refuse_beside_search("--max-drop", method, percentile, reparametrize, stream)
+    if checkpoint is not None and (recipe, epochs, peak_rate) != (None, None, None):
+        raise UserError(
+            "--from takes weights over, and --recipe, --epochs and --peak-rate train others",
+            "leave out --from, or the options of training",
+        )
     session = _exporting_session(
         screen, variant, depth, block, dataset, data_dir, run_dir, checkpoint, seed, force
     )
-    _train_unless_trained(session, recipe, epochs, peak_rate, device)
+    if checkpoint is None:
+        _train_unless_trained(session, recipe, epochs, peak_rate, device)
     _export(session)
     plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
     more = {}
@@ -878,7 +884,8 @@ def _train(
             "train",
             f"epoch {line['epoch']}/{chosen.epochs}: loss {line['loss']:.4f}, accuracy "
             f"{line['train_accuracy']:.2f} %, held out {line['held_out_accuracy']:.2f} %, "
-            f"{line['images_per_s']:,.0f} images/s",
+            f"{line['images_per_s']:,.0f} images/s in {line['arithmetic']}"
+            f"{', activations computed twice' if line['recompute'] else ''}",
         )
 
     card = checkpoint_from_dataset(

@@ -1,13 +1,14 @@
 """The trained networks that come with the project, through the stages that need trained ones."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import CIFAR10_DIR, Outcome, needs_cifar10
 
-from artifacts import ACCURACY, CHECKPOINT, RunDirectory
+from artifacts import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, RunDirectory
 from calibration.search import DEFAULT_MAX_DROP
 from models.checkpoint import card_in
 from models.config import VARIANTS
@@ -30,6 +31,22 @@ def test_a_network_of_the_zoo_is_exported_without_data(
     assert exported.document["trained"] and exported.document["audit"]["clean"] == (variant == "preact")
     run = RunDirectory(tmp_path / "runs" / f"cifar10-{variant}-20")
     assert (run.path / CHECKPOINT).read_bytes() == weights_of(variant).read_bytes()
+
+
+def test_weights_that_are_taken_over_are_not_trained(skipfold: Skipfold) -> None:
+    outcome = skipfold("deploy", "--from", weights_of("preact"), "--epochs", 1)
+    assert outcome.status == 2
+    assert "--from takes weights over" in outcome.err
+
+
+def test_deploy_by_force_keeps_the_weights_it_is_given(
+    skipfold: Skipfold, preact_run: RunDirectory, tmp_path: Path
+) -> None:
+    for name in (CHECKPOINT, CHECKPOINT_CARD):
+        shutil.copyfile(preact_run.path / name, tmp_path / name)
+    given = ("--from", tmp_path / CHECKPOINT, "--run-dir", tmp_path / "run", "--seconds", 0.02, "--force")
+    assert skipfold("deploy", *given, "--target", "sm86").status == 0
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == (tmp_path / CHECKPOINT).read_bytes()
 
 
 @needs_cifar10

@@ -3,6 +3,7 @@
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,8 @@ from errors import UserError
 ARITHMETIC = {"fp32": "float32", "bf16": "bfloat16 autocast"}
 # Of the memory there is: room for weights, data set and the workspace of convolutions.
 _SHARE_FOR_ACTIVATIONS = 0.5
+# Linux, cgroup v2: what a container may use.
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,20 @@ class Execution:
             return nullcontext()
         return torch.autocast(self.device, dtype=torch.bfloat16)
 
-    def is_too_much(self, activations: int) -> bool:
-        """Whether so many bytes of activations call for activation checkpointing."""
-        return activations > _SHARE_FOR_ACTIVATIONS * self._memory()
+    def is_too_much(self, activations: int, sharing: int = 1) -> bool:
+        """Whether so many bytes of activations call for activation checkpointing.
 
-    def _memory(self) -> int:
+        Args:
+            sharing: processes on this machine; each has a GPU of its own, and its part of the host's memory.
+        """
+        return activations > _SHARE_FOR_ACTIVATIONS * self._memory(sharing)
+
+    def _memory(self, sharing: int) -> int:
         if self.device == "cuda":
             return torch.cuda.mem_get_info()[1]
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
+        return (memory if limit == "max" else min(memory, int(limit))) // sharing
 
     def _has_bfloat16(self) -> bool:
         if self.device == "cuda":

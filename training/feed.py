@@ -40,18 +40,20 @@ class Feed:
         processes: which part of every batch is this process's.
 
     Raises:
-        UserError: fewer than two images of a batch for each process; BN has no variance over one.
+        UserError: fewer than two images of a batch for each of several processes; BN has no variance
+            over one.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, device: torch.device, processes: Processes) -> None:
-        if recipe.batch_size < 2 * processes.count:
-            raise UserError(
-                f"batches of {recipe.batch_size} cannot be shared by {processes.count} processes",
-                "start fewer processes, or choose a recipe with larger batches",
-            )
         self.count = len(dataset.train)
         self._recipe = recipe
         self._processes = processes
+        largest = min(recipe.batch_size, self.count)
+        if processes.count > 1 and largest < self._smallest:
+            raise UserError(
+                f"batches of {largest} cannot be shared by {processes.count} processes",
+                "start fewer processes, or choose a recipe with larger batches",
+            )
         self._images = torch.from_numpy(dataset.train.images).to(device)
         self._labels = torch.from_numpy(dataset.train.labels).to(device)
         mean = torch.tensor(dataset.mean, device=device)
@@ -63,6 +65,11 @@ class Feed:
         """Batches an epoch; a rest too small for BN is left out, unless there is nothing else."""
         full, rest = divmod(self.count, self._recipe.batch_size)
         return full + (rest >= self._smallest or full == 0)
+
+    @property
+    def handed_out(self) -> int:
+        """Images of an epoch, over all processes."""
+        return min(len(self) * self._recipe.batch_size, self.count)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """One pass over the images, in the order and the views `generator` draws."""

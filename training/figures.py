@@ -1,5 +1,6 @@
 """Loss, accuracy and speed of the epoch under way, without making the device wait."""
 
+import math
 import time
 
 import torch
@@ -11,8 +12,8 @@ from training.processes import Processes
 class EpochFigures:
     """Sums over the steps of one epoch.
 
-    They lie on the device. `text` shows copies that have arrived on the host by themselves, a step or
-    more old; only what is read after the epoch waits.
+    They lie on the device. `text` and `is_finite` go by copies that have arrived on the host by
+    themselves, a step or more old; only what is read after the epoch waits.
 
     Args:
         steps: of the epoch.
@@ -28,9 +29,9 @@ class EpochFigures:
         on_gpu = device.type == "cuda"
         self._copy = torch.zeros(2, pin_memory=on_gpu)
         self._arrival = torch.cuda.Event() if on_gpu else None
-        # Steps and images that the copy under way, and the one last arrived, stand for.
+        # Steps and images that the copy under way stands for, and what last arrived: both, loss, correct.
         self._copied = (0, 0)
-        self._text = ""
+        self._arrived = (0, 0, 0.0, 0.0)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Take in a step: its loss (a scalar), logits [N, classes] and labels [N]."""
@@ -38,6 +39,12 @@ class EpochFigures:
         self._correct += (logits.detach().argmax(1) == labels).sum()
         self._steps += 1
         self._seen += len(labels)
+        if self._arrival is None or self._arrival.query():
+            self._arrived = (*self._copied, *self._copy.tolist())
+            self._copied = (self._steps, self._seen)
+            self._copy.copy_(torch.stack([self._losses.sum(), self._correct]), non_blocking=True)
+            if self._arrival is not None:
+                self._arrival.record()
 
     def gather(self) -> None:
         """Add up the parts of all processes at the end of the epoch; the loss is then their mean."""
@@ -65,20 +72,15 @@ class EpochFigures:
         """Since the epoch began."""
         return time.perf_counter() - self._started
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the losses that have arrived are."""
+        return math.isfinite(self._arrived[2])
+
     def text(self) -> str:
         """Loss and accuracy of this process and images a second of all, for a progress bar."""
-        if self._arrival is None or self._arrival.query():
-            self._text = self._arrived()
-            self._copied = (self._steps, self._seen)
-            self._copy.copy_(torch.stack([self._losses.sum(), self._correct]), non_blocking=True)
-            if self._arrival is not None:
-                self._arrival.record()
-        return self._text
-
-    def _arrived(self) -> str:
-        steps, seen = self._copied
+        steps, seen, loss, correct = self._arrived
         if not steps:
             return ""
-        loss, correct = self._copy.tolist()
         rate = self._seen * self._processes.count / self.seconds
         return f"loss {loss / steps:.3f}  accuracy {100 * correct / seen:.1f} %  {rate:,.0f} images/s"

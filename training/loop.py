@@ -6,7 +6,9 @@ goes on from there and ends with the same weights on the same CPU. The test spli
 after the last epoch, and chooses nothing.
 """
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,8 +23,8 @@ from artifacts import (
     Step,
 )
 from data.dataset import Dataset, Split
-from errors import CheckFailed
-from models.checkpoint import CheckpointCard, card_in
+from errors import CheckFailed, UserError
+from models.checkpoint import CheckpointCard, card_from_json, card_in
 from models.config import ResNetConfig
 from models.resnet import ResNet
 from progress import Progress, silent
@@ -35,10 +37,10 @@ from training.recipes import Recipe
 from training.recompute import activation_bytes, recompute_stages
 from training.state import (
     TrainingState,
-    can_resume,
     discard_state,
     lines_of,
     load_state,
+    publish_best,
     refuse_to_forget,
     save_best,
     save_state,
@@ -46,6 +48,7 @@ from training.state import (
 )
 
 _EVALUATION_BATCH = 500
+_ALONE = Processes()
 
 AfterEpoch = Callable[[ResNet, dict[str, Any]], None]
 
@@ -74,36 +77,48 @@ def checkpoint_from_dataset(
     Raises:
         UserError: a trained checkpoint with other options, or a training with other options that was
             interrupted, stands there; no such device; another process was lost.
-        CheckFailed: the loss is not finite; names the step and the learning rate.
+        CheckFailed: the loss or the network's output is not finite; names the step and the learning rate.
     """
     step = _step(config, dataset, recipe, seed)
-    with process_group(execution.torch_device().type) as processes:
+    with process_group(execution.torch_device().type) as processes, _nobody_else(run, step, processes):
         wanted = processes.is_first and _is_wanted(run, step, execution, force)
         if not processes.agree(wanted, execution.torch_device()):
-            return card_in(run)
+            card = processes.tell(card_in(run).to_json() if processes.is_first else "")
+            return card_from_json(card, run.path / CHECKPOINT_CARD)
         training = _Training(run, step, config, dataset, recipe, seed, execution, processes)
         try:
             for _ in range(training.finished_epochs, recipe.epochs):
                 training.train_epoch(progress, after_epoch)
+            return training.finish()
         except KeyboardInterrupt:
             if processes.is_first:
                 training.leave_checkpoint()
             raise
-        return training.finish()
 
 
-def accuracy_of(model: nn.Module, dataset: Dataset, split: Split) -> float:
-    """Top-1 accuracy in percent, in float32 and evaluation mode."""
+def accuracy_of(model: nn.Module, dataset: Dataset, split: Split, processes: Processes = _ALONE) -> float:
+    """Top-1 accuracy in percent, in float32 and evaluation mode; nan where a logit is not finite.
+
+    Each process measures its part.
+    """
     device = next(model.parameters()).device
     model.eval()
-    correct = 0
+    correct, broken = torch.zeros(2, dtype=torch.int64, device=device)
     with torch.no_grad():
-        for start in range(0, len(split), _EVALUATION_BATCH):
+        batches = range(0, len(split), _EVALUATION_BATCH)
+        for start in batches[processes.rank :: processes.count]:
             part = slice(start, start + _EVALUATION_BATCH)
             images = torch.from_numpy(dataset.normalised(split.images[part])).to(device)
             logits = model(images.to(memory_format=torch.channels_last))
-            correct += int((logits.argmax(1).cpu().numpy() == split.labels[part]).sum())
-    return 100 * correct / len(split)
+            correct += (logits.argmax(1) == torch.from_numpy(split.labels[part]).to(device)).sum()
+            broken += (~logits.isfinite()).sum()
+    processes.add_up(correct)
+    processes.add_up(broken)
+    return math.nan if broken else 100 * int(correct) / len(split)
+
+
+def _nobody_else(run: RunDirectory, step: Step, processes: Processes) -> AbstractContextManager[None]:
+    return run.alone(step.stage) if processes.is_first else nullcontext()
 
 
 def _step(config: ResNetConfig, dataset: Dataset, recipe: Recipe, seed: int) -> Step:
@@ -124,11 +139,23 @@ def _is_wanted(run: RunDirectory, step: Step, execution: Execution, force: bool)
     """Whether there is anything to train; raises where it would destroy what was trained."""
     if not force:
         if run.is_current(step):
+            _require_arithmetic(run, execution)
             return False
         refuse_to_replace(run)
-        if execution.resume:
-            refuse_to_forget(run, step)
+    if execution.resume:
+        refuse_to_forget(run, step)
     return True
+
+
+def _require_arithmetic(run: RunDirectory, execution: Execution) -> None:
+    """Raise UserError where weights trained in another arithmetic than was asked for would be kept."""
+    wanted = ARITHMETIC[execution.chosen_arithmetic()]
+    there = card_in(run).training["arithmetic"]
+    if execution.arithmetic is not None and wanted != there:
+        raise UserError(
+            f"{run.path} holds weights trained in {there}, not in {wanted}",
+            "train again with --force, leave out --arithmetic, or choose another --run-dir",
+        )
 
 
 class _Training:
@@ -150,8 +177,9 @@ class _Training:
         self._execution, self._device = execution, execution.torch_device()
         self._feed = Feed(dataset, recipe, self._device, processes)
         self._state = _initial_state(config, recipe, seed, self._device)
-        if processes.is_first and execution.resume and can_resume(run, step):
-            tensors, self._state.log = load_state(run)
+        found = load_state(run, step) if processes.is_first and execution.resume else None
+        if found is not None:
+            tensors, self._state.log = found
             self._state.take(tensors)
         self.finished_epochs = self._state.share(processes, self._device)
         self._recomputes = self._choose_recompute()
@@ -175,31 +203,45 @@ class _Training:
             loss.backward()
             self._state.optimizer.step()
             figures.add(loss, logits, batch.labels)
+            # Several processes stop together, at the end of the epoch.
+            if self._processes.count == 1 and not figures.is_finite:
+                break
         figures.gather()
         self._require_finite(figures.losses)
+        train_seconds = figures.seconds
+        held_out = self._accuracy(self._dataset.calibration)
+        if math.isnan(held_out):
+            # The last step of an epoch has no loss after it that would tell.
+            raise self._divergence("the network's output is not finite after", len(self._feed) - 1)
         self.finished_epochs += 1
         if self._processes.is_first:
-            self._close_epoch(figures, after_epoch)
+            self._close_epoch(figures, train_seconds, held_out, after_epoch)
 
     def leave_checkpoint(self) -> None:
         """Make the weights after the last finished epoch usable, unless a finished training's are there."""
-        if can_resume(self._run, self._step) and not holds_finished_training(self._run):
-            tensors, self._state.log = load_state(self._run)
+        found = load_state(self._run, self._step)
+        if found is not None and not holds_finished_training(self._run):
+            tensors, self._state.log = found
             self._state.model.load_state_dict(weights_of(tensors))
             card = self._card(interrupted=True, epochs_done=len(self._state.log))
             self._write(Step(self._step.stage, {"interrupted": True}, (), self._step.outputs), card)
+            publish_best(self._run, self._step)
 
     def finish(self) -> CheckpointCard:
         """Measure the test accuracy; process 0 writes the checkpoint and forgets the state."""
-        accuracy = torch.zeros((), dtype=torch.float64, device=self._device)
+        accuracy = self._accuracy(self._dataset.test)
         if self._processes.is_first:
-            accuracy.fill_(accuracy_of(self._state.model, self._dataset, self._dataset.test))
-        self._processes.share([accuracy])
-        card = self._card(epochs_done=self.finished_epochs, test_accuracy=float(accuracy))
-        if self._processes.is_first:
+            card = self._card(epochs_done=self.finished_epochs, test_accuracy=accuracy)
             self._write(self._step, card)
+            publish_best(self._run, self._step)
             discard_state(self._run)
-        return card
+        told = self._processes.tell(card.to_json() if self._processes.is_first else "")
+        return card_from_json(told, self._run.path / CHECKPOINT_CARD)
+
+    def _accuracy(self, split: Split) -> float:
+        # BN's running statistics are process 0's, which every process's next step would take over anyway.
+        self._processes.share(list(self._state.model.buffers()))
+        return accuracy_of(self._state.model, self._dataset, split, self._processes)
 
     def _choose_recompute(self) -> bool:
         wanted = self._execution.recompute
@@ -208,7 +250,13 @@ class _Training:
             model = self._state.model.train()
             part = self._recipe.batch_size // self._processes.count
             held = activation_bytes(model, pair.to(self._device), part, self._execution.autocast())
-            wanted = self._execution.is_too_much(held)
+            wanted = self._execution.is_too_much(held, self._processes.local_count)
+        if wanted and self._execution.compiled:
+            raise UserError(
+                "torch.compile cannot be combined with activation checkpointing, which this network needs "
+                "here or was asked to use",
+                "leave out --compile",
+            )
         if wanted:
             recompute_stages(self._state.model)
         return wanted
@@ -224,23 +272,32 @@ class _Training:
     def _require_finite(self, losses: list[float]) -> None:
         bad = [index for index, loss in enumerate(losses) if not abs(loss) < float("inf")]
         if bad:
-            number = self.finished_epochs * len(losses) + bad[0]
-            raise CheckFailed(
-                f"the loss is not finite at step {number + 1} of {self._steps}, "
-                f"learning rate {self._recipe.rate_at(number, self._steps):.4g}",
-                "lower the peak learning rate with --peak-rate",
-            )
+            raise self._divergence("the loss is not finite at", bad[0])
 
-    def _close_epoch(self, figures: EpochFigures, after_epoch: AfterEpoch) -> None:
-        state, train_seconds = self._state, figures.seconds
+    def _divergence(self, what: str, index: int) -> CheckFailed:
+        number = self.finished_epochs * len(self._feed) + index
+        return CheckFailed(
+            f"{what} step {number + 1} of {self._steps}, "
+            f"learning rate {self._recipe.rate_at(number, self._steps):.4g}",
+            "lower the peak learning rate with --peak-rate",
+        )
+
+    def _close_epoch(
+        self, figures: EpochFigures, train_seconds: float, held_out: float, after_epoch: AfterEpoch
+    ) -> None:
+        state, images = self._state, self._feed.handed_out
         line = {
             "epoch": self.finished_epochs,
             "loss": figures.loss,
-            "train_accuracy": 100 * figures.correct / self._feed.count,
-            "held_out_accuracy": accuracy_of(state.model, self._dataset, self._dataset.calibration),
-            "images_per_s": round(self._feed.count / train_seconds, 1),
+            "train_accuracy": 100 * figures.correct / images,
+            "held_out_accuracy": held_out,
+            "images_per_s": round(images / train_seconds, 1),
+            "seconds": round(figures.seconds, 2),
+            "arithmetic": ARITHMETIC[self._execution.chosen_arithmetic()],
+            "device": self._device.type,
+            "processes": self._processes.count,
+            "recompute": self._recomputes,
         }
-        line["seconds"] = round(figures.seconds, 2)
         state.log.append(line)
         after_epoch(state.model, line)
         if state.is_best:
@@ -248,21 +305,23 @@ class _Training:
         save_state(self._run, self._step, state)
 
     def _card(self, **more: Any) -> CheckpointCard:
+        log = self._state.log
         training = {
             "recipe": self._recipe.to_json(),
             "seed": self._seed,
-            "arithmetic": ARITHMETIC[self._execution.chosen_arithmetic()],
-            "device": self._device.type,
-            "processes": self._processes.count,
-            "recompute": self._recomputes,
+            # A training may have gone on on another machine.
+            "arithmetic": " and ".join(dict.fromkeys(line["arithmetic"] for line in log)),
+            "device": " and ".join(dict.fromkeys(line["device"] for line in log)),
+            "processes": max(line["processes"] for line in log),
+            "recompute": any(line["recompute"] for line in log),
             "torch": torch.__version__,
-            "seconds": round(sum(line["seconds"] for line in self._state.log), 1),
+            "seconds": round(sum(line["seconds"] for line in log), 1),
             **more,
         }
         return card_of(self._config, self._dataset, trained=True, training=training)
 
     def _write(self, step: Step, card: CheckpointCard) -> None:
-        with self._run.writing(step) as folder:
+        with self._run.writing(step, wait=True) as folder:
             write_checkpoint(folder, self._state.model, card)
             (folder / TRAINING_LOG).write_text(lines_of(self._state.log))
 

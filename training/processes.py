@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 cli.py train …
 
-Gradients are averaged by DistributedDataParallel; every process takes its part of the same batches, and
-process 0 alone decides, evaluates and writes.
+Gradients are averaged by DistributedDataParallel; every process takes its part of the same batches and of
+the evaluation, and process 0 alone decides and writes.
 """
 
 import os
@@ -20,8 +20,9 @@ from torch import Tensor, distributed, nn
 
 from errors import UserError
 
-# Longer than evaluation and checkpoint of the largest network keep process 0 from the others.
+# Longer than the slowest process lags behind, or writing keeps process 0 from the others.
 _PATIENCE = timedelta(minutes=10)
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,17 @@ class Processes:
         rank: its number, from 0.
         count: of all processes.
         local_rank: its number on its machine; chooses its GPU.
+        local_count: of those on its machine, which share the memory.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    local_count: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process decides, evaluates and writes."""
+        """Whether this process decides and writes."""
         return self.rank == 0
 
     def parallel(self, network: nn.Module) -> nn.Module:
@@ -63,6 +66,14 @@ class Processes:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
+    def tell(self, text: str) -> str:
+        """Process 0's text, in every process."""
+        if self.count == 1:
+            return text
+        told = [text]
+        distributed.broadcast_object_list(told, 0)
+        return told[0]
+
     def add_up(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over the processes."""
         if self.count > 1:
@@ -78,10 +89,10 @@ def processes_in_environment() -> Processes:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Processes()
     try:
-        return Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+        return Processes(*(int(os.environ[name]) for name in _VARIABLES))
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"RANK, WORLD_SIZE or LOCAL_RANK is missing or no number ({error})",
+            f"{', '.join(_VARIABLES[:-1])} or {_VARIABLES[-1]} is missing or no number ({error})",
             "start several processes with `torchrun --nproc-per-node 2 cli.py train …`",
         ) from error
 
@@ -102,15 +113,20 @@ def process_group(device: str) -> Iterator[Processes]:
         return
     lost = UserError(
         f"process {processes.rank} of {processes.count} was stopped because another one was lost",
-        "run the same command again: it goes on after the last finished epoch",
+        "run the same command again, without --no-resume: it goes on after the last finished epoch",
     )
 
     def terminated(signal_number: int, frame: FrameType | None) -> NoReturn:
         raise lost
 
-    before = signal.signal(signal.SIGTERM, terminated)
     if device == "cuda":
+        if processes.local_count > torch.cuda.device_count():
+            raise UserError(
+                f"{processes.local_count} processes cannot share {torch.cuda.device_count()} GPUs",
+                "start one process for each GPU: torchrun --nproc-per-node N",
+            )
         torch.cuda.set_device(processes.local_rank)
+    before = signal.signal(signal.SIGTERM, terminated)
     try:
         distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
         yield processes

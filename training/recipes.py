@@ -1,5 +1,6 @@
 """Training recipes as frozen dataclasses: the command, the expected figure and the cost with each."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise UserError(f"{self.epochs} epochs train nothing", "give --epochs 1 or more")
+        if not 0 < self.peak_rate < math.inf:
+            raise UserError(f"{self.peak_rate} is no learning rate", "give --peak-rate a number above 0")
 
     def rate_at(self, step: int, steps: int) -> float:
         """Learning rate of step 0 <= `step` < `steps`."""

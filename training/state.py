@@ -1,14 +1,19 @@
 """What a training that goes on keeps in its run directory after every epoch, and takes up again.
 
-    training-state.safetensors   weights and momenta after the last finished epoch, and the random state
-    training-state.jsonl         the log so far
-    checkpoint.best.*            a checkpoint of the epoch with the best held-out accuracy
+    training-state.{0,1}.safetensors   after the last finished epoch and the one before: weights, momenta, the
+                                       random state, and the log so far
+    training-state.jsonl               the log so far, to look at
+    training-state.best.*              a checkpoint of the epoch with the best held-out accuracy; becomes
+                                       checkpoint.best.* with the end of the training
 
-The state lies beside the files of a finished training, which stay until the new one ends.
+Even and odd epochs take turns, so that one of them is whole whenever a process is killed. The state lies
+beside the files of a finished training, which stay until the new one ends.
 """
 
 import json
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +26,13 @@ from models.resnet import ResNet
 from training.checkpoints import write_checkpoint
 from training.processes import Processes
 
-STATE = "training-state.safetensors"
+STATES = ("training-state.0.safetensors", "training-state.1.safetensors")
 STATE_LOG = "training-state.jsonl"
+_BEST = ("training-state.best.safetensors", "training-state.best.json")
 _MODEL = "model."
 _MOMENTUM = "momentum."
 _GENERATOR = "generator"
+_LOG = "log"
 
 
 @dataclass
@@ -93,44 +100,68 @@ def save_state(run: RunDirectory, step: Step, state: TrainingState) -> None:
     """Write the state after an epoch."""
     from safetensors.torch import save
 
-    with run.writing(_saving(step)) as folder:
-        (folder / STATE).write_bytes(save(state.to_tensors()))
-        (folder / STATE_LOG).write_text(lines_of(state.log))
+    epochs, log = len(state.log), lines_of(state.log)
+    name = STATES[epochs % 2]
+    with run.writing(Step(step.stage, step.options, (), (name, STATE_LOG)), wait=True) as folder:
+        (folder / name).write_bytes(save(state.to_tensors(), {_LOG: log}))
+        (folder / STATE_LOG).write_text(log)
+    if epochs == 1:
+        # The other is that of a training before this one.
+        run.discard(STATES[0])
 
 
 def save_best(run: RunDirectory, step: Step, model: ResNet, card: CheckpointCard) -> None:
-    """Write the best checkpoint so far."""
-    names = (BEST_CHECKPOINT, BEST_CHECKPOINT_CARD)
-    with run.writing(Step(step.stage, step.options, (), names)) as folder:
-        write_checkpoint(folder, model, card, names)
+    """Keep the best checkpoint so far."""
+    with run.writing(Step(step.stage, step.options, (), _BEST), wait=True) as folder:
+        write_checkpoint(folder, model, card, _BEST)
 
 
-def load_state(run: RunDirectory) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Tensors and log of the interrupted training in `run`."""
+def publish_best(run: RunDirectory, step: Step) -> None:
+    """Put the best checkpoint beside that of the last epoch.
+
+    There is none where the process was killed while it replaced the best, and no epoch was better since.
+    """
+    if not all(run.is_intact(name) for name in _BEST):
+        return
+    best = Step(step.stage, step.options, (), (BEST_CHECKPOINT, BEST_CHECKPOINT_CARD))
+    with run.writing(best, wait=True) as folder:
+        for name, kept in zip(best.outputs, _BEST, strict=True):
+            shutil.copyfile(run.verified(kept), folder / name)
+
+
+def load_state(run: RunDirectory, step: Step) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
+    """Tensors and log of the interrupted training with just these options, if there is one in `run`."""
     from safetensors.torch import load_file
 
-    log = run.verified(STATE_LOG).read_text()
-    return load_file(run.verified(STATE)), [json.loads(line) for line in log.splitlines()]
-
-
-def can_resume(run: RunDirectory, step: Step) -> bool:
-    """Whether a training with just these options was interrupted in `run`."""
-    return run.is_current(_saving(step))
+    paths = [run.path / name for name in STATES if run.is_current(_saving(step, name))]
+    if not paths:
+        return None
+    latest = max(paths, key=lambda path: len(_log_in(path)))
+    return load_file(latest), _log_in(latest)
 
 
 def refuse_to_forget(run: RunDirectory, step: Step) -> None:
-    """Raise UserError where a training with other options was interrupted in `run`."""
-    if run.is_intact(STATE) and run.is_intact(STATE_LOG) and not can_resume(run, step):
-        epochs = len(run.verified(STATE_LOG).read_text().splitlines())
+    """Raise UserError where an interrupted training in `run` cannot be gone on with."""
+    if load_state(run, step) is not None:
+        return
+    there = [name for name in STATES if name in run]
+    intact = [name for name in there if run.is_intact(name)]
+    ways = "begin anew with `train --no-resume`, or choose another --run-dir"
+    if intact:
+        epochs = max(len(_log_in(run.path / name)) for name in intact)
         raise UserError(
             f"{run.path} holds a training with other options, interrupted after epoch {epochs}",
-            "repeat its options to go on with it, begin anew with --no-resume, or choose another --run-dir",
+            f"repeat its options to go on with it, {ways}",
+        )
+    if there:
+        raise UserError(
+            f"the state of the interrupted training in {run.path} is damaged", f"restore {there[0]}, {ways}"
         )
 
 
 def discard_state(run: RunDirectory) -> None:
     """Forget an interrupted training."""
-    for name in (STATE, STATE_LOG):
+    for name in (*STATES, STATE_LOG, *_BEST):
         run.discard(name)
 
 
@@ -139,5 +170,12 @@ def lines_of(log: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in log)
 
 
-def _saving(step: Step) -> Step:
-    return Step(step.stage, step.options, (), (STATE, STATE_LOG))
+def _log_in(state: Path) -> list[dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(state, "pt") as file:
+        return [json.loads(line) for line in file.metadata()[_LOG].splitlines()]
+
+
+def _saving(step: Step, name: str) -> Step:
+    return Step(step.stage, step.options, (), (name,))

@@ -105,6 +105,38 @@ def test_weight_beyond_float16_is_refused_and_named(value):
         narrow(with_bias(value), "fp16")
 
 
+def with_variance(value):
+    """One BN with a channel of this variance, and a scale that makes up for it."""
+    model = sample_graph(resnet_config("preact", 8))
+    node = node_named(model, "stage2.0.preact.bn1")
+    squares = constant(node.inputs[4])
+    factors = np.ones_like(squares)
+    factors[2] = value / squares[2]
+    scaled = (
+        (node.inputs[1], constant(node.inputs[1]) * np.sqrt(factors)),
+        (node.inputs[4], squares * factors),
+    )
+    for initial, array in scaled:
+        initial.const_value = ir.tensor(array.astype(np.float32), name=initial.name)
+    return model
+
+
+@pytest.mark.parametrize("value", [LARGEST - 1, 2.1e6, 3e9])
+def test_variance_beyond_float16_is_brought_within_reach(value):
+    model, images = with_variance(value), sample_images(4)
+    (wanted,) = run_graph(model, images)
+    narrow(model, "fp16")
+    variance = constant(node_named(model, "stage2.0.preact.bn1").inputs[4])
+    assert variance.dtype == np.float16 and LARGEST / 4 - 32 <= variance[2] <= LARGEST
+    error = evaluated(model, images) - wanted
+    assert 0 < np.abs(error).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_variance_that_is_infinite_is_refused():
+    with pytest.raises(CheckFailed, match=r"stage2\.0\.preact\.bn1\.(weight|var) holds inf"):
+        narrow(with_variance(np.inf), "fp16")
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 3.4e38])
 def test_weight_beyond_bfloat16_is_refused_and_named(value):
     with pytest.raises(CheckFailed, match=r"classifier\.bias .*bfloat16's 3\.38953e\+38"):

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,8 +51,16 @@ def test_an_unknown_arithmetic() -> None:
         Execution(arithmetic="int4").chosen_arithmetic()
 
 
-def test_activations_are_too_much_above_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activations_are_too_much_above_half_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
     monkeypatch.setattr("training.execution.os.sysconf", pages.__getitem__)
+    monkeypatch.setattr("training.execution._CONTAINER_LIMIT", tmp_path / "memory.max")
     assert Execution().is_too_much(4096 * 500 + 1)
     assert not Execution().is_too_much(4096 * 500)
+    assert Execution().is_too_much(4096 * 250 + 1, sharing=2)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert not Execution().is_too_much(4096 * 500)
+    (tmp_path / "memory.max").write_text("2048000\n")
+    assert Execution().is_too_much(4096 * 250 + 1)

@@ -74,3 +74,11 @@ def test_a_rest_too_small_for_batch_norm_is_left_out(
 def test_more_processes_than_a_batch_can_feed(digits: Dataset) -> None:
     with pytest.raises(UserError, match="batches of 32 cannot be shared by 17 processes"):
         Feed(digits, RECIPE, CPU, Processes(0, 17))
+    with pytest.raises(UserError, match="batches of 3 cannot be shared by 2 processes"):
+        Feed(with_images(digits, 3), RECIPE, CPU, Processes(0, 2))
+
+
+@pytest.mark.parametrize(("images", "handed_out"), [(65, 64), (66, 66), (20, 20), (1, 1)])
+def test_images_that_are_handed_out(digits: Dataset, images: int, handed_out: int) -> None:
+    feed = Feed(with_images(digits, images), RECIPE, CPU, Processes())
+    assert feed.handed_out == handed_out == sum(len(batch.labels) for batch in epoch(feed))

@@ -24,12 +24,16 @@ def test_loss_and_accuracy_by_hand() -> None:
 
 
 def test_the_text_is_of_the_steps_that_have_arrived() -> None:
-    figures = EpochFigures(3, CPU, Processes())
+    figures = EpochFigures(4, CPU, Processes())
     figures.add(torch.tensor(3.0), logits_naming(1, 2), torch.tensor([1, 1]))
-    assert figures.text() == "", "asked for, not arrived"
+    assert figures.text() == "", "on its way, not arrived"
     figures.add(torch.tensor(1.0), logits_naming(1, 2), torch.tensor([1, 2]))
     assert re.fullmatch(r"loss 3\.000  accuracy 50\.0 %  [\d,]+ images/s", figures.text())
+    figures.add(torch.tensor(torch.nan), logits_naming(1), torch.tensor([1]))
     assert figures.text().startswith("loss 2.000  accuracy 75.0 %")
+    assert figures.is_finite, "the last loss has not arrived"
+    figures.add(torch.tensor(1.0), logits_naming(1), torch.tensor([1]))
+    assert not figures.is_finite
 
 
 def test_a_text_holds_no_graph_alive() -> None:

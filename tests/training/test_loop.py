@@ -1,5 +1,8 @@
 import json
 import re
+import shutil
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from artifacts import (
@@ -19,6 +23,7 @@ from artifacts import (
     MANIFEST,
     TRAINING_LOG,
     RunDirectory,
+    Step,
 )
 from data.dataset import Dataset, Split, dataset_from_splits
 from errors import CheckFailed, UserError
@@ -29,7 +34,7 @@ from training.execution import Execution
 from training.loop import accuracy_of, checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
 from training.schedules import OneCycle
-from training.state import STATE, STATE_LOG
+from training.state import STATE_LOG, STATES
 
 CONFIG = resnet_config("preact", 8)
 RECIPE = replace(recipe_from_name("digits", 20), epochs=3)
@@ -144,7 +149,8 @@ def test_the_log_has_a_line_an_epoch(
     lines = log(run)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
-        assert line.keys() == {"epoch", "loss", "train_accuracy", "held_out_accuracy", *TIMES}
+        how = {"arithmetic", "device", "processes", "recompute"}
+        assert line.keys() == {"epoch", "loss", "train_accuracy", "held_out_accuracy", *TIMES, *how}
         assert 0 < line["loss"] < 10
         assert 0 <= line["train_accuracy"] <= 100
         assert line["seconds"] > 0
@@ -156,7 +162,7 @@ def test_a_run_holds_the_checkpoint_and_no_state(uninterrupted: tuple[RunDirecto
     run, _ = uninterrupted
     made = {CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG, BEST_CHECKPOINT, BEST_CHECKPOINT_CARD}
     assert set(run.recorded()) == made
-    assert {path.name for path in run.path.iterdir()} - {".lock"} == made | {MANIFEST}
+    assert {path.name for path in run.path.iterdir()} - {".lock", ".train.lock"} == made | {MANIFEST}
 
 
 def test_the_seed_decides_the_weights(
@@ -186,7 +192,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "run", few, progress=Counting(epochs, batches))
     between = RunDirectory(tmp_path / "run")
-    assert (STATE in between) == (epochs > 0)
+    assert len(set(between.recorded()) & set(STATES)) == epochs
     assert (CHECKPOINT in between) == (epochs > 0)
     torch.manual_seed(99)
     rest = Counting()
@@ -195,8 +201,8 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert weights(run) == weights(uninterrupted[0])
     assert without_times(log(run)) == without_times(log(uninterrupted[0]))
     assert card.training["test_accuracy"] == uninterrupted[1].training["test_accuracy"]
-    assert STATE not in run
-    assert not (run.path / STATE).exists()
+    assert not set(run.recorded()) & {*STATES, STATE_LOG}
+    assert not list(run.path.glob("training-state*"))
 
 
 @pytest.mark.parametrize(
@@ -219,17 +225,118 @@ def test_an_interrupted_run_is_not_continued_with_other_options(
     assert weights(run) == weights(afresh)
 
 
-def test_a_damaged_state_is_not_continued(
+def damage(state: Path) -> None:
+    state.write_bytes(state.read_bytes()[:-1])
+
+
+def test_behind_a_damaged_state_is_that_of_the_epoch_before(
+    uninterrupted: tuple[RunDirectory, CheckpointCard], few: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(2))
+    damage(tmp_path / "run" / STATES[0])
+    rest = Counting()
+    run, _ = trained(tmp_path / "run", few, progress=rest)
+    assert len(rest.seen) == 2
+    assert weights(run) == weights(uninterrupted[0])
+
+
+def test_a_damaged_state_is_not_forgotten_silently(
     uninterrupted: tuple[RunDirectory, CheckpointCard], few: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "run", few, progress=Counting(1))
-    state = tmp_path / "run" / STATE
-    state.write_bytes(state.read_bytes()[:-1])
-    whole = Counting()
-    run, _ = trained(tmp_path / "run", few, progress=whole)
-    assert len(whole.seen) == 3
+    damage(tmp_path / "run" / STATES[1])
+    with pytest.raises(UserError, match=r"state of the interrupted training .* is damaged"):
+        trained(tmp_path / "run", few)
+    run, _ = trained(tmp_path / "run", few, execution=Execution(resume=False))
     assert weights(run) == weights(uninterrupted[0])
+
+
+@pytest.mark.parametrize("files", [1, 2], ids=["behind the state", "behind the log"])
+def test_a_kill_between_the_files_of_a_state_loses_one_epoch_at_most(
+    uninterrupted: tuple[RunDirectory, CheckpointCard],
+    few: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: int,
+) -> None:
+    replaced: list[str] = []
+    replace_file = Path.replace
+
+    def killed_in_epoch_2(self: Path, target: Path) -> Path:
+        if self.parent.name.endswith("-train") and replaced.count(STATE_LOG) and len(replaced) == 2 + files:
+            raise KeyboardInterrupt
+        if Path(target).name in (*STATES, STATE_LOG):
+            replaced.append(Path(target).name)
+        return replace_file(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed_in_epoch_2)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "run", few)
+    assert (tmp_path / "run" / STATES[0]).exists(), "the second epoch's state was in its place"
+    rest = Counting()
+    run, _ = trained(tmp_path / "run", few, progress=rest)
+    assert len(rest.seen) == 2
+    assert weights(run) == weights(uninterrupted[0])
+
+
+def test_force_does_not_forget_another_training(few: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(1))
+    with pytest.raises(UserError, match="training with other options, interrupted after epoch 1"):
+        trained(tmp_path / "run", few, seed=1, force=True)
+
+
+def test_a_training_begun_anew_does_not_go_on_with_the_one_before(few: Dataset, tmp_path: Path) -> None:
+    anew = Execution(resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(2))
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(1), execution=anew)
+    rest = Counting()
+    trained(tmp_path / "run", few, progress=rest)
+    assert len(rest.seen) == 2, "after the first epoch, not the second"
+
+
+def test_a_second_training_of_a_run_is_refused_and_another_stage_is_waited_for(
+    few: Dataset, tmp_path: Path
+) -> None:
+    quick = replace(RECIPE, epochs=1)
+    run = RunDirectory(tmp_path / "run")
+    with run.alone("train"), pytest.raises(UserError, match="another `train` is under way"):
+        trained(run.path, few, quick)
+    holding = threading.Event()
+
+    def another_stage() -> None:
+        with run.writing(Step("other", {}, (), ())):
+            holding.set()
+            time.sleep(2)
+
+    thread = threading.Thread(target=another_stage)
+    thread.start()
+    assert holding.wait(10)
+    trained(run.path, few, quick)
+    thread.join()
+
+
+def test_recomputing_is_not_compiled(few: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"torch\.compile cannot be combined.*: leave out --compile"):
+        trained(tmp_path / "run", few, execution=Execution(recompute=True, compiled=True))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_learns_the_same(
+    uninterrupted: tuple[RunDirectory, CheckpointCard], few: Dataset, tmp_path: Path
+) -> None:
+    run, _ = trained(tmp_path / "run", few, execution=Execution(compiled=True))
+    losses = [[line["loss"] for line in log(each)] for each in (run, uninterrupted[0])]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    model, card = model_in(run)
+    assert card.training["epochs_done"] == 3
+    assert accuracy_of(model, few, few.test) == pytest.approx(card.training["test_accuracy"], abs=2)
 
 
 def test_the_same_options_again_train_nothing(few: Dataset, tmp_path: Path) -> None:
@@ -243,6 +350,31 @@ def test_the_same_options_again_train_nothing(few: Dataset, tmp_path: Path) -> N
     trained(tmp_path / "run", few, quick, progress=forced, force=True)
     assert forced.seen == [BATCHES]
     assert RunDirectory(run.path).record(CHECKPOINT).sha256 == before.sha256
+
+
+def test_weights_of_another_arithmetic_than_asked_for_are_not_handed_out(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Execution, "_has_bfloat16", lambda self: True)
+    quick = replace(RECIPE, epochs=1)
+    trained(tmp_path / "run", few, quick, execution=Execution(arithmetic="fp32"))
+    trained(tmp_path / "run", few, quick)
+    with pytest.raises(UserError, match="weights trained in float32, not in bfloat16 autocast"):
+        trained(tmp_path / "run", few, quick, execution=Execution(arithmetic="bf16"))
+
+
+def test_a_training_that_went_on_in_another_arithmetic_says_both(few: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", few, progress=Counting(1), execution=Execution(arithmetic="fp32"))
+    path = tmp_path / "run" / STATES[1]
+    run = RunDirectory(tmp_path / "run")
+    with safe_open(path, "pt") as file:
+        lines = file.metadata()["log"].replace("float32", "bfloat16 autocast")
+    record = run.record(STATES[1])
+    with run.writing(Step(record.stage, record.options, (), (STATES[1],))) as folder:
+        (folder / STATES[1]).write_bytes(save(load_file(path), {"log": lines}))
+    _, card = trained(tmp_path / "run", few, execution=Execution(arithmetic="fp32"))
+    assert card.training["arithmetic"] == "bfloat16 autocast and float32"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +414,9 @@ def test_untrained_weights_are_replaced_without_force(few: Dataset, tmp_path: Pa
 
 def test_a_loss_that_is_not_finite_names_step_and_rate(few: Dataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, peak_rate=1e6, schedule=OneCycle(warmup=0.0))
-    with pytest.raises(CheckFailed, match=r"not finite at step \d+ of 12, learning rate \d\S*") as error:
+    with pytest.raises(
+        CheckFailed, match=r"not finite (at|after) step \d+ of 12, learning rate \d\S*"
+    ) as error:
         trained(tmp_path / "run", few, recipe)
     assert "--peak-rate" in error.value.fix
     assert error.value.exit_status == 1
@@ -305,6 +439,16 @@ def test_the_named_step_is_the_first_bad_one(
     with pytest.raises(CheckFailed, match=f"at step 6 of 12, learning rate {rate:.4g}"):
         trained(tmp_path / "run", few)
     assert len(log(RunDirectory(tmp_path / "run"))) == 1, "the first epoch was sound"
+    assert BreaksAtTheSixth.steps == 7, "a loss is looked at when the next step is done"
+
+
+def test_weights_that_the_last_step_of_an_epoch_breaks(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recipe, "rate_at", lambda self, step, steps: 3e38 if step == 7 else 0.01)
+    with pytest.raises(CheckFailed, match="the network's output is not finite after step 8 of 12"):
+        trained(tmp_path / "run", few)
+    assert len(log(RunDirectory(tmp_path / "run"))) == 1, "the state of the first epoch is kept"
 
 
 def test_the_rate_of_every_step_is_the_recipes(
@@ -417,7 +561,7 @@ def test_an_interrupted_training_leaves_the_weights_after_its_last_epoch(
     assert card.is_interrupted
     assert card.training["epochs_done"] == 1
     assert "test_accuracy" not in card.training
-    state = load_file(run.verified(STATE))
+    state = load_file(run.verified(STATES[1]))
     assert all(torch.equal(value, state[f"model.{name}"]) for name, value in model.state_dict().items())
     assert [line["epoch"] for line in log(run)] == [1]
 
@@ -429,7 +573,8 @@ def test_an_interrupted_training_does_not_replace_a_finished_one(few: Dataset, t
         trained(run.path, few, force=True, progress=Counting(2))
     after = RunDirectory(run.path)
     assert weights(after) == before
-    assert STATE in after
+    assert after.verified(BEST_CHECKPOINT).read_bytes() == before, "one epoch: the last is the best"
+    assert STATES[0] in after
 
 
 def test_the_best_epoch_by_the_held_out_images_is_kept(few: Dataset, tmp_path: Path) -> None:
@@ -469,7 +614,7 @@ def test_recomputed_activations_give_the_same_weights(few: Dataset, tmp_path: Pa
 def test_activations_are_recomputed_where_they_do_not_fit(
     few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Execution, "_memory", lambda self: 1_000_000)
+    monkeypatch.setattr(Execution, "_memory", lambda self, sharing: 1_000_000)
     _, card = trained(tmp_path / "run", few, replace(RECIPE, epochs=1))
     assert card.training["recompute"]
 

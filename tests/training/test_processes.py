@@ -70,6 +70,13 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+def test_nothing_is_trained_again_in_two_processes(in_two_processes: Path) -> None:
+    before = (in_two_processes / "checkpoint.safetensors").stat().st_mtime_ns
+    status, _, err = finish(start(*TWO, *TRAIN, "--epochs", "4", "--run-dir", in_two_processes))
+    assert status == 0, err
+    assert (in_two_processes / "checkpoint.safetensors").stat().st_mtime_ns == before
+
+
 def test_two_processes_learn_as_one(in_two_processes: Path, tmp_path: Path) -> None:
     status, _, err = finish(start(sys.executable, *TRAIN, "--epochs", "4", "--run-dir", tmp_path / "one"))
     assert status == 0, err
@@ -100,8 +107,9 @@ def test_a_lost_process_ends_the_run_with_a_word_and_it_can_be_continued(
     assert status != 0
     assert "error: process 0 of 2 was stopped because another one was lost" in err
     assert "run the same command again" in err
-    status, _, err = finish(start(*TWO, *training))
+    status, out, err = finish(start(*TWO, *training))
     assert status == 0, err
+    assert "epoch 4/4" in out and "epoch 1/4" not in out, "it went on"
     weights = [path / "checkpoint.safetensors" for path in (run, in_two_processes)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -113,8 +121,9 @@ def test_one_process_after_kill_9_ends_with_the_same_weights(tmp_path: Path) -> 
     process.kill()
     assert finish(process)[0] == -signal.SIGKILL
     for name in ("killed", "whole"):
-        status, _, err = finish(start(*training, tmp_path / name))
+        status, out, err = finish(start(*training, tmp_path / name))
         assert status == 0, err
+        assert "epoch 3/3" in out and ("epoch 1/3" in out) == (name == "whole"), "one of them went on"
     weights = [tmp_path / name / "checkpoint.safetensors" for name in ("killed", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -131,11 +140,13 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
         assert processes.agree(7, torch.device("cpu")) == 7
 
 
-@pytest.mark.parametrize("variables", [{"RANK": "0"}, {"RANK": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}])
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "0"}, {"RANK": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}]
+)
 def test_variables_that_torchrun_does_not_set(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"TORCHELASTIC_RUN_ID": "none"} | variables).items():
         monkeypatch.setenv(name, value)

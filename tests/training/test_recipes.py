@@ -41,6 +41,12 @@ def test_no_epochs_are_refused(epochs: int) -> None:
         replace(recipe_from_name("smoke", 20), epochs=epochs)
 
 
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_rate_is_refused(rate: float) -> None:
+    with pytest.raises(UserError, match="is no learning rate: give --peak-rate a number above 0"):
+        replace(recipe_from_name("smoke", 20), peak_rate=rate)
+
+
 def test_the_rate_is_the_schedules_share_of_the_peak() -> None:
     recipe = replace(recipe_from_name("smoke", 20), peak_rate=0.4, schedule=StepDecay())
     assert [recipe.rate_at(step, 4) for step in range(4)] == pytest.approx([0.4, 0.4, 0.04, 0.004])
