@@ -33,7 +33,7 @@ from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import card_in, model_in
 from models.config import STAGE_WIDTHS, VARIANTS, ResNetConfig
-from models.resnet import ResNet
+from models.resnet import ResNet, initialised
 from progress import Progress, silent
 
 # BN gets 1,024 values a channel in the last stage, and depth 1001 keeps within 2 GB.
@@ -89,13 +89,6 @@ def analysis_from_networks(
         for name, text in _plots(found):
             (folder / name).write_text(text)
     return document, True
-
-
-def initialised(config: ResNetConfig, seed: int) -> ResNet:
-    """The network that `train` begins with under the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ResNet(config)
 
 
 def spread(available: int, wanted: int) -> NDArray[np.intp]:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 from models.blocks import ConvPlan, OriginalBlock, PreActBlock, convolution, residual_plan
@@ -55,6 +56,13 @@ class ResNet(nn.Module):
         for stage in self.stages():
             x = stage(x)
         return self.classifier(self.flatten(self.pool(self.head(x))))
+
+
+def initialised(config: ResNetConfig, seed: int) -> ResNet:
+    """A network whose weights `seed` decides; the caller's random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ResNet(config)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from models.checkpoint import (
     model_from_checkpoint,
 )
 from models.config import ResNetConfig
-from models.resnet import ResNet
+from models.resnet import ResNet, initialised
 
 # Enough for the statistics of a BN layer, little enough for depth 1001 on two cores.
 _STATISTICS_IMAGES = 32
@@ -38,8 +38,7 @@ def checkpoint_from_initialisation(
     )
     if not run.is_current(step):
         with run.writing(step) as folder:
-            torch.manual_seed(seed)
-            model = ResNet(config).train()
+            model = initialised(config, seed).train()
             images = dataset.normalised(dataset.calibration.images[:_STATISTICS_IMAGES])
             for module in model.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):

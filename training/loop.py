@@ -26,7 +26,7 @@ from data.dataset import Dataset, Split
 from errors import CheckFailed, UserError
 from models.checkpoint import CheckpointCard, card_from_json, card_in
 from models.config import ResNetConfig
-from models.resnet import ResNet
+from models.resnet import ResNet, initialised
 from progress import Progress, silent
 from training.checkpoints import card_of, holds_finished_training, refuse_to_replace, write_checkpoint
 from training.execution import ARITHMETIC, ON_CPU, Execution
@@ -330,8 +330,7 @@ class _Training:
 
 
 def _initial_state(config: ResNetConfig, recipe: Recipe, seed: int, device: torch.device) -> TrainingState:
-    torch.manual_seed(seed)
-    model = ResNet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = initialised(config, seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     others_decay = recipe.weight_decay if recipe.decay_all else 0.0
     optimizer = torch.optim.SGD(
         [

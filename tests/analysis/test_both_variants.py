@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.both_variants import analysis_from_networks, initialised, spread
+from analysis.both_variants import analysis_from_networks, spread
 from artifacts import ANALYSIS, ANALYSIS_FILES, CHECKPOINT, RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import model_in
 from models.config import VARIANTS, resnet_config
+from models.resnet import initialised
 from training.checkpoints import checkpoint_from_initialisation
 
 CONFIG = resnet_config("preact", 8)
