@@ -85,15 +85,9 @@ def checkpoint_from_dataset(
         if not processes.agree(wanted, execution.torch_device()):
             card = processes.tell(card_in(run).to_json() if processes.is_first else "")
             return card_from_json(card, run.path / CHECKPOINT_CARD)
-        training = _Training(run, step, config, dataset, recipe, seed, execution, processes)
-        try:
-            for _ in range(training.finished_epochs, recipe.epochs):
-                training.train_epoch(progress, after_epoch)
-            return training.finish()
-        except KeyboardInterrupt:
-            if processes.is_first:
-                training.leave_checkpoint()
-            raise
+        return _train(
+            _Training(run, step, config, dataset, recipe, seed, execution, processes), progress, after_epoch
+        )
 
 
 def accuracy_of(model: nn.Module, dataset: Dataset, split: Split, processes: Processes = _ALONE) -> float:
@@ -217,9 +211,14 @@ class _Training:
         if self._processes.is_first:
             self._close_epoch(figures, train_seconds, held_out, after_epoch)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch is finished."""
+        return self.finished_epochs == self._recipe.epochs
+
     def leave_checkpoint(self) -> None:
         """Make the weights after the last finished epoch usable, unless a finished training's are there."""
-        found = load_state(self._run, self._step)
+        found = load_state(self._run, self._step) if self._processes.is_first else None
         if found is not None and not holds_finished_training(self._run):
             tensors, self._state.log = found
             self._state.model.load_state_dict(weights_of(tensors))
@@ -327,6 +326,16 @@ class _Training:
 
     def _bar_text(self, figures: EpochFigures) -> str:
         return f"epoch {self.finished_epochs + 1}/{self._recipe.epochs}  {figures.text()}".rstrip()
+
+
+def _train(training: _Training, progress: Progress, after_epoch: AfterEpoch) -> CheckpointCard:
+    try:
+        while not training.is_done:
+            training.train_epoch(progress, after_epoch)
+        return training.finish()
+    except KeyboardInterrupt:
+        training.leave_checkpoint()
+        raise
 
 
 def _initial_state(config: ResNetConfig, recipe: Recipe, seed: int, device: torch.device) -> TrainingState:

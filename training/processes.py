@@ -6,6 +6,7 @@ Gradients are averaged by DistributedDataParallel; every process takes its part 
 the evaluation, and process 0 alone decides and writes.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -138,4 +139,7 @@ def process_group(device: str) -> Iterator[Processes]:
     finally:
         signal.signal(signal.SIGTERM, before)
         if distributed.is_initialized():
+            # What still refers to the group, such as DistributedDataParallel and its hooks in circles, would
+            # end its threads while the interpreter is taken down, which now and then aborts the process.
+            gc.collect()
             distributed.destroy_process_group()
