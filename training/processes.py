@@ -112,13 +112,17 @@ def process_group(device: str) -> Iterator[Processes]:
     if processes.count == 1:
         yield processes
         return
-    lost = UserError(
-        f"process {processes.rank} of {processes.count} was stopped because another one was lost",
-        "run the same command again, without --no-resume: it goes on after the last finished epoch",
-    )
+
+    def lost() -> UserError:
+        # torchrun ends this process too, sooner or later: not before it has had its say.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return UserError(
+            f"process {processes.rank} of {processes.count} was stopped because another one was lost",
+            "run the same command again, without --no-resume: it goes on after the last finished epoch",
+        )
 
     def terminated(signal_number: int, frame: FrameType | None) -> NoReturn:
-        raise lost
+        raise lost()
 
     if device == "cuda":
         if processes.local_count > torch.cuda.device_count():
@@ -134,12 +138,13 @@ def process_group(device: str) -> Iterator[Processes]:
     except RuntimeError as error:
         # gloo has no type of its own for it; DistError is NCCL's and the store's.
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise lost from error
+            raise lost() from error
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
         if distributed.is_initialized():
             # What still refers to the group, such as DistributedDataParallel and its hooks in circles, would
             # end its threads while the interpreter is taken down, which now and then aborts the process.
             gc.collect()
             distributed.destroy_process_group()
+        if signal.getsignal(signal.SIGTERM) is terminated:
+            signal.signal(signal.SIGTERM, before)
