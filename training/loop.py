@@ -76,7 +76,8 @@ def checkpoint_from_dataset(
 
     Raises:
         UserError: a trained checkpoint with other options, or a training with other options that was
-            interrupted, stands there; no such device; another process was lost.
+            interrupted, stands there; another training is under way there; no such device; another
+            process was lost.
         CheckFailed: the loss or the network's output is not finite; names the step and the learning rate.
     """
     step = _step(config, dataset, recipe, seed)
