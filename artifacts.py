@@ -146,6 +146,10 @@ class RunDirectory:
             )
         return path
 
+    def json_lines(self, name: str) -> list[dict[str, Any]]:
+        """The objects of a .jsonl file; raises as `verified`."""
+        return [json.loads(line) for line in self.verified(name).read_text().splitlines()]
+
     def is_intact(self, name: str) -> bool:
         """Whether a file is recorded and its content is what the manifest says."""
         record = self._records.get(name)
@@ -178,21 +182,8 @@ class RunDirectory:
         Raises:
             UserError: another process is in this stage; the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        with environment_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / f".{stage}.lock", timeout=0)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise UserError(
-                    f"another `{stage}` is under way in {self.path}", "wait for it, or use another --run-dir"
-                ) from error
-        try:
+        with self._locked(f".{stage}.lock", f"another `{stage}` is under way in {self.path}"):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def writing(self, step: Step, wait: bool = False) -> Iterator[Path]:
@@ -208,20 +199,10 @@ class RunDirectory:
             UserError: an input is missing or changed; the folder cannot be written; the disk is
                 full; another process is writing to this run.
         """
-        from filelock import FileLock, Timeout
-
         inputs = {name: sha256_of(self.verified(name)) for name in step.inputs}
         partial = self.path / f"{_PARTIAL}-{step.stage}"
-        with environment_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK, timeout=-1 if wait else 0)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise UserError(
-                    f"another skipfold process is writing to {self.path}",
-                    "wait for it, or use another --run-dir",
-                ) from error
+        busy = f"another skipfold process is writing to {self.path}"
+        with self._locked(_LOCK, busy, wait), environment_errors(self.path):
             try:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir()
@@ -229,21 +210,36 @@ class RunDirectory:
                 self._publish(step, partial, inputs)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-                lock.release()
 
-    def discard(self, name: str) -> None:
-        """Remove a file and its record; nothing happens if there is none.
+    def discard(self, *names: str) -> None:
+        """Remove files and their records; nothing happens where there are none.
 
         Another process that is writing to this run is waited for.
         """
-        from filelock import FileLock
-
-        if name in self._records:
-            with FileLock(self.path / _LOCK):
-                self._records = self._read_manifest()
-                self._records.pop(name, None)
+        if self._records.keys() & names:
+            with self._locked(_LOCK, "", wait=True):
+                records = self._read_manifest()
+                self._records = {name: record for name, record in records.items() if name not in names}
                 write_atomically(self.path / MANIFEST, _manifest_of(self._records))
-                (self.path / name).unlink(missing_ok=True)
+                for name in records.keys() & names:
+                    (self.path / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self, name: str, problem: str, wait: bool = False) -> Iterator[None]:
+        """Hold a lock of this run; `problem` is said where another process holds it."""
+        from filelock import FileLock, Timeout
+
+        with environment_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / name, timeout=-1 if wait else 0)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise UserError(problem, "wait for it, or use another --run-dir") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _publish(self, step: Step, partial: Path, inputs: dict[str, str]) -> None:
         self._records = self._read_manifest()

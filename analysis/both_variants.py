@@ -142,10 +142,7 @@ def _plots(networks: list[Measured]) -> Iterable[tuple[str, str]]:
 
 def _is_trained(run: RunDirectory) -> bool:
     """What an interrupted training left is neither the one nor the other."""
-    if CHECKPOINT_CARD not in run:
-        return False
-    card = card_in(run)
-    return card.trained and not card.is_interrupted
+    return CHECKPOINT_CARD in run and card_in(run).is_finished
 
 
 def _require_identity_blocks(config: ResNetConfig) -> None:

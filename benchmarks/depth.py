@@ -113,7 +113,7 @@ def results_at(depth: int, runs: Path, dataset: Dataset, recipe: Recipe, seed: i
         Result(
             depth,
             variant,
-            log_of(run) if failures[variant] is None else [],
+            run.json_lines(TRAINING_LOG) if failures[variant] is None else [],
             next(n for n in found if n.variant == variant and not n.trained),
             next((n for n in found if n.variant == variant and n.trained), None),
             failures[variant],
@@ -140,11 +140,6 @@ def train(
     except CheckFailed as error:
         return error.problem
     return None
-
-
-def log_of(run: RunDirectory) -> list[dict[str, Any]]:
-    """The lines of training.jsonl."""
-    return [json.loads(line) for line in run.verified(TRAINING_LOG).read_text().splitlines()]
 
 
 def page_of(results: Sequence[Result], plot: Path | None) -> str:

@@ -7,7 +7,6 @@ run". The plot has the learning curves of the runs. It trains nothing.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +73,7 @@ def trained_in(run: RunDirectory) -> Trained:
     card = card_in(run)
     if card.dataset != "cifar10" or "test_accuracy" not in card.training:
         raise UserError(f"{run.path} holds no finished training on CIFAR-10", "leave it out, or train it")
-    log = run.verified(TRAINING_LOG).read_text().splitlines()
-    return Trained(card, [json.loads(line) for line in log])
+    return Trained(card, run.json_lines(TRAINING_LOG))
 
 
 def rows(trainings: Sequence[Trained], data: str) -> list[list[str]]:

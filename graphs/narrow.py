@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from errors import CheckFailed
 from graphs.card import INPUT, OUTPUT
-from graphs.onnx_file import constant
+from graphs.onnx_file import constant, replace_constant
 
 TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 # The first opset whose Conv and GlobalAveragePool take bfloat16; neither computes anything else in it.
@@ -59,8 +59,7 @@ def _bound_variance(node: ir.Node, largest: float) -> None:
     halvings = np.ceil(np.log2(np.maximum(squares / largest, 1)) / 2)
     bounded = np.where(halvings > 0, (squares + epsilon) * 4.0**-halvings - epsilon, squares)
     for value, array in ((node.inputs[1], gamma * 2.0**-halvings), (node.inputs[4], bounded)):
-        assert value is not None
-        value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
+        replace_constant(value, array)
 
 
 def _largest(dtype: ir.DataType) -> float:

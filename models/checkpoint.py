@@ -47,6 +47,11 @@ class CheckpointCard:
         """Whether these are the weights of a training that was stopped before its last epoch."""
         return self.trained and self.training.get("interrupted", False)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether these are the weights of a training that came to its end."""
+        return self.trained and not self.is_interrupted
+
     def to_json(self) -> str:
         """The text of checkpoint.json."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"

@@ -78,10 +78,7 @@ def checkpoint_from_files(run: RunDirectory, weights: Path, force: bool = False)
 
 def holds_finished_training(run: RunDirectory) -> bool:
     """Whether the run has trained weights, and not those an interrupted training left."""
-    if not run.is_intact(CHECKPOINT):
-        return False
-    card = card_in(run)
-    return card.trained and not card.is_interrupted
+    return run.is_intact(CHECKPOINT) and card_in(run).is_finished
 
 
 def refuse_to_replace(run: RunDirectory) -> None:

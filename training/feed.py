@@ -45,10 +45,10 @@ class Feed:
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, device: torch.device, processes: Processes) -> None:
-        self.count = len(dataset.train)
+        self._count = len(dataset.train)
         self._recipe = recipe
         self._processes = processes
-        largest = min(recipe.batch_size, self.count)
+        largest = min(recipe.batch_size, self._count)
         if processes.count > 1 and largest < self._smallest:
             raise UserError(
                 f"batches of {largest} cannot be shared by {processes.count} processes",
@@ -63,21 +63,21 @@ class Feed:
 
     def __len__(self) -> int:
         """Batches an epoch; a rest too small for BN is left out, unless there is nothing else."""
-        full, rest = divmod(self.count, self._recipe.batch_size)
+        full, rest = divmod(self._count, self._recipe.batch_size)
         return full + (rest >= self._smallest or full == 0)
 
     @property
     def handed_out(self) -> int:
         """Images of an epoch, over all processes."""
-        return min(len(self) * self._recipe.batch_size, self.count)
+        return min(len(self) * self._recipe.batch_size, self._count)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """One pass over the images, in the order and the views `generator` draws."""
         recipe, processes = self._recipe, self._processes
-        order = torch.randperm(self.count, generator=generator).to(self._images.device)
-        views = random_views(self.count, recipe.crop_padding, recipe.flip, generator).to(order.device)
+        order = torch.randperm(self._count, generator=generator).to(self._images.device)
+        views = random_views(self._count, recipe.crop_padding, recipe.flip, generator).to(order.device)
         for start in range(0, len(self) * recipe.batch_size, recipe.batch_size):
-            end = min(start + recipe.batch_size, self.count)
+            end = min(start + recipe.batch_size, self._count)
             own = slice(start + processes.rank, end, processes.count)
             chosen = order[own]
             cropped = augmented(self._images[chosen], recipe.crop_padding, self._fill, views.part(own))

@@ -183,7 +183,7 @@ class _Training:
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def train_epoch(self, progress: Progress, after_epoch: AfterEpoch) -> None:
-        """One pass over the training images; process 0 then evaluates and writes."""
+        """One pass over the training images, then the held-out ones; process 0 writes."""
         figures = EpochFigures(len(self._feed), self._device, self._processes)
         epoch = self.finished_epochs
         self._network.train()
@@ -270,7 +270,7 @@ class _Training:
         return self._recipe.epochs * len(self._feed)
 
     def _require_finite(self, losses: list[float]) -> None:
-        bad = [index for index, loss in enumerate(losses) if not abs(loss) < float("inf")]
+        bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
         if bad:
             raise self._divergence("the loss is not finite at", bad[0])
 

@@ -133,16 +133,16 @@ def load_state(run: RunDirectory, step: Step) -> tuple[dict[str, Tensor], list[d
     """Tensors and log of the interrupted training with just these options, if there is one in `run`."""
     from safetensors.torch import load_file
 
-    paths = [run.path / name for name in STATES if run.is_current(_saving(step, name))]
-    if not paths:
+    logs = {path: _log_in(path) for path in _resumable(run, step)}
+    if not logs:
         return None
-    latest = max(paths, key=lambda path: len(_log_in(path)))
-    return load_file(latest), _log_in(latest)
+    latest = max(logs, key=lambda path: len(logs[path]))
+    return load_file(latest), logs[latest]
 
 
 def refuse_to_forget(run: RunDirectory, step: Step) -> None:
     """Raise UserError where an interrupted training in `run` cannot be gone on with."""
-    if load_state(run, step) is not None:
+    if _resumable(run, step):
         return
     there = [name for name in STATES if name in run]
     intact = [name for name in there if run.is_intact(name)]
@@ -161,8 +161,7 @@ def refuse_to_forget(run: RunDirectory, step: Step) -> None:
 
 def discard_state(run: RunDirectory) -> None:
     """Forget an interrupted training."""
-    for name in (*STATES, STATE_LOG, *_BEST):
-        run.discard(name)
+    run.discard(*STATES, STATE_LOG, *_BEST)
 
 
 def lines_of(log: list[dict[str, Any]]) -> str:
@@ -177,5 +176,6 @@ def _log_in(state: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file.metadata()[_LOG].splitlines()]
 
 
-def _saving(step: Step, name: str) -> Step:
-    return Step(step.stage, step.options, (), (name,))
+def _resumable(run: RunDirectory, step: Step) -> list[Path]:
+    """The intact states of a training with just these options."""
+    return [run.path / name for name in STATES if run.is_current(Step(step.stage, step.options, (), (name,)))]

@@ -119,7 +119,7 @@ def _training_plot(run: RunDirectory) -> str | None:
     """Loss and held-out accuracy by epoch."""
     if not run.is_intact(TRAINING_LOG):
         return None
-    log = [json.loads(line) for line in run.verified(TRAINING_LOG).read_text().splitlines()]
+    log = run.json_lines(TRAINING_LOG)
     epochs = [line["epoch"] for line in log]
 
     def draw(figure: Any) -> None:

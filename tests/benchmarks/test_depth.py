@@ -9,9 +9,9 @@ import pytest
 from analysis.backward import BlockGradient
 from analysis.forward import IdentitySum
 from analysis.network import Measured
-from artifacts import RunDirectory
+from artifacts import TRAINING_LOG, RunDirectory
 from benchmarks import depth
-from benchmarks.depth import COLUMNS, Result, cells, log_of, page_of, plot, recipe, results_at
+from benchmarks.depth import COLUMNS, Result, cells, page_of, plot, recipe, results_at
 from data.dataset import Dataset
 from errors import CheckFailed
 from models.config import VARIANTS
@@ -92,7 +92,7 @@ def test_both_variants_at_depth_8_and_nothing_twice(
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| 8 | ")]
     assert [row[1] for row in rows] == list(VARIANTS)
     for variant in VARIANTS:
-        (line,) = log_of(RunDirectory(tmp_path / "runs" / f"digits-{variant}-8"))
+        (line,) = RunDirectory(tmp_path / "runs" / f"digits-{variant}-8").json_lines(TRAINING_LOG)
         assert 0 <= line["test_accuracy"] <= 100
 
     def train_again(*arguments: Any) -> None:

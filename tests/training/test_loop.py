@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 import threading
@@ -76,7 +75,7 @@ def weights(run: RunDirectory) -> bytes:
 
 def log(run: RunDirectory) -> list[dict[str, Any]]:
     name = TRAINING_LOG if TRAINING_LOG in run else STATE_LOG
-    return [json.loads(line) for line in run.verified(name).read_text().splitlines()]
+    return run.json_lines(name)
 
 
 def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
