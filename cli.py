@@ -173,8 +173,8 @@ SaturationOption = Annotated[
     Saturation,
     typer.Option(
         "--saturation",
-        help="CPUs without VNNI add INT8 products in 16 bits: keep them from overflowing in the stem, "
-        "everywhere (proved), or nowhere (full).",
+        help="CPUs without VNNI add INT8 products in 16 bits: keep them from overflowing where all "
+        "codes are large (stem), everywhere (proved), or nowhere (full).",
     ),
 ]
 ReparametrizeOption = Annotated[

@@ -31,7 +31,7 @@ from graphs.skip_path import junctions
 
 # Of a convolution in FP8, in and out.
 _LEAST_FP8_CHANNELS = 16
-_QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "LeakyRelu", "Add"}
+_QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "Add"}
 
 
 @dataclass(frozen=True)

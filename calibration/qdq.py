@@ -1,7 +1,8 @@
 """float32 graph + ranges -> Q/DQ graph, by a `Scheme`.
 
 cpu   uint8 activations; int8 weights and int32 biases behind DequantizeLinear; BN and ReLU rewritten
-      where ONNX Runtime has no integer kernel for them; float32 for what is left (the head).
+      where ONNX Runtime has no integer kernel for them, so that a branch reads the stream's own codes;
+      float32 for what is left (the head).
 openvino  the same but for two things: what no convolution reads and is not positive throughout is
       symmetric int8, and BN and ReLU stay as they are. OpenVINO runs such sums without zero points.
 gpu   symmetric int8 activations and weights; biases, BN and the rest in float16: TensorRT takes the
@@ -12,8 +13,8 @@ fp8   the gpu flavour with E4M3 codes, on the inputs and weights of all convolut
 
 Of the flavours for CPUs, the weights of some convolutions are kept so small that no two products overflow
 16 bits on a CPU without VNNI (`calibration.scales`), at a cost in resolution: with "stem", those whose
-input has a zero point above 0 and so large codes throughout, which is the stem; with "proved", all;
-with "full", none.
+input has a zero point above 0 and so large codes throughout, which is the stem and, in the cpu flavour,
+what reads the stream; with "proved", all; with "full", none.
 
 Weights are stored as codes. Every consumer of a quantized tensor has a DequantizeLinear of its
 own, and scales of activations are true scalars: ONNX Runtime fuses nothing else.
@@ -133,7 +134,6 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
     left_float = float_nodes(model, scheme.float_blocks)
     if scheme.flavour == "cpu" and scheme.stream == "int8":
         bn_as_convolution(model, left_float)
-        integer_relu(model, left_float)
     uses = quantized_uses(model, scheme, left_float)
     scales = _scales_of(uses, calibrated, scheme)
     correction = BiasCorrection(model, through_batchnorm=scheme.flavour == "openvino")
@@ -148,6 +148,8 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
         uses = [_behind_cast(use) for use in uses]
     real = np.dtype(np.float16 if half else np.float32)
     _quantize_activations(model.graph, uses, scales, real)
+    if scheme.flavour == "cpu":
+        integer_relu(model.graph)
     for conv, name in at_convolutions.items():
         means = calibrated[name].channel_means
         error = _quantize_weight(model.graph, conv, scales[name], means, scheme, real)
@@ -164,7 +166,7 @@ def _scales_of(
     uses: list[Use], calibrated: Mapping[str, Calibrated], scheme: Scheme
 ) -> dict[str, ActivationScale]:
     read_by_conv = {use.value.name for use in uses if use.consumer.op_type == "Conv"}
-    scales = {}
+    scales: dict[str, ActivationScale] = {}
     for use in uses:
         name = str(use.value.name)
         if name not in calibrated:
@@ -173,12 +175,22 @@ def _scales_of(
                 "calibrate this network",
             )
         found = calibrated[name].range
-        if scheme.precision == "fp8":
+        before_relu = _input_of_relu(use.value)
+        if scheme.flavour == "cpu" and before_relu in scales:
+            # A Relu whose input has codes keeps them, for `integer_relu`.
+            scales[name] = scales[before_relu]
+        elif scheme.precision == "fp8":
             scales[name] = e4m3_activation_scale(found)
         else:
             signed = scheme.flavour == "openvino" and found.low < 0 and name not in read_by_conv
             scales[name] = activation_scale(found, symmetric=signed or not scheme.is_for_cpus)
     return scales
+
+
+def _input_of_relu(value: ir.Value) -> str:
+    """Name of what a Relu makes a value of; empty if none does."""
+    node = value.producer()
+    return str(node.inputs[0].name) if node is not None and node.op_type == "Relu" else ""  # type: ignore[union-attr]
 
 
 def _behind_cast(use: Use) -> Use:

@@ -4,160 +4,101 @@ import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from sample_networks import (
-    TWO_BLOCKS,
-    absorbable_network,
-    graph_of,
-    node_named,
-    op_types,
-    run_graph,
-    sample_card,
-    sample_graph,
-    sample_images,
-)
+from sample_networks import node_named, op_types
 
-from calibration.absorb_batchnorm import absorb_batchnorm
 from calibration.integer_relu import integer_relu
-from graphs.onnx_file import initializer, write_graph
 
-HEADER = '<ir_version: 9, opset_import: ["": 19]>'
-# A block of a pre-activation network without BN: what feeds the skip path feeds a Relu, too.
+# A block of a pre-activation network without BN, in Q/DQ form: what feeds the skip path feeds a Relu, too.
 SHARED = """
-g (float[N,2,4,4] a, float[N,2,4,4] b) => (float[N,2,4,4] y) {
-    [add] x = Add(a, b)
-    [relu] r = Relu(x)
-    [last] y = Add(x, r)
+<ir_version: 9, opset_import: ["": 19]>
+g (float[N,2,4,4] a, float[N,2,4,4] b) => (uint8[N,2,4,4] y)
+<float s = {0.05}, uint8 z = {100}, float branch_s = {0.05}, uint8 branch_z = {100}> {
+    qa = QuantizeLinear(a, s, z)
+    qb = QuantizeLinear(b, s, z)
+    fa = DequantizeLinear(qa, s, z)
+    fb = DequantizeLinear(qb, s, z)
+    x = Add(fa, fb)
+    qx = QuantizeLinear(x, s, z)
+    skip = DequantizeLinear(qx, s, z)
+    [dequantize] relu_in = DequantizeLinear(qx, s, z)
+    [relu] r = Relu(relu_in)
+    [quantize] qr = QuantizeLinear(r, branch_s, branch_z)
+    branch = DequantizeLinear(qr, branch_s, branch_z)
+    [last] sum = Add(skip, branch)
+    y = QuantizeLinear(sum, s, z)
 }"""
-SHARED_INPUT = """
-g (float[N,2,4,4] a, float[N,2,4,4] b) => (float[N,2,4,4] y) {
-    [relu] r = Relu(a)
-    [last] y = Add(a, r)
-}"""
-ALONE = SHARED.replace("y = Add(x, r)", "y = Add(b, r)")
-SCALE, ZERO_POINT = np.float32(0.05), np.uint8(128)
-PREACT = [config for config in TWO_BLOCKS if config.variant == "preact"]
+OTHER_SCALE = SHARED.replace("branch_s = {0.05}", "branch_s = {0.04}")
+OTHER_ZERO_POINT = SHARED.replace("branch_z = {100}", "branch_z = {0}")
+# Something beside the quantizer reads what the Relu writes.
+READ_IN_FLOAT = SHARED.replace("sum = Add(skip, branch)", "sum = Add(r, branch)")
+OTHER_OPERATOR = SHARED.replace("r = Relu(relu_in)", "r = Sigmoid(relu_in)")
+OPERANDS = np.random.default_rng(0).normal(0, 1.5, (2, 3, 2, 4, 4)).astype(np.float32)
 
 
 def parsed(text):
-    return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(HEADER + text)))
+    return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
 
 
-def test_relu_that_shares_its_input_is_rewritten():
-    model = parsed(SHARED)
-    assert integer_relu(model) == ["relu"]
-    assert op_types(model) == ["Add", "Add", "Relu", "Add"]
-    again = node_named(model, "add.again")
-    assert [value.name for value in again.inputs] == ["b", "a"]
-    assert str(again.outputs[0].shape) == "[N,2,4,4]"
-    assert node_named(model, "relu").inputs[0] is again.outputs[0]
-
-
-def test_relu_that_shares_what_is_no_sum_becomes_a_lookup():
-    model = parsed(SHARED_INPUT)
-    assert integer_relu(model) == ["relu"]
-    assert op_types(model) == ["LeakyRelu", "Add"]
-    lookup = node_named(model, "relu")
-    assert lookup.attributes["alpha"].as_float() == 0
-    assert lookup.outputs[0].name == "r"
-    assert str(lookup.outputs[0].shape) == "[N,2,4,4]"
-
-
-def test_relu_that_has_its_input_alone_is_left():
-    model = parsed(ALONE)
-    before = ir.to_proto(model).SerializeToString(deterministic=True)
-    assert integer_relu(model) == []
-    assert ir.to_proto(model).SerializeToString(deterministic=True) == before
-
-
-@pytest.mark.parametrize("config", PREACT, ids=lambda config: config.block)
-def test_relus_on_the_stream_of_an_absorbed_network_are_rewritten(tmp_path, config):
-    model = graph_of(absorbable_network(config))
-    images = sample_images(2)
-    assert integer_relu(model) == []
-    absorb_batchnorm(model)
-    (expected,) = run_graph(model, images, optimized=False)
-    # Where a projection follows, or the head, a Relu alone reads the Add.
-    blocks = ["stage1.0", "stage1.1", "stage2.1", "stage3.1"]
-    if config.block == "bottleneck":
-        blocks = blocks[1:]
-    assert integer_relu(model) == [f"{block}.preact.relu1" for block in blocks]
-    # The stem of a basic network is no sum.
-    lookups = [node.name for node in model.graph if node.op_type == "LeakyRelu"]
-    assert lookups == (["stage1.0.preact.relu1"] if config.block == "basic" else [])
-    write_graph(model, sample_card(config), tmp_path / "model.onnx")
-    np.testing.assert_array_equal(run_graph(tmp_path / "model.onnx", images, optimized=False)[0], expected)
-
-
-@pytest.mark.parametrize(
-    "config", [c for c in TWO_BLOCKS if c.variant == "original"], ids=lambda config: config.block
-)
-def test_original_network_has_none(config):
-    assert integer_relu(sample_graph(config)) == []
-
-
-def quantize(model):
-    """Put a Q behind every tensor but those a Relu alone reads, and a DQ of its own before each consumer.
-
-    Behind a Relu 0 is the lowest code, so that it can fold into the Q.
-    """
-    graph = model.graph
-    scale = initializer(graph, "scale", SCALE)
-    signed = [scale, initializer(graph, "zero_point", ZERO_POINT)]
-    positive = [scale, initializer(graph, "lowest", np.uint8(0))]
-    nodes = list(graph)
-    for value in [*graph.inputs, *(node.outputs[0] for node in nodes)]:
-        uses = list(value.uses())
-        if [node.op_type for node, _ in uses] == ["Relu"]:
-            continue
-        behind_relu = value.producer() is not None and "Relu" in value.producer().op_type
-        parameters = positive if behind_relu else signed
-        codes = ir.node("QuantizeLinear", [value, *parameters])
-        if producer := value.producer():
-            graph.insert_after(producer, codes)
-        else:
-            graph.insert_before(nodes[0], codes)
-        for consumer, index in uses:
-            values = ir.node("DequantizeLinear", [codes.outputs[0], *parameters])
-            graph.insert_before(consumer, values)
-            consumer.replace_input_with(index, values.outputs[0])
-        if value.is_graph_output():
-            graph.outputs[0] = codes.outputs[0]
-            codes.outputs[0].shape = value.shape
-            codes.outputs[0].type = ir.TensorType(ir.DataType.UINT8)
-    return model
-
-
-def session_of(model, optimized_path):
+def run(model, optimized_path=None):
+    """The output's codes; as ONNX defines the operators, or as ONNX Runtime optimizes them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    options.optimized_model_filepath = str(optimized_path)
-    return onnxruntime.InferenceSession(
+    if optimized_path is None:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    else:
+        options.optimized_model_filepath = str(optimized_path)
+    session = onnxruntime.InferenceSession(
         ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    return session.run(None, dict(zip("ab", OPERANDS, strict=True)))[0]
 
 
-def codes_and_operators(model, tmp_path):
-    """What ONNX Runtime computes, and with which operators."""
-    path = tmp_path / "optimized.onnx"
-    operands = np.random.default_rng(0).normal(0, 1.5, (2, 3, 2, 4, 4)).astype(np.float32)
-    (codes,) = session_of(model, path).run(None, dict(zip("ab", operands, strict=True)))
-    return codes, [node.op_type for node in onnx.load(path).graph.node]
+def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
+    model = parsed(SHARED)
+    expected = run(model)
+    assert integer_relu(model.graph) == ["relu"]
+    clip = node_named(model, "relu")
+    assert [value.name for value in clip.inputs] == ["qx", "z"]
+    assert clip.outputs[0].name == "qr"
+    assert clip.outputs[0].dtype == ir.DataType.UINT8
+    assert str(clip.outputs[0].shape) == "[N,2,4,4]"
+    assert "Relu" not in op_types(model)
+    assert len(model.graph) == len(parsed(SHARED).graph) - 2
+    codes = run(model)
+    np.testing.assert_array_equal(codes, expected)
+    assert len(np.unique(codes)) > 40
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [(SHARED, ["QLinearAdd"] * 3), (SHARED_INPUT, ["QLinearAdd", "QLinearLeakyRelu"])],
-    ids=["sum", "input"],
+    "text",
+    [OTHER_SCALE, OTHER_ZERO_POINT, READ_IN_FLOAT, OTHER_OPERATOR],
+    ids=["other scale", "other zero point", "read in float", "no Relu"],
 )
-def test_rewritten_relu_runs_in_integers(tmp_path, text, expected):
+def test_anything_else_is_left(text):
+    model = parsed(text)
+    before = ir.to_proto(model).SerializeToString(deterministic=True)
+    assert integer_relu(model.graph) == []
+    assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+def test_relu_of_floats_is_left():
+    text = SHARED.replace("relu_in = DequantizeLinear(qx, s, z)", "relu_in = Identity(x)")
+    assert integer_relu(parsed(text).graph) == []
+
+
+def test_rewritten_relu_runs_in_integers(tmp_path):
     """The twin shows why: left as it is, the same Relu is computed in float."""
-    rewritten = parsed(text)
-    integer_relu(rewritten)
-    codes, operators = codes_and_operators(quantize(rewritten), tmp_path)
-    left, operators_left = codes_and_operators(quantize(parsed(text)), tmp_path)
-    assert sorted(op for op in operators if op != "QuantizeLinear") == expected
-    assert not {"QLinearAdd", "QLinearLeakyRelu"} >= set(operators_left)
-    assert len(np.unique(codes)) > 20
-    # A Relu that reads the codes of the sum rounds twice, one of a sum of its own once.
-    assert np.abs(codes.astype(int) - left).max() <= 1
+    rewritten = parsed(SHARED)
+    integer_relu(rewritten.graph)
+    codes = run(rewritten, tmp_path / "rewritten.onnx")
+    left = run(parsed(SHARED), tmp_path / "left.onnx")
+    assert operators(tmp_path / "rewritten.onnx") == ["Clip", "QLinearAdd", "QLinearAdd"]
+    assert "DequantizeLinear" in operators(tmp_path / "left.onnx")
+    np.testing.assert_array_equal(codes, left)
+
+
+def operators(path):
+    """What ONNX Runtime runs, but for what makes codes of the inputs."""
+    found = sorted(node.op_type for node in onnx.load(path).graph.node)
+    return [op_type for op_type in found if op_type != "QuantizeLinear"]

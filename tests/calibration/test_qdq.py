@@ -201,27 +201,60 @@ def test_cpu_runs_in_integers_between_input_and_pooling(tmp_path, config, absorb
     assert inside[:2] == ["QuantizeLinear", "Transpose"]
     assert inside[-2:] == ["Transpose", "DequantizeLinear"]
     written = Counter(node.op_type for node in model.graph)
-    # Two blocks a stage, of which an absorbed pre-activation network adds some twice.
-    assert written["Add"] >= 3 * config.blocks_per_stage
+    assert written["Add"] == 3 * config.blocks_per_stage
+    # Of codes: what is done to floats stands behind a DequantizeLinear.
     assert Counter(inside[2:-2]) == Counter(
-        QLinearConv=written["Conv"], QLinearAdd=written["Add"], QLinearLeakyRelu=written["LeakyRelu"]
+        QLinearConv=written["Conv"], QLinearAdd=written["Add"], Clip=written["Clip"]
     )
     head = operators[len(inside) :]
     assert Counter(head) == {"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
 
 
-def test_cpu_relus_on_an_absorbed_stream_have_a_sum_of_their_own_or_are_look_ups():
-    """Those that share it with the next Add; the others fold into a convolution."""
+def test_cpu_relus_on_an_absorbed_stream_cut_its_codes():
+    """Those that share it with the next Add; the others fold into a sum or a convolution."""
     for config in TWO_BLOCKS:
         model = quantized(config, CPU, absorbed=True)
-        lookups = {node.name for node in nodes_of(model, "LeakyRelu")}
-        again = {node.name for node in nodes_of(model, "Add") if node.name.endswith(".again")}
-        absorbed = config.variant == "preact"
-        # What the stem writes is no sum; where the first block has a projection, no Add reads it.
-        first = absorbed and config.block == "basic"
-        assert lookups == ({"stage1.0.preact.relu1"} if first else set())
-        assert again == ({f"stage{stage}.0.add.again" for stage in (1, 2, 3)} if absorbed else set())
+        cut = {node.name: node for node in nodes_of(model, "Clip")}
+        expected = {f"stage{stage}.1.preact.relu1" for stage in (1, 2, 3)}
+        # Where the first block has a projection, no Add reads what the stem writes.
+        if config.block == "basic":
+            expected.add("stage1.0.preact.relu1")
+        assert cut.keys() == (expected if config.variant == "preact" else set())
+        for clip in cut.values():
+            codes, lowest = clip.inputs
+            _, scale, zero_point = codes.producer().inputs
+            assert lowest is zero_point
+            assert constant(zero_point).dtype == np.uint8 and constant(zero_point) > 0
+            for reader, _ in clip.outputs[0].uses():
+                assert [constant(value) for value in reader.inputs[1:]] == [
+                    constant(scale),
+                    constant(zero_point),
+                ]
         assert not nodes_of(model, "BatchNormalization")
+
+
+def test_cpu_convolutions_behind_cut_codes_cannot_overflow_16_bits():
+    """Their input has a zero point, so every code is large, as in the stem."""
+    for config in TWO_BLOCKS:
+        if config.variant == "original":
+            continue
+        model = quantized(config, CPU, absorbed=True)
+        behind = {
+            node.name
+            for clip in nodes_of(model, "Clip")
+            for dequantize, _ in clip.outputs[0].uses()
+            for node, _ in dequantize.outputs[0].uses()
+        }
+        findings = {finding.node: finding for finding in saturation_findings(model)}
+        assert behind
+        assert {findings[name].verdict for name in {*behind, "stem.conv"}} == {"free"}
+        wide = {
+            finding.node: finding
+            for finding in saturation_findings(
+                quantized(config, Scheme("cpu", saturation="full"), absorbed=True)
+            )
+        }
+        assert "can saturate" in {wide[name].verdict for name in behind}
 
 
 def test_cpu_file_opens_as_int8_in_onnx_runtime(trained_runs):
