@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WITHOUT_VNNI := .venv-without-vnni
 
-.PHONY: demo test test-all lint setup clean
+.PHONY: demo test test-all test-without-vnni lint setup clean
 
 demo: setup
 	$(BIN)/python cli.py deploy --dataset digits --depth 20 --variant preact
@@ -14,6 +15,15 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest
+
+# As on an x86 CPU that has AVX2 only, on one that has more.
+test-without-vnni: $(WITHOUT_VNNI)/.made
+	$(WITHOUT_VNNI)/python -m pytest -m "not slow"
+
+$(WITHOUT_VNNI)/.made: $(STAMP) benchmarks/without_vnni.py benchmarks/without_vnni.c
+	rm -rf $(WITHOUT_VNNI)
+	$(BIN)/python benchmarks/without_vnni.py $(WITHOUT_VNNI)
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -30,4 +40,4 @@ $(STAMP): requirements.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(WITHOUT_VNNI) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +13,23 @@ from runtimes.nvidia import gpus
 
 _PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
 _VNNI = {"AVX512-VNNI", "AVX-VNNI"}
+# As Linux names what the CPU has.
+_FLAGS = {
+    "AVX2": "avx2",
+    "AVX-VNNI": "avx_vnni",
+    "AVX512": "avx512f",
+    "AVX512-VNNI": "avx512_vnni",
+    "AVX512-bf16": "avx512_bf16",
+    "AMX": "amx_tile",
+}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """CPU model, instruction sets that decide INT8 results and bfloat16 speed, cores and GPUs."""
+    """CPU model, instruction sets that decide INT8 results and bfloat16 speed, cores and GPUs.
+
+    The CPU's name says if instruction sets are hidden from the libraries (`benchmarks/without_vnni.py`).
+    """
 
     cpu: str
     instruction_sets: tuple[str, ...]
@@ -47,7 +60,7 @@ def processor_of(machine: Mapping[str, Any]) -> str:
 def this_machine() -> Machine:
     """Describe this machine."""
     return Machine(
-        cpu=_cpu_name(),
+        cpu=_cpu_name(instruction_sets()),
         instruction_sets=instruction_sets(),
         cores=available_threads(),
         gpus=tuple(f"{gpu.name} (sm{gpu.compute_capability})" for gpu in gpus()),
@@ -87,11 +100,15 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu_name() -> str:
+def _cpu_name(found: tuple[str, ...]) -> str:
+    """With the instruction sets that the kernel knows of and the libraries do not find."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        text = ""
+    # The first of the cores.
+    name, flags = (re.search(rf"^{field}\s*: (.*)$", text, re.MULTILINE) for field in ("model name", "flags"))
+    present = flags[1].split() if flags else []
+    hidden = [known for known, flag in _FLAGS.items() if flag in present and known not in found]
+    words = name[1] if name else platform.processor() or platform.machine()
+    return f"{words} without its {', '.join(hidden)}" if hidden else words

@@ -7,11 +7,17 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from saturating_samples import (
+    exact_sums,
+    hot_convolution,
+    of_convolutions,
+    of_integer_convolutions,
+    run_convolutions,
+)
 
 from calibration.scales import weight_codes, weight_scales
 from graphs.onnx_file import any_graph_from_file
@@ -34,29 +40,6 @@ def parsed(tmp_path: Path, text: str) -> ir.Model:
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(HEADER + text), path)
     return any_graph_from_file(path)
-
-
-def of_convolutions(weights: list[np.ndarray]) -> onnx.ModelProto:
-    """Q/DQ convolutions with these int8 weights, each of an input of its own with codes as they are."""
-    helper = onnx.helper
-    nodes, tensors, inputs, outputs = [], [], [], []
-    for value, name in ((np.float32(1), "one"), (np.uint8(0), "zero"), (np.int8(0), "int8_zero")):
-        tensors.append(onnx.numpy_helper.from_array(np.asarray(value), name))
-    for number, weight in enumerate(weights):
-        x, w, y = f"x{number}", f"w{number}", f"y{number}"
-        tensors.append(onnx.numpy_helper.from_array(weight, w))
-        nodes += [
-            helper.make_node("QuantizeLinear", [x, "one", "zero"], [f"{x}.codes"]),
-            helper.make_node("DequantizeLinear", [f"{x}.codes", "one", "zero"], [f"{x}.values"]),
-            helper.make_node("DequantizeLinear", [w, "one", "int8_zero"], [f"{w}.values"]),
-            helper.make_node("Conv", [f"{x}.values", f"{w}.values"], [y]),
-        ]
-        inputs.append(
-            helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, ["n", weight.shape[1], "h", "w"])
-        )
-        outputs.append(helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, None))
-    graph = helper.make_graph(nodes, "convolutions", inputs, outputs, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
 def verdicts(weights: list[np.ndarray]) -> list[str]:
@@ -281,48 +264,24 @@ def test_smaller_codes_are_used_where_they_are_proved(tmp_path: Path) -> None:
 
 
 def in_onnxruntime(weight: np.ndarray, activation: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    model = of_convolutions([weight])
-    # The integer convolution is formed only if its output is quantized; a large scale keeps it whole.
-    model.graph.node[-1].output[0] = "sum"
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1024), "scale"))
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(128), "middle"))
-    model.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["sum", "scale", "middle"], ["codes"]))
-    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["codes", "scale", "middle"], ["y0"]))
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"x0": activation})[0]
-
-
-def exact(weight: np.ndarray, activation: np.ndarray) -> np.ndarray:
-    sums = np.einsum("ocij,nchw->nohw", weight.astype(np.int64), activation.astype(np.int64))
-    return (np.clip(np.rint(sums / 1024) + 128, 0, 255) - 128) * 1024
-
-
-def hot_convolution(limit: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A 1x1 convolution of 16 channels, half of its weights at the limit, and large activations."""
-    generator = np.random.default_rng(seed)
-    weight = generator.choice([-limit, limit, 1, -1], (8, 16, 1, 1)).astype(np.int8)
-    return weight, generator.choice([0, 200, 255], (1, 16, 4, 4)).astype(np.float32)
+    return run_convolutions(of_integer_convolutions([weight]), [activation])[0]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_onnxruntime_sums_exactly_what_is_called_free(seed: int) -> None:
     weight, activation = hot_convolution(64, seed)
     assert verdicts([weight]) == [FREE]
-    assert (in_onnxruntime(weight, activation) == exact(weight, activation)).all()
+    assert (in_onnxruntime(weight, activation) == exact_sums(weight, activation)).all()
 
 
 @pytest.mark.skipif(not adds_products_in_16_bits(), reason="needs an x86 CPU without VNNI")
 def test_onnxruntime_saturates_where_it_is_said_to() -> None:
     weight, activation = hot_convolution(127, 0)
     assert verdicts([weight]) == [SATURATES]
-    assert (in_onnxruntime(weight, activation) != exact(weight, activation)).any()
+    assert (in_onnxruntime(weight, activation) != exact_sums(weight, activation)).any()
 
 
 @pytest.mark.skipif(adds_products_in_16_bits(), reason="needs a CPU with VNNI")
 def test_onnxruntime_is_exact_with_vnni_whatever_the_weights() -> None:
     weight, activation = hot_convolution(127, 0)
-    assert (in_onnxruntime(weight, activation) == exact(weight, activation)).all()
+    assert (in_onnxruntime(weight, activation) == exact_sums(weight, activation)).all()

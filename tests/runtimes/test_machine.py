@@ -51,8 +51,22 @@ def test_gpus_are_named_with_their_target(monkeypatch: pytest.MonkeyPatch) -> No
 def test_instruction_sets_are_those_the_kernel_reports() -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
     names = {"AVX2": "avx2", "AVX512-VNNI": "avx512_vnni", "AVX512-bf16": "avx512_bf16"}
-    found = instruction_sets()
+    _, _, hidden = this_machine().cpu.partition(" without its ")
+    found = {*instruction_sets(), *hidden.split(", ")}
     assert {name for name in names if name in found} == {n for n, flag in names.items() if flag in flags}
+
+
+def test_cpu_is_named_with_what_is_hidden_from_the_libraries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cores = [f"model name\t: EPYC {core}\nflags\t\t: fpu avx2 avx512f avx512_vnni\n" for core in "12"]
+    monkeypatch.setattr(Path, "read_text", lambda path: "\n".join(cores))
+    for found, expected in {
+        ("AVX2",): "EPYC 1 without its AVX512, AVX512-VNNI",
+        ("AVX2", "AVX512", "AVX512-VNNI"): "EPYC 1",
+    }.items():
+        monkeypatch.setattr(runtimes.machine, "instruction_sets", lambda found=found: found)
+        assert this_machine().cpu == expected
 
 
 def test_instruction_sets_are_known_ones_in_order() -> None:

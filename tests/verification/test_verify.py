@@ -347,8 +347,9 @@ def test_int8_rows_say_which_convolutions_may_saturate(preact_run: RunDirectory,
     subjects = _subjects(preact_run, ("ort", "int8"), ("ort", "fp32"), ("reference", "int8"))
     rows, _ = verdicts_from_artifacts(preact_run, few, subjects)
     unsafe = rows[0]["saturation"]
-    assert "stage1.0.residual.conv1" in unsafe
-    assert "stem.conv" not in unsafe
+    assert "stage1.0.residual.conv2" in unsafe
+    # Their input's codes are large throughout.
+    assert not {"stem.conv", "stage1.0.residual.conv1"} & set(unsafe)
     assert [row["saturation"] for row in rows[1:]] == [None, None]
     for flavour, engine in (("cpu", "ort"), ("openvino", "openvino")):
         qdq_from_ranges(preact_run, Scheme(flavour, saturation="proved"))

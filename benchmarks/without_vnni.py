@@ -1,0 +1,143 @@
+"""Copy an environment so that its libraries take this CPU for one with AVX2 and no VNNI.
+
+    python benchmarks/without_vnni.py FOLDER [--environment .venv]
+    FOLDER/python benchmarks/int8_peers.py …
+    FOLDER/python -m pytest -m "not slow"
+
+ONNX Runtime, OpenVINO and PyTorch choose their kernels by the instruction cpuid, and no setting of theirs
+changes all of that. In the copy every cpuid of their libraries is ud0, an undefined instruction of the same
+length, and `without_vnni.c`, preloaded, answers in its place: with AVX512, VNNI and AMX left out.
+
+What runs then is what runs on a CPU that has AVX2 only, saturating 16-bit sums and all: its numbers are of
+such a CPU. Latencies are those of its kernels at this CPU's pace; a ratio of two is a hint of that other
+CPU's, and no measurement of it. Tables name the CPU as "without its AVX512-VNNI, …".
+
+Needs Linux on x86-64, gcc and objdump; takes two minutes. Files that stay as they are become hard links.
+"""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# Of the site packages; all that choose kernels.
+LIBRARIES = (
+    "onnxruntime/capi/onnxruntime_pybind11_state.*.so",
+    "onnxruntime/capi/libonnxruntime.so.*",
+    "openvino/libs/libopenvino.so.*",
+    "openvino/libs/libopenvino_intel_cpu_plugin.so",
+    "torch/lib/libc10.so",
+    "torch/lib/libtorch_cpu.so",
+)
+CPUID, UD0 = b"\x0f\xa2", b"\x0f\xff"
+_SOURCE = Path(__file__).with_suffix(".c")
+# Of `objdump --section-headers`: number, name, size, address, address at load, offset in the file.
+_SECTION = re.compile(r"^\s*\d+ (\S+)\s+([0-9a-f]+)\s+([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)")
+_CPUID = re.compile(r"^\s*([0-9a-f]+):\tcpuid\s*$")
+
+
+def main() -> None:
+    """Copy, and show what is left."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the copy; must not exist")
+    parser.add_argument("--environment", type=Path, default=Path(sys.prefix), help="default: this one")
+    arguments = parser.parse_args()
+    if missing := what_is_missing():
+        parser.error(missing)
+    if arguments.folder.exists():
+        parser.error(f"{arguments.folder} exists: choose another folder, or remove it")
+    if not (arguments.environment / "pyvenv.cfg").is_file():
+        parser.error(f"{arguments.environment} is no virtual environment: make one with `make setup`")
+    launcher = copy_of(arguments.environment, arguments.folder)
+    subprocess.run([launcher, "cli.py", "doctor"], check=True, cwd=Path(__file__).parents[1])
+    print(f"use      {launcher}")
+
+
+def what_is_missing() -> str:
+    """What this needs and does not find; empty if all is there."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return "this needs Linux on x86-64"
+    tools = [tool for tool in ("gcc", "objdump") if shutil.which(tool) is None]
+    return f"this needs {' and '.join(tools)}: install gcc and binutils" if tools else ""
+
+
+def copy_of(environment: Path, folder: Path) -> Path:
+    """Copy a virtual environment into a new folder, and return the interpreter to use there."""
+    shutil.copytree(environment, folder, symlinks=True, copy_function=_link)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    for pattern in LIBRARIES:
+        for library in packages.glob(pattern):
+            count = hide_cpuid(library)
+            print(f"changed  {count:3} cpuid of {library.name}", flush=True)
+    answers = preloaded(folder.resolve())
+    launcher = folder.resolve() / "python"
+    launcher.write_text(f'#!/bin/sh\nLD_PRELOAD="{answers}" exec "{folder.resolve()}/bin/python" "$@"\n')
+    launcher.chmod(0o755)
+    return launcher
+
+
+def preloaded(folder: Path) -> Path:
+    """Compile what answers for cpuid, and return the library to preload."""
+    library = folder / "without_vnni.so"
+    subprocess.run(["gcc", "-O1", "-Wall", "-shared", "-fPIC", "-o", library, _SOURCE], check=True)
+    return library
+
+
+def hide_cpuid(library: Path) -> int:
+    """Put ud0 in the place of every cpuid of a shared library, and return how many there were.
+
+    The file is replaced, so that others which are hard links to it stay as they are.
+
+    Raises:
+        RuntimeError: the disassembler and the file disagree.
+    """
+    code = bytearray(library.read_bytes())
+    offsets = list(_offsets_of_cpuid(library))
+    for offset in offsets:
+        if code[offset : offset + 2] != CPUID:
+            raise RuntimeError(f"{library}: no cpuid at {offset:#x}, where objdump has one")
+        code[offset : offset + 2] = UD0
+    mode = library.stat().st_mode
+    library.unlink()
+    library.write_bytes(code)
+    library.chmod(mode)
+    return len(offsets)
+
+
+def _offsets_of_cpuid(library: Path) -> Iterator[int]:
+    """Where in the file. Disassembled, since these two bytes stand in other instructions, too."""
+    command = ["objdump", "--section-headers", "--disassemble", "--no-show-raw-insn", str(library)]
+    sections: list[tuple[int, int, int]] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
+        assert listing.stdout is not None
+        for line in listing.stdout:
+            if found := _CPUID.match(line):
+                address = int(found[1], 16)
+                (start, offset), *_ = (
+                    (start, offset) for start, size, offset in sections if start <= address < start + size
+                )
+                yield address - start + offset
+            elif header := _SECTION.match(line):
+                size, start, offset = (int(number, 16) for number in header.groups()[1:])
+                # Sections of no memory, such as comments, have no address.
+                sections += [(start, size, offset)] if start else []
+    if listing.returncode != 0:
+        raise RuntimeError(f"objdump failed on {library}")
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another file system.
+        shutil.copy2(source, target)
+    return target
+
+
+if __name__ == "__main__":
+    main()
