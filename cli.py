@@ -1000,6 +1000,8 @@ def _analyze(session: Session, run: RunDirectory, images: int | None) -> dict[st
 
 def _show_analysis(screen: Screen, networks: "list[Measured]", title: str) -> None:
     """A row for each network: the largest errors of eq. 4 and 5, the gradient's ends, means of the rest."""
+    from analysis.network import percent
+
     rows = [(network, network.summary()) for network in networks]
     screen.table(
         title,
@@ -1014,7 +1016,7 @@ def _show_analysis(screen: Screen, networks: "list[Measured]", title: str) -> No
                 f"{found['loss']:.3g}",
                 *(f"{found[name]:.1e}" for name in ("forward_error", "backward_error")),
                 *(f"{found[name]:.2g}" for name in ("first_norm", "last_norm")),
-                *(f"{found[name]:.1%}" for name in ("skip_share", "dead", "dead_to_end")),
+                *(percent(found[name]) for name in ("skip_share", "dead", "dead_to_end")),
                 "hold" if network.identity_holds else "do not hold",
             ]
             for network, found in rows

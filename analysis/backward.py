@@ -45,12 +45,13 @@ class BlockGradient:
         stage: 1 to 3.
         block: in its stage, from 1.
         norm: |g_l|, over the whole batch, of the batch's mean loss.
-        skip_norm: |s_l| / |g_l|, how large the skip term is beside the whole.
+        skip_norm: |s_l| / |g_l|, how large the skip term is beside the whole; None where g_l is 0.
         skip_share: <g_l, s_l> / |g_l|^2. As g_l = s_l + (all that went through some F), the shares of the two
             add up to 1, which no ratio of norms does; below 0, or above 1, where the two terms oppose.
+            None where g_l is 0.
         dead: fraction of the elements of x_l whose skip path this block closes (J_l = 0).
         dead_to_end: fraction whose skip path is closed somewhere from here to the end of the stage.
-        error: |g_l - (g_L + sum b_i)| / |g_l|.
+        error: |g_l - (g_L + sum b_i)| / |g_l|; over |g_L| where g_l is 0, and 0 where both are.
     """
 
     stage: int
@@ -85,7 +86,7 @@ def block_gradients(model: ResNet, images: Tensor, labels: Tensor) -> tuple[floa
         labels: int64 [N].
 
     Raises:
-        CheckFailed: the loss or a gradient is not finite, or a gradient vanishes altogether.
+        CheckFailed: the loss or a gradient is not finite.
     """
     with batch_statistics(model):
         inputs, end = _stream(model, images)
@@ -139,15 +140,17 @@ def _identity_row(stage: int, block: int, parts: Evaluated, x: Tensor, walk: _Wa
     walk.gradient = skip + branch
     walk.branches = walk.branches + branch
     norm = norm_of(walk.gradient)
+    # Where both are 0, so is every term of the sum.
+    beside = norm or norm_of(walk.end) or 1
     return BlockGradient(
         stage,
         block,
         norm,
-        skip_norm=norm_of(walk.skip) / norm if norm else math.nan,
-        skip_share=float((walk.gradient * walk.skip).sum()) / norm**2 if norm else math.nan,
+        skip_norm=norm_of(walk.skip) / norm if norm else None,
+        skip_share=float((walk.gradient * walk.skip).sum()) / norm**2 if norm else None,
         dead=_zeros(own),
         dead_to_end=_zeros(walk.open),
-        error=norm_of(walk.gradient - (walk.end + walk.branches)) / norm if norm else math.nan,
+        error=norm_of(walk.gradient - (walk.end + walk.branches)) / beside,
     )
 
 
@@ -172,8 +175,8 @@ def _check(loss: Tensor, rows: list[BlockGradient]) -> None:
     if not torch.isfinite(loss):
         raise CheckFailed("the loss of the network is not finite", "train it again with a lower --peak-rate")
     for row in rows:
-        if not (math.isfinite(row.norm) and row.norm > 0):
+        if not math.isfinite(row.norm):
             raise CheckFailed(
-                f"the gradient at block {row.block} of stage {row.stage} has norm {row.norm}",
-                "analyze more --images or another --depth",
+                f"the gradient at block {row.block} of stage {row.stage} is not finite",
+                "train the network again with a lower --peak-rate",
             )

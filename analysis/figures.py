@@ -16,7 +16,8 @@ def gradient_plot(networks: Sequence[Measured]) -> str:
     """|dE/dx_l| at the input of every block, on a log axis."""
 
     def draw(axes: Any) -> None:
-        curves(axes, networks, lambda row: row.norm)
+        # No logarithm of a gradient that has vanished.
+        curves(axes, networks, lambda row: row.norm or None)
         axes.set_yscale("log")
         axes.set_ylabel("norm of the gradient at its input")
 

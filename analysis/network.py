@@ -43,27 +43,46 @@ class Measured:
     @property
     def identity_holds(self) -> bool:
         """Whether eq. 4 and eq. 5 hold to the rounding of float64."""
-        found = self.summary()
-        return max(found["forward_error"], found["backward_error"]) < _ROUNDING
+        return max(self._forward_error, self._backward_error) < _ROUNDING
+
+    @property
+    def _forward_error(self) -> float:
+        return max(pair.error for pair in self.forward)
+
+    @property
+    def _backward_error(self) -> float:
+        return max(row.error or 0 for row in self.identity_blocks)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; `measured_from_json` reads them."""
         return asdict(self)
 
-    def summary(self) -> dict[str, float]:
-        """The largest errors, the gradient's two ends, and means over blocks or stages."""
+    def summary(self) -> dict[str, float | None]:
+        """The largest errors, the gradient's two ends, and means over blocks or stages.
+
+        The skip share is that of the blocks whose gradient is not 0; None if there is none.
+        """
         own = self.identity_blocks
         starts = {row.stage: row for row in reversed(own)}.values()
         return {
             "loss": self.loss,
-            "forward_error": max(pair.error for pair in self.forward),
-            "backward_error": max(row.error or 0 for row in own),
+            "forward_error": self._forward_error,
+            "backward_error": self._backward_error,
             "first_norm": self.backward[0].norm,
             "last_norm": self.backward[-1].norm,
-            "skip_share": fmean(row.skip_share or 0 for row in own),
+            "skip_share": _mean([row.skip_share for row in own if row.skip_share is not None]),
             "dead": fmean(row.dead or 0 for row in own),
             "dead_to_end": fmean(row.dead_to_end or 0 for row in starts),
         }
+
+
+def percent(share: float | None) -> str:
+    """A share for a table; a dash where there is none."""
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def measured(model: ResNet, images: Tensor, labels: Tensor, trained: bool) -> Measured:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.both_variants import analysis_from_networks
 from analysis.figures import COLOURS, curves
-from analysis.network import Measured, measured_from_json
+from analysis.network import Measured, measured_from_json, percent
 from artifacts import TRAINING_LOG, RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
 from data.dataset import Dataset
@@ -164,8 +164,8 @@ def cells(result: Result) -> list[str]:
         f"{sum(line['seconds'] for line in log) / len(log):.0f}" if log else "–",
         f"{start['first_norm']:.2g} / {start['last_norm']:.2g}",
         f"{end['first_norm']:.2g} / {end['last_norm']:.2g}" if end else "–",
-        f"{end['skip_share']:.1%}" if end else "–",
-        f"{end['dead_to_end']:.1%}" if end else "–",
+        percent(end["skip_share"]) if end else "–",
+        percent(end["dead_to_end"]) if end else "–",
     ]
 
 
@@ -197,7 +197,7 @@ def _column(axes: Sequence[Any], title: str, results: Sequence[Result]) -> None:
         loss.plot(epochs, [line["loss"] for line in result.log], **style)
         accuracy.plot(epochs, [line["test_accuracy"] for line in result.log], **style)
     networks = [n for result in results for n in (result.initialised, result.trained) if n]
-    curves(gradient, networks, lambda row: row.norm)
+    curves(gradient, networks, lambda row: row.norm or None)
     for scaled in (loss, gradient):
         scaled.set_yscale("log")
     accuracy.set_ylim(0, 100)

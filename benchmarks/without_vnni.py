@@ -22,23 +22,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-# Of the site packages; all that choose kernels.
-LIBRARIES = (
-    "onnxruntime/capi/onnxruntime_pybind11_state.*.so",
-    "onnxruntime/capi/libonnxruntime.so.*",
-    "openvino/libs/libopenvino.so.*",
-    "openvino/libs/libopenvino_intel_cpu_plugin.so",
-    "torch/lib/libc10.so",
-    "torch/lib/libtorch_cpu.so",
-)
+# By package, all that choose kernels.
+LIBRARIES = {
+    "onnxruntime": ("capi/onnxruntime_pybind11_state.*.so", "capi/libonnxruntime.so.*"),
+    "openvino": ("libs/libopenvino.so.*", "libs/libopenvino_intel_cpu_plugin.so"),
+    "torch": ("lib/libc10.so", "lib/libtorch_cpu.so"),
+}
 CPUID, UD0 = b"\x0f\xa2", b"\x0f\xff"
 _SOURCE = Path(__file__).with_suffix(".c")
 # Of `objdump --section-headers`: number, name, size, address, address at load, offset in the file.
 _SECTION = re.compile(r"^\s*\d+ (\S+)\s+([0-9a-f]+)\s+([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)")
-_CPUID = re.compile(r"^\s*([0-9a-f]+):\tcpuid\s*$")
+# Whatever prefixes it has.
+_CPUID = re.compile(r"^\s*([0-9a-f]+):\s+(?:\S+ )*cpuid\s*$")
 
 
 def main() -> None:
@@ -51,6 +49,8 @@ def main() -> None:
         parser.error(missing)
     if arguments.folder.exists():
         parser.error(f"{arguments.folder} exists: choose another folder, or remove it")
+    if arguments.folder.resolve().is_relative_to(arguments.environment.resolve()):
+        parser.error(f"{arguments.folder} lies in the environment it is to be a copy of: choose another")
     if not (arguments.environment / "pyvenv.cfg").is_file():
         parser.error(f"{arguments.environment} is no virtual environment: make one with `make setup`")
     launcher = copy_of(arguments.environment, arguments.folder)
@@ -66,25 +66,42 @@ def what_is_missing() -> str:
     return f"this needs {' and '.join(tools)}: install gcc and binutils" if tools else ""
 
 
-def copy_of(environment: Path, folder: Path) -> Path:
-    """Copy a virtual environment into a new folder, and return the interpreter to use there."""
-    shutil.copytree(environment, folder, symlinks=True, copy_function=_link)
-    packages = next(folder.glob("lib/python*/site-packages"))
-    for pattern in LIBRARIES:
-        for library in packages.glob(pattern):
-            count = hide_cpuid(library)
-            print(f"changed  {count:3} cpuid of {library.name}", flush=True)
-    answers = preloaded(folder.resolve())
-    launcher = folder.resolve() / "python"
-    launcher.write_text(f'#!/bin/sh\nLD_PRELOAD="{answers}" exec "{folder.resolve()}/bin/python" "$@"\n')
+def copy_of(environment: Path, folder: Path, packages: Collection[str] = tuple(LIBRARIES)) -> Path:
+    """Copy a virtual environment into a new folder, and return the interpreter to use there.
+
+    Raises:
+        RuntimeError: one of the packages is not there, or no library of it asks cpuid, so that it would run
+            as it always does. Nothing is left then.
+    """
+    folder = folder.resolve()
+    shutil.copytree(environment, folder, symlinks=True, copy_function=link)
+    try:
+        for package in packages:
+            _change(package, next(folder.glob("lib/python*/site-packages")))
+        answers = preloaded(folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    launcher = folder / "python"
+    launcher.write_text(f'#!/bin/sh\nLD_PRELOAD="{answers}" exec "{folder}/bin/python" "$@"\n')
     launcher.chmod(0o755)
     return launcher
+
+
+def _change(package: str, site_packages: Path) -> None:
+    libraries = [path for pattern in LIBRARIES[package] for path in (site_packages / package).glob(pattern)]
+    counts = {library.name: hide_cpuid(library) for library in libraries}
+    if not any(counts.values()):
+        raise RuntimeError(f"there is no cpuid in any {package}/{' or '.join(LIBRARIES[package])}")
+    for name, count in counts.items():
+        print(f"changed  {count:3} cpuid of {name}", flush=True)
 
 
 def preloaded(folder: Path) -> Path:
     """Compile what answers for cpuid, and return the library to preload."""
     library = folder / "without_vnni.so"
-    subprocess.run(["gcc", "-O1", "-Wall", "-shared", "-fPIC", "-o", library, _SOURCE], check=True)
+    command = ["gcc", "-O1", "-Wall", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"]
+    subprocess.run(command, check=True)
     return library
 
 
@@ -112,25 +129,29 @@ def hide_cpuid(library: Path) -> int:
 def _offsets_of_cpuid(library: Path) -> Iterator[int]:
     """Where in the file. Disassembled, since these two bytes stand in other instructions, too."""
     command = ["objdump", "--section-headers", "--disassemble", "--no-show-raw-insn", str(library)]
-    sections: list[tuple[int, int, int]] = []
+    sections: list[tuple[range, int]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
         assert listing.stdout is not None
         for line in listing.stdout:
             if found := _CPUID.match(line):
-                address = int(found[1], 16)
-                (start, offset), *_ = (
-                    (start, offset) for start, size, offset in sections if start <= address < start + size
-                )
-                yield address - start + offset
+                yield _offset(int(found[1], 16), sections)
             elif header := _SECTION.match(line):
                 size, start, offset = (int(number, 16) for number in header.groups()[1:])
-                # Sections of no memory, such as comments, have no address.
-                sections += [(start, size, offset)] if start else []
+                sections.append((range(start, start + size), offset))
     if listing.returncode != 0:
         raise RuntimeError(f"objdump failed on {library}")
 
 
-def _link(source: str, target: str) -> str:
+def _offset(address: int, sections: list[tuple[range, int]]) -> int:
+    for addresses, offset in sections:
+        # A section of no memory, such as comments, starts at 0.
+        if addresses.start and address in addresses:
+            return address - addresses.start + offset
+    raise RuntimeError(f"{address:#x} is in no section that objdump names")
+
+
+def link(source: str, target: str) -> str:
+    """Copy a file as a hard link where that is possible; for `shutil.copytree`."""
     try:
         os.link(source, target)
     except OSError:

@@ -47,7 +47,7 @@ def quantized_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str] 
     """The edges that get a Q/DQ pair.
 
     Args:
-        model: a float graph; for `cpu`, with BN and ReLU rewritten or not.
+        model: a float graph; for `cpu`, with BN rewritten or not.
         left_float: names of nodes, see `float_nodes`.
     """
     if scheme.is_for_cpus:

@@ -29,7 +29,8 @@ class GraphCard:
         flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX
             Runtime, and OpenVINO runs it, too), `openvino` or `any` (no quantization).
         saturation: of the flavours for CPUs, which weights are kept small enough for 16-bit sums of two
-            products: the "stem"'s, all ("proved") or none ("full"); empty for all other files.
+            products: those whose input has large codes throughout ("stem"), all ("proved") or none
+            ("full"); empty for all other files.
         float_convolutions: how many convolutions of a quantized graph are left in float.
     """
 

@@ -110,5 +110,5 @@ def _cpu_name(found: tuple[str, ...]) -> str:
     name, flags = (re.search(rf"^{field}\s*: (.*)$", text, re.MULTILINE) for field in ("model name", "flags"))
     present = flags[1].split() if flags else []
     hidden = [known for known, flag in _FLAGS.items() if flag in present and known not in found]
-    words = name[1] if name else platform.processor() or platform.machine()
+    words = name[1].strip() if name else platform.processor() or platform.machine()
     return f"{words} without its {', '.join(hidden)}" if hidden else words

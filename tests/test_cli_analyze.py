@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from broken_networks import ReluOnTheSkip
 from conftest import TINY_DEPTH, Outcome
+from torch import nn
 
 from artifacts import ANALYSIS, ANALYSIS_FILES, RunDirectory
 from models import resnet
@@ -82,3 +83,16 @@ def test_a_relu_on_the_skip_path_ends_with_exit_status_1(
     outcome = skipfold("analyze", "--depth", TINY_DEPTH, *QUICK)
     assert outcome.status == 1
     assert "no identity" in outcome.err
+
+
+def test_a_gradient_that_vanishes_is_a_row_of_the_table(
+    skipfold: Skipfold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda layer: nn.init.zeros_(layer.weight))
+    outcome = skipfold("analyze", "--depth", TINY_DEPTH, *QUICK)
+    assert outcome.status == 0, outcome.err
+    rows = [line.split() for line in outcome.out.splitlines() if line.startswith(("original", "preact"))]
+    initialised = [row for row in rows if row[1] == "initialised"]
+    assert [row[:2] + row[4:8] for row in initialised] == [
+        [variant, "initialised", "0.0e+00", "0", "0", "–"] for variant in ("original", "preact")
+    ]

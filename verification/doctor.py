@@ -103,7 +103,7 @@ def _vnni(machine: Machine) -> str:
     fast = [name for name in machine.instruction_sets if name in ("AVX-VNNI", "AVX512-VNNI", "AMX")]
     if not fast:
         raise UserError(
-            "this CPU has no VNNI or AMX: INT8 gains little over float32",
+            "this CPU has no VNNI or AMX: INT8 gains less over float32",
             "measure with `benchmark` before choosing INT8",
         )
     return ", ".join(fast)

@@ -46,3 +46,13 @@ def test_gradients_a_decade_apart_are_equally_far_apart() -> None:
     heights = [float(point.split()[1]) for point in path[1].replace("L", "").split("\n") if point.strip()]
     assert math.isclose(heights[0] - heights[1], heights[1] - heights[2], rel_tol=1e-3)
     assert heights[0] > heights[2]
+
+
+def test_a_gradient_that_has_vanished_breaks_the_line_and_moves_no_axis() -> None:
+    rows = [BlockGradient(1, number, norm) for number, norm in enumerate((1.0, 0.0, 10.0, 100.0), start=1)]
+    text = gradient_plot([Measured("preact", True, 1.0, [], rows)])
+    path = re.search(r'id="line2d_\d+">\s*<path d="([^"]+?)" clip[^>]*stroke: #2563eb', text)
+    assert path
+    assert path[1].count("M") == 2
+    heights = {float(point.split()[-1]) for point in path[1].split("\n") if point.strip()}
+    assert all(0 < height < 3.2 * 72 for height in heights)

@@ -127,12 +127,32 @@ def test_a_relu_on_the_skip_path_of_a_preactivation_block_is_counted_as_dead() -
     assert rows[1, 1].dead == rows[1, 3].dead == rows[1, 3].dead_to_end == 0
 
 
-def test_a_gradient_that_vanishes_or_is_not_finite_is_refused() -> None:
+def test_a_gradient_that_vanishes_everywhere_has_no_shares_and_eq_5_is_0_is_0() -> None:
+    model = network("preact")
+    model.classifier.weight.data.zero_()
+    _, rows = block_gradients(model, *batch())
+    assert {row.norm for row in rows} == {0}
+    own = [row for row in rows if row.error is not None]
+    assert own
+    assert {(row.skip_norm, row.skip_share, row.error) for row in own} == {(None, None, 0)}
+
+
+def test_a_gradient_that_vanishes_behind_a_dead_block_is_told_from_one_that_was_never_there() -> None:
+    model = network("original")
+    # All that the last block adds up is negative.
+    block = model.stages()[2][2]
+    block.residual[-1].weight.data.zero_()
+    block.residual[-1].bias.data.fill_(-1e6)
+    _, rows = block_gradients(model, *batch())
+    by_place = {(row.stage, row.block): row for row in rows}
+    dead = by_place[3, 3]
+    assert (dead.norm, dead.skip_norm, dead.skip_share, dead.dead, dead.error) == (0, None, None, 1, 1)
+    assert by_place[3, 2].norm == by_place[1, 1].norm == 0
+
+
+def test_a_loss_that_is_not_finite_is_refused() -> None:
     images, labels = batch()
     model = network("preact", 8)
-    model.classifier.weight.data.zero_()
-    with pytest.raises(CheckFailed, match="norm 0"):
-        block_gradients(model, images, labels)
     model.classifier.bias.data.fill_(math.inf)
     with pytest.raises(CheckFailed, match="not finite"):
         block_gradients(model, images, labels)

@@ -1,13 +1,14 @@
 """The summary of a network by hand, and its way through JSON."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from broken_networks import MISTAKES, batch, broken, network
 
 from analysis.backward import BlockGradient
 from analysis.forward import IdentitySum
-from analysis.network import Measured, measured, measured_from_json
+from analysis.network import Measured, measured, measured_from_json, percent
 from models.blocks import PreActBlock
 
 MADE_UP = Measured(
@@ -40,6 +41,20 @@ def test_summary_of_made_up_rows() -> None:
     )
     assert MADE_UP.name == "original, trained"
     assert not MADE_UP.identity_holds
+
+
+def test_summary_of_a_gradient_that_has_vanished() -> None:
+    rows = [replace(row, norm=0.0, skip_norm=None, skip_share=None) for row in MADE_UP.backward]
+    summary = replace(MADE_UP, backward=rows).summary()
+    assert (summary["first_norm"], summary["backward_error"]) == (0, 0.9)
+    assert summary["skip_share"] is None
+    # Blocks that have one count.
+    rows[1] = MADE_UP.backward[1]
+    assert replace(MADE_UP, backward=rows).summary()["skip_share"] == 0.2
+
+
+def test_a_share_that_is_not_there_is_a_dash() -> None:
+    assert (percent(0.125), percent(None)) == ("12.5%", "–")
 
 
 def test_json_gives_everything_back() -> None:

@@ -25,6 +25,7 @@ from benchmarks.peers import (
 from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import card_from_file
+from runtimes.machine import adds_products_in_16_bits
 from runtimes.subjects import open_subject, subject_in
 from verification.compare import compare, logits_of
 
@@ -87,8 +88,8 @@ def test_shared_ranges_change_nothing(
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-6, err_msg=name)
-    # Full 8-bit weights saturate without VNNI.
-    assert _snr(preact_run, digits, peer) > 5
+    # Its 8-bit weights saturate without VNNI.
+    assert _snr(preact_run, digits, peer) > (5 if adds_products_in_16_bits() else 10)
 
 
 @pytest.mark.parametrize("engine", ["ort", "openvino"])

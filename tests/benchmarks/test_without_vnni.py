@@ -6,20 +6,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from saturating_samples import exact_sums, hot_convolution, of_integer_convolutions
 
-from benchmarks.without_vnni import copy_of, hide_cpuid, preloaded, what_is_missing
+from benchmarks.without_vnni import copy_of, hide_cpuid, link, preloaded, what_is_missing
 from graphs.saturation import FREE, SATURATES, saturation_findings
 
-pytestmark = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing() or "nothing is missing")
+# In an environment that is already changed, no library asks cpuid any more.
+UNFIT = what_is_missing() or (
+    "without_vnni" in os.environ.get("LD_PRELOAD", "") and "this is a changed environment"
+)
+pytestmark = pytest.mark.skipif(bool(UNFIT), reason=UNFIT or "nothing is missing")
 
 ASKS = """
 #include <cpuid.h>
@@ -74,14 +78,16 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def answers(library: Path, preload: Path | None = None, *options: str) -> dict[str, list[int]]:
+def asked(library: Path, preload: Path | None, *options: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
+    # pytest turns faulthandler on, which listens for the same signal.
     command = [sys.executable, "-X", "faulthandler", "-c", CALLS, str(library), *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    if "trap" in options:
-        assert done.returncode == -signal.SIGILL
-    else:
-        done.check_returncode()
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def answers(library: Path, preload: Path | None = None) -> dict[str, list[int]]:
+    done = asked(library, preload)
+    done.check_returncode()
     return json.loads(done.stdout)
 
 
@@ -104,35 +110,50 @@ def test_what_is_not_vnni_is_answered_as_the_cpu_does(asking: Path, tmp_path: Pa
         assert found["7.0"][register] & kept == real["7.0"][register] & kept
 
 
-def test_another_undefined_instruction_is_as_fatal_as_ever(asking: Path, tmp_path: Path) -> None:
-    changed = tmp_path / "changed.so"
-    shutil.copy2(asking, changed)
-    hide_cpuid(changed)
-    answers(changed, preloaded(tmp_path), "trap")
+@pytest.fixture
+def changed(asking: Path, tmp_path: Path) -> Path:
+    library = Path(shutil.copy2(asking, tmp_path / "changed.so"))
+    hide_cpuid(library)
+    return library
 
 
-def test_without_the_preloaded_library_nothing_runs(asking: Path, tmp_path: Path) -> None:
+def test_another_undefined_instruction_is_as_fatal_as_ever(changed: Path, tmp_path: Path) -> None:
+    done = asked(changed, preloaded(tmp_path), "trap")
+    assert json.loads(done.stdout)
+    assert done.returncode == -signal.SIGILL
+
+
+def test_without_the_preloaded_library_nothing_runs(changed: Path) -> None:
     """Rather than with answers that are not meant."""
-    changed = tmp_path / "changed.so"
-    shutil.copy2(asking, changed)
-    hide_cpuid(changed)
-    with pytest.raises(subprocess.CalledProcessError) as failed:
-        answers(changed)
-    assert failed.value.returncode == -signal.SIGILL
+    done = asked(changed, None)
+    assert (done.returncode, done.stdout) == (-signal.SIGILL, "")
+
+
+def small_environment(folder: Path, *packages: str) -> Path:
+    """With links to these packages, and all the rest from this environment."""
+    venv.create(folder, symlinks=True)
+    (own,) = folder.glob("lib/python*/site-packages")
+    here = Path(onnxruntime.__file__).parents[1]
+    unneeded = shutil.ignore_patterns("lib*cuda*", "lib*tensorrt*", "lib*gpu*", "lib*npu*")
+    for name in packages:
+        shutil.copytree(here / name, own / name, ignore=unneeded, copy_function=link)
+    (own / "rest.pth").write_text(f"{here}\n")
+    return folder
+
+
+def test_environment_without_one_of_the_libraries_is_refused(tmp_path: Path) -> None:
+    """Its figures would be taken for those of an unchanged one."""
+    environment = small_environment(tmp_path / "small", "openvino")
+    with pytest.raises(RuntimeError, match="no cpuid in any onnxruntime/"):
+        copy_of(environment, tmp_path / "changed", ("openvino", "onnxruntime"))
+    assert not (tmp_path / "changed").exists()
 
 
 @pytest.fixture(scope="module")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment with these two runtimes changed, and all the rest from this one."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder / "small", symlinks=True)
-    (packages,) = (folder / "small").glob("lib/python*/site-packages")
-    here = Path(sysconfig.get_paths()["platlib"])
-    unneeded = shutil.ignore_patterns("lib*cuda*", "lib*tensorrt*", "lib*gpu*", "lib*npu*")
-    for name in ("onnxruntime", "openvino"):
-        shutil.copytree(here / name, packages / name, ignore=unneeded)
-    (packages / "rest.pth").write_text(f"{here}\n")
-    return copy_of(folder / "small", folder / "changed")
+    packages = ("onnxruntime", "openvino")
+    return copy_of(small_environment(folder / "small", *packages), folder / "changed", packages)
 
 
 @pytest.mark.parametrize("runtime", ["ort", "openvino"])

@@ -31,6 +31,8 @@ OTHER_SCALE = SHARED.replace("branch_s = {0.05}", "branch_s = {0.04}")
 OTHER_ZERO_POINT = SHARED.replace("branch_z = {100}", "branch_z = {0}")
 # Something beside the quantizer reads what the Relu writes.
 READ_IN_FLOAT = SHARED.replace("sum = Add(skip, branch)", "sum = Add(r, branch)")
+OTHER_TYPE = SHARED.replace("uint8 branch_z = {100}", "int8 branch_z = {100}")
+DEQUANTIZED_FOR_TWO = SHARED.replace("sum = Add(skip, branch)", "sum = Add(relu_in, branch)")
 OTHER_OPERATOR = SHARED.replace("r = Relu(relu_in)", "r = Sigmoid(relu_in)")
 OPERANDS = np.random.default_rng(0).normal(0, 1.5, (2, 3, 2, 4, 4)).astype(np.float32)
 
@@ -72,14 +74,23 @@ def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
 
 @pytest.mark.parametrize(
     "text",
-    [OTHER_SCALE, OTHER_ZERO_POINT, READ_IN_FLOAT, OTHER_OPERATOR],
-    ids=["other scale", "other zero point", "read in float", "no Relu"],
+    [OTHER_SCALE, OTHER_ZERO_POINT, OTHER_TYPE, DEQUANTIZED_FOR_TWO, READ_IN_FLOAT, OTHER_OPERATOR],
+    ids=["other scale", "other zero point", "other type", "dequantized for two", "read in float", "no Relu"],
 )
 def test_anything_else_is_left(text):
     model = parsed(text)
     before = ir.to_proto(model).SerializeToString(deterministic=True)
     assert integer_relu(model.graph) == []
     assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("zero_point", [0, 255])
+def test_codes_at_an_end_are_cut_as_well(zero_point):
+    """Of a sum that is nowhere negative, and of one that is nowhere positive."""
+    model = parsed(SHARED.replace("{100}", f"{{{zero_point}}}"))
+    expected = run(model)
+    assert integer_relu(model.graph) == ["relu"]
+    np.testing.assert_array_equal(run(model), expected)
 
 
 def test_relu_of_floats_is_left():
