@@ -9,7 +9,7 @@ from calibration.methods import Method
 from calibration.qdq import FILES, qdq_from_ranges
 from calibration.ranges import ranges_from_graph
 from calibration.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
-from calibration.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
+from calibration.scheme import DEFAULT_SATURATION, FORMAT, FP8, STREAMS, Scheme
 from data.dataset import Dataset
 from progress import Progress, silent
 
@@ -92,8 +92,10 @@ def quantized_from_graph(
 
 
 def is_quantized(run: RunDirectory) -> bool:
-    """Whether all that a plan makes is there and made from the files that are there now."""
-    return all(run.is_fresh(name) for name in (MODEL_REPARAMETRIZED, RANGES, *FILES.values()))
+    """Whether all that a plan makes is there, made from the files that are there now and as they are made now."""
+    return all(run.is_fresh(name) for name in (MODEL_REPARAMETRIZED, RANGES, *FILES.values())) and all(
+        run.record(name).options.get("format") == FORMAT for name in FILES.values()
+    )
 
 
 def plan_of(run: RunDirectory) -> Plan:

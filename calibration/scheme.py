@@ -6,6 +6,8 @@ from typing import Any
 
 from errors import UserError
 
+# Raised when a scheme comes to make another graph of the same ranges: graphs made before are then redone.
+FORMAT = 2
 # The skip path of each flavour.
 STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
 PRECISIONS = ("int8", "fp8")
@@ -57,7 +59,7 @@ class Scheme:
 
     def to_json(self) -> dict[str, Any]:
         """What decides the result, as JSON values."""
-        fields = asdict(self) | {"float_blocks": list(self.float_blocks)}
+        fields = asdict(self) | {"float_blocks": list(self.float_blocks), "format": FORMAT}
         if not self.is_for_cpus:
             del fields["saturation"]
         return fields

@@ -29,7 +29,7 @@ from calibration.float_blocks import Blocks, Hurt, blocks_that_hurt
 from calibration.methods import Method
 from calibration.plan import Plan, plan_from_json
 from calibration.recommendation import SAME_SPEED, recommendation
-from calibration.scheme import Scheme
+from calibration.scheme import FORMAT, Scheme
 from calibration.streams import streams_of
 from calibration.trials import Candidate, Trials
 from data.dataset import Dataset
@@ -78,6 +78,7 @@ def search_from_graph(
     step = Step(
         stage="calibrate",
         options={
+            "format": FORMAT,
             "max_drop": max_drop,
             "saturation": base.saturation,
             "correct_bias": base.correct_bias,

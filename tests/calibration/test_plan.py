@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+import calibration.scheme
 from conftest import TINY_DEPTH
 
 from artifacts import (
@@ -172,6 +174,19 @@ def test_nothing_may_be_missing(preact_run, missing):
     assert is_quantized(preact_run)
     preact_run.discard(missing)
     assert not is_quantized(preact_run)
+
+
+def test_graphs_of_an_earlier_format_are_made_again(preact_run, digits, monkeypatch):
+    monkeypatch.setattr(calibration.scheme, "FORMAT", 0)
+    quantized_from_graph(preact_run, digits, Plan())
+    monkeypatch.undo()
+    assert not is_quantized(preact_run)
+    before = contents(preact_run)
+    _, done = quantized_from_graph(preact_run, digits, plan_of(preact_run))
+    assert done
+    assert is_quantized(preact_run)
+    # Today they are the same, but the records are not.
+    assert contents(preact_run) == before
 
 
 def test_plan_of_a_run_that_was_never_quantized_is_the_default(tmp_path):
