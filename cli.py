@@ -565,6 +565,7 @@ def calibrate(
     bias_correction: BiasCorrectionOption = True,
     search: SearchOption = False,
     max_drop: MaxDropOption = None,
+    allow_saturation: AllowSaturationOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -578,11 +579,13 @@ def calibrate(
         _refuse_beside_search("--search", method, percentile, reparametrize, stream)
     elif max_drop is not None:
         raise UserError("--max-drop is the limit of a search", "add --search")
+    elif allow_saturation:
+        raise UserError("--allow-saturation is for what a search runs", "add --search")
     session = _session(screen, variant, depth, block, dataset, data_dir, run_dir, force=force)
     plan = _plan(method, percentile, reparametrize, stream, saturation, bias_correction)
     more = {}
     if search:
-        more["search"] = _search(session, plan, max_drop)
+        more["search"] = _search(session, plan, max_drop, allow_saturation=allow_saturation)
     else:
         _calibrate(session, plan)
     screen.finish(session.document("calibrate", files=list(FILES.values()), **more))

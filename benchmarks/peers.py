@@ -208,8 +208,8 @@ class _PeerRuntime(Runtime):
     def _checked_card(self) -> GraphCard:
         return self._source_card
 
-    def _runs_int8(self, card: GraphCard) -> bool:
-        return True
+    def _left_float(self, evidence: object) -> str:
+        return ""
 
 
 class PeerOrtRuntime(_PeerRuntime, OrtRuntime):

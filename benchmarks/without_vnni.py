@@ -49,6 +49,8 @@ def main() -> None:
         parser.error(missing)
     if arguments.folder.exists():
         parser.error(f"{arguments.folder} exists: choose another folder, or remove it")
+    if any(character.isspace() for character in str(arguments.folder.resolve())):
+        parser.error(f"LD_PRELOAD takes no path with spaces, as that of {arguments.folder}: choose another")
     if arguments.folder.resolve().is_relative_to(arguments.environment.resolve()):
         parser.error(f"{arguments.folder} lies in the environment it is to be a copy of: choose another")
     if not (arguments.environment / "pyvenv.cfg").is_file():
@@ -70,17 +72,17 @@ def copy_of(environment: Path, folder: Path, packages: Collection[str] = tuple(L
     """Copy a virtual environment into a new folder, and return the interpreter to use there.
 
     Raises:
-        RuntimeError: one of the packages is not there, or no library of it asks cpuid, so that it would run
-            as it always does. Nothing is left then.
+        RuntimeError: one of the libraries is not there, or does not ask cpuid, so that it would run as it
+            always does. Nothing is left then.
     """
     folder = folder.resolve()
-    shutil.copytree(environment, folder, symlinks=True, copy_function=link)
     try:
+        shutil.copytree(environment, folder, symlinks=True, copy_function=link)
         for package in packages:
             _change(package, next(folder.glob("lib/python*/site-packages")))
         answers = preloaded(folder)
     except BaseException:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     launcher = folder / "python"
     launcher.write_text(f'#!/bin/sh\nLD_PRELOAD="{answers}" exec "{folder}/bin/python" "$@"\n')
@@ -89,12 +91,12 @@ def copy_of(environment: Path, folder: Path, packages: Collection[str] = tuple(L
 
 
 def _change(package: str, site_packages: Path) -> None:
-    libraries = [path for pattern in LIBRARIES[package] for path in (site_packages / package).glob(pattern)]
-    counts = {library.name: hide_cpuid(library) for library in libraries}
-    if not any(counts.values()):
-        raise RuntimeError(f"there is no cpuid in any {package}/{' or '.join(LIBRARIES[package])}")
-    for name, count in counts.items():
-        print(f"changed  {count:3} cpuid of {name}", flush=True)
+    for pattern in LIBRARIES[package]:
+        counts = {library.name: hide_cpuid(library) for library in (site_packages / package).glob(pattern)}
+        if not (counts and all(counts.values())):
+            raise RuntimeError(f"{package}/{pattern} is not there, or does not ask cpuid")
+        for name, count in counts.items():
+            print(f"changed  {count:3} cpuid of {name}", flush=True)
 
 
 def preloaded(folder: Path) -> Path:

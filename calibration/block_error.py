@@ -1,12 +1,14 @@
 """What quantization does to each residual block's output, and to the logits: block_error.json.
 
-    {"images", "series": [{"flavour", "stream", "float_blocks", "logits_db", "blocks": {Add: dB}}]}
+    {"machine", "images", "series": [{"flavour", "stream", "float_blocks", "logits_db", "blocks": {Add: dB}}]}
 
 The output of a block is the sum its Add computes, before the stream's own rounding of it, which shows
 at the next block. It is compared with that of the float graph the quantized one is made from, see
-`runtimes.noise`; null stands for no error at all. A cpu graph is run as ONNX Runtime does; the others are
-evaluated operator by operator, with their 16-bit roundings if they have any, as
-`runtimes.ort_runtime.ReferenceRuntime` does.
+`runtimes.noise`; null stands for no error at all. The convolutions of a cpu graph run in the integer kernels
+of ONNX Runtime, which without VNNI may saturate; its sums, since they are looked at, in float. The other
+graphs are evaluated operator by operator, with their 16-bit roundings if they have any, as
+`runtimes.ort_runtime.ReferenceRuntime` does. In an openvino graph a mean that the BN behind the sum takes out
+again (`calibration.correct_bias`) counts as error of the block.
 """
 
 import json
@@ -30,6 +32,7 @@ from graphs.onnx_file import graph_from_file, typed_copy
 from graphs.rounding import make_rounding_explicit
 from graphs.skip_path import junctions
 from progress import Progress, silent
+from runtimes.machine import this_machine
 from runtimes.noise import Noise
 from runtimes.runtime import Batch
 
@@ -77,9 +80,11 @@ def block_errors_from_ranges(
     """
     plans = [plan_scheme for plan_scheme in plan.schemes() if plan_scheme.precision == "int8"]
     schemes = [replace(scheme, stream=stream) for scheme in plans for stream in _STREAMS[scheme.flavour]]
+    machine = this_machine().to_json()
     step = Step(
         stage="calibrate",
         options={
+            "machine": machine,
             "schemes": [scheme.to_json() for scheme in schemes],
             # With the calibration split, which the ranges tell of, this decides the held-out images.
             "dataset": dataset.sha256,
@@ -100,7 +105,11 @@ def block_errors_from_ranges(
             for scheme in schemes
             for name in (source_of(scheme),)
         ]
-        document = {"images": len(images), "series": [found.to_json() for found in series]}
+        document = {
+            "machine": machine,
+            "images": len(images),
+            "series": [found.to_json() for found in series],
+        }
         (folder / BLOCK_ERROR).write_text(json.dumps(document, indent=1) + "\n")
     return True
 

@@ -19,14 +19,17 @@ _SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Timed:
-    """Median milliseconds of a call by batch size; `candidate` is None for the float graph.
-
-    What ran is the candidate as it stands for in the engine, see `Candidate.in_engine`.
-    """
+    """Median milliseconds of a call by batch size; `candidate` is None for the float graph."""
 
     engine: str
     candidate: Candidate | None
     ms: dict[int, float]
+
+    @property
+    def ran(self) -> Candidate:
+        """What stands for the candidate in the engine."""
+        assert self.candidate is not None
+        return self.candidate.in_engine(self.engine)
 
     @property
     def mean_ms(self) -> float:

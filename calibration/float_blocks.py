@@ -1,4 +1,4 @@
-"""Find the fewest residual blocks that must stay in float for the accuracy to hold.
+"""Find a smallest set of residual blocks that must stay in float for the accuracy to hold.
 
     (1) suspects   the blocks whose output has lost most signal to noise since the block before; the worst
                    `MOST_SUSPECTS`, since each costs a trial

@@ -20,7 +20,7 @@ class Plan:
 
     Attributes:
         stream: of the INT8 graphs; a flavour that does not have it keeps int8.
-        cpu_stream: of the cpu flavour, where it is another than that.
+        cpu_stream: of the flavours for CPUs, where it is another than that.
 
     The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
     """
@@ -52,7 +52,7 @@ class Plan:
 
     def stream_of(self, flavour: str) -> str:
         """Of the INT8 graph of a flavour."""
-        if flavour == "cpu" and self.cpu_stream:
+        if flavour != "gpu" and self.cpu_stream:
             return self.cpu_stream
         return self.stream if self.stream in STREAMS[flavour] else "int8"
 
@@ -92,7 +92,7 @@ def quantized_from_graph(
 
 
 def is_quantized(run: RunDirectory) -> bool:
-    """Whether all that a plan makes is there, made from the files that are there now and as they are made now."""
+    """Whether all that a plan makes is there, made from the files there are now and as it is made now."""
     return all(run.is_fresh(name) for name in (MODEL_REPARAMETRIZED, RANGES, *FILES.values())) and all(
         run.record(name).options.get("format") == FORMAT for name in FILES.values()
     )

@@ -7,8 +7,8 @@ openvino  the same but for two things: what no convolution reads and is not posi
       symmetric int8, and BN and ReLU stay as they are. OpenVINO runs such sums without zero points.
 gpu   symmetric int8 activations and weights; biases, BN and the rest in float16: TensorRT takes the
       precision from the graph, so what is not quantized must say that it is half. With an fp32 stream
-      it is left in float32: the skip path and what reads it. Between the convolutions of a branch
-      nothing but codes is kept in memory either way.
+      all of that is left in float32. Between the convolutions of a branch nothing but codes is kept in
+      memory either way.
 fp8   the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
 
 Of the flavours for CPUs, the weights of some convolutions are kept so small that no two products overflow

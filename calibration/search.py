@@ -4,12 +4,13 @@
                  flavour with an int8 stream; the best method of each with an fp32 stream too. They
                  are ranked by signal to noise, see `calibration.trials`.
 (2) finalists    the best of each shape: those that differ in numbers alone are as fast
-(3) accuracy     finalists whose drop is within the limit go on; without trained weights, those within
-                 `MARGIN_DB` of the best
+(3) accuracy     each finalist has a graph for each CPU runtime; those of which one keeps the drop within the
+                 limit go on; without trained weights, those within `MARGIN_DB` of the best
 (4) float blocks if none is left, the blocks that hurt stay in float in the best, see
                  `calibration.float_blocks`
-(5) latency      what is left is timed in every CPU runtime in turns with the float graph. The fastest
-                 wins; of those as fast but for `SAME_SPEED`, the one with most signal to noise.
+(5) latency      what is left is timed in every CPU runtime in turns with the float graph. Of the graphs that
+                 keep the drop within the limit the fastest wins; of those as fast but for `SAME_SPEED`, the
+                 one with most signal to noise.
 (6) gpu          the same method, passes and float blocks; since TensorRT is not timed here, an int8
                  stream only if it is within `MARGIN_DB` of an fp16 one
 """
@@ -24,7 +25,7 @@ import onnx_ir as ir
 
 from artifacts import MODEL, SEARCH, RunDirectory, Step
 from calibration.block_error import block_error, finite
-from calibration.contest import Timed, timed_in_turns
+from calibration.contest import RUNTIMES, Timed, timed_in_turns
 from calibration.float_blocks import Blocks, Hurt, blocks_that_hurt
 from calibration.methods import Method
 from calibration.plan import Plan, plan_from_json
@@ -36,6 +37,7 @@ from data.dataset import Dataset
 from graphs.onnx_file import card_of, graph_from_file
 from progress import Progress, silent
 from runtimes.machine import this_machine
+from runtimes.runtime import require_sums_that_fit
 
 METHODS = (
     Method("minmax"),
@@ -72,6 +74,7 @@ def search_from_graph(
         the document, and whether anything was done.
 
     Raises:
+        UserError: weights of the full 8 bits on a CPU on which their sums overflow.
         UserError, CheckFailed: as `Trials` and `timed_in_turns` do.
     """
     machine = this_machine().to_json()
@@ -92,6 +95,9 @@ def search_from_graph(
     )
     if run.is_current(step) and not force:
         return json.loads((run.path / SEARCH).read_text()), False
+    if not allow_saturation:
+        # Before minutes of work, not when the first graph is timed.
+        require_sums_that_fit("a search with --saturation full", base.saturation)
     path = run.verified(MODEL)
     model = graph_from_file(path)
     with run.writing(step) as folder:
@@ -140,13 +146,13 @@ def search(
     finalists = _finalists(trials, base, progress)
     eligible, hurt = _eligible(trials, finalists, max_drop, progress)
     timed = time(eligible or finalists[:1])
-    winner = _winner(trials, [entry for entry in timed if entry.candidate])
     best_float = min((entry for entry in timed if not entry.candidate), key=lambda entry: entry.mean_ms)
+    int8 = [entry for entry in timed if entry.candidate]
+    accurate = [entry for entry in int8 if _keeps_to(max_drop, trials.drop(entry.ran))]
+    winner = _winner(trials, accurate) if accurate else min(int8, key=lambda entry: _drop(trials, entry.ran))
     on_cpu = winner.candidate
     assert on_cpu is not None
     on_gpu = _gpu_candidate(trials, on_cpu)
-    drop = trials.drop(on_cpu.in_engine(winner.engine))
-    accurate = bool(eligible) and (drop is None or drop <= max_drop)
     plan = replace(
         base,
         method=on_cpu.method,
@@ -157,21 +163,32 @@ def search(
     )
 
     def latencies(candidate: Candidate | None) -> Document:
-        return {entry.engine: entry.to_json() for entry in timed if entry.candidate == candidate}
+        return {
+            entry.engine: entry.to_json()
+            for entry in timed
+            if (entry.ran if entry.candidate else None) == candidate
+        }
 
+    chosen = {
+        "cpu": trials.measured(on_cpu),
+        "openvino": trials.measured(on_cpu.in_engine("openvino")),
+        "gpu": trials.measured(on_gpu),
+    }
+    candidates = [
+        trials.measured(candidate) | {"latency_ms": latencies(candidate)} for candidate in trials.candidates
+    ]
+    drops = [row["drop"] for row in candidates if row["flavour"] != "gpu" and row["drop"] is not None]
+    drop = trials.drop(winner.ran) if accurate else min(drops)
     return {
         "trained": trials.card.trained,
         "max_drop": max_drop,
         "images": {"calibration": len(trials.calibration), "held_out": len(trials.held_out)},
-        "candidates": [
-            trials.measured(candidate) | {"latency_ms": latencies(candidate)}
-            for candidate in trials.candidates
-        ],
+        "candidates": candidates,
         "float": latencies(None),
         "gains_db": {name: finite(gain) for name, gain in hurt.gains.items()} if hurt else {},
         "choice": plan.to_json(),
-        "chosen": {"cpu": trials.measured(on_cpu), "gpu": trials.measured(on_gpu)},
-        "recommendation": recommendation(winner, drop, best_float, max_drop, accurate).to_json(),
+        "chosen": chosen,
+        "recommendation": recommendation(winner, drop, best_float, max_drop, bool(accurate)).to_json(),
     }
 
 
@@ -220,7 +237,8 @@ def _eligible(
         least = trials.snr_db(best) - MARGIN_DB
         return [candidate for candidate in finalists if trials.snr_db(candidate) >= least], None
     # All of them are measured, for the record.
-    within = [candidate for candidate in finalists if _drop(trials, candidate) <= max_drop]
+    drops = {c: [_drop(trials, c.in_engine(engine)) for engine in RUNTIMES] for c in finalists}
+    within = [candidate for candidate, found in drops.items() if min(found) <= max_drop]
     if within:
         return within, None
 
@@ -244,13 +262,18 @@ def _drop(trials: Trials, candidate: Candidate) -> float:
     return drop
 
 
+def _keeps_to(max_drop: float, drop: float | None) -> bool:
+    """Whether a drop is within the limit; without trained weights there is none to hold to it."""
+    return drop is None or drop <= max_drop
+
+
 def _winner(trials: Trials, timed: list[Timed]) -> Timed:
-    """(5): each candidate in its fastest runtime."""
+    """(5) of graphs that are accurate enough."""
     fastest = min(entry.mean_ms for entry in timed)
     as_fast = [entry for entry in timed if entry.mean_ms <= fastest * SAME_SPEED]
-    # The first of equals: the faster runtime of one candidate.
+    # The first of equals: the faster one.
     as_fast.sort(key=lambda entry: entry.mean_ms)
-    return max(as_fast, key=lambda entry: trials.snr_db(entry.candidate))  # type: ignore[arg-type]
+    return max(as_fast, key=lambda entry: trials.snr_db(entry.ran))
 
 
 def _gpu_candidate(trials: Trials, on_cpu: Candidate) -> Candidate:

@@ -8,9 +8,12 @@ Ranges come from the calibration split, as always. Two things are measured:
                       from training, so the float network's accuracy on them is not that of images it
                       knows by heart, and a range is no fit to labels
 
-Test images choose nothing: what `verify` measures on them stays a measurement.
+Each graph is run as its runtime runs it, so that what a CPU without VNNI gets wrong counts; a gpu graph is
+evaluated operator by operator. Test images choose nothing: what `verify` measures on them stays a
+measurement.
 """
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,11 @@ from graphs.card import GraphCard
 from graphs.onnx_file import typed_copy
 from progress import Progress, silent
 from runtimes.noise import Noise
+from runtimes.openvino_runtime import OpenVinoRuntime
+from runtimes.runtime import Batch
+
+# It compiles for each size of a batch.
+_OPENVINO_BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -131,18 +139,34 @@ class Trials:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """All that were measured, in that order."""
-        return list(self._snr_db)
+        """All of which something was measured."""
+        return list(dict.fromkeys([*self._snr_db, *self._drop]))
 
     def write(self, candidate: Candidate, path: Path) -> None:
         """Write the Q/DQ graph as `calibrate` would."""
         model = typed_copy(self.observed(candidate.passes)[0])
         write_quantized(model, self.card, self.ranges(candidate), candidate.scheme, path)
 
-    def _logits(self, candidate: Candidate, images: np.ndarray) -> np.ndarray:
-        model = quantized_twin(self.observed(candidate.passes)[0], self.ranges(candidate), candidate.scheme)
+    def _logits(self, candidate: Candidate, images: Batch) -> Batch:
         what = f"{candidate.scheme.flavour} {candidate.method}"
+        if candidate.scheme.flavour == "openvino":
+            return self._logits_in_openvino(candidate, images, what)
+        model = quantized_twin(self.observed(candidate.passes)[0], self.ranges(candidate), candidate.scheme)
         return logits_of(model, images, what, self._progress, candidate.scheme.flavour == "cpu")
+
+    def _logits_in_openvino(self, candidate: Candidate, images: Batch, what: str) -> Batch:
+        starts = range(0, len(images), _OPENVINO_BATCH)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "candidate.onnx")
+            self.write(candidate, path)
+            # Measured here, saturated or not; whether it may be used is for others to say.
+            with OpenVinoRuntime(path, "int8", allow_saturation=True) as runtime:
+                return np.concatenate(
+                    [
+                        runtime.infer(images[start : start + _OPENVINO_BATCH])
+                        for start in self._progress(starts, what, len(starts))
+                    ]
+                )
 
     def _correct(self, logits: np.ndarray) -> int:
         return int((logits.argmax(1) == self._labels).sum())

@@ -39,12 +39,22 @@ def fixed_array(value: ir.Value | None) -> NDArray[Any] | None:
     return None if tensor is None else tensor.numpy()
 
 
-def largest_codes(codes: ir.Value | None) -> NDArray[np.int64]:
-    """Upper bound of the codes of a uint8 tensor: [] for all channels alike, or [C].
+def largest_codes(codes: ir.Value | None, padding: ir.Value | None = None) -> NDArray[np.int64]:
+    """Upper bound of the codes that an operator reads from a uint8 tensor: [] for all channels alike, or [C].
 
-    Zero padding, which has the zero point's code, is included. 255 where no less is proved.
+    255 where no less is proved.
+
+    Args:
+        padding: what the operator pads with: the zero point it reads the codes by, which need not be that
+            of the quantizer; None for code 0.
     """
-    return _codes(codes, _MAX_NODES)[1].astype(np.int64)
+    largest = _codes(codes, _MAX_NODES)[1].astype(np.int64)
+    if padding is None:
+        return largest
+    code = fixed_array(padding)
+    if code is None or code.dtype != np.uint8:
+        return np.array(UINT8_MAX)
+    return np.maximum(largest, int(code.max()))
 
 
 def _codes(codes: ir.Value | None, left: int) -> _Interval:
@@ -57,8 +67,7 @@ def _codes(codes: ir.Value | None, left: int) -> _Interval:
     scale, zero_point = parameters
     low, high = (bound / scale for bound in _values(quantizer.inputs[0], left - 1))
     low, high = np.floor(low) + zero_point - 1, np.ceil(high) + zero_point + 1
-    # Padding stands beside the values.
-    return np.clip(np.minimum(low, zero_point), 0, 255), np.clip(np.maximum(high, zero_point), 0, 255)
+    return np.clip(low, 0, UINT8_MAX), np.clip(high, 0, UINT8_MAX)
 
 
 def _values(value: ir.Value | None, left: int) -> _Interval:

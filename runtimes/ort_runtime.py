@@ -1,7 +1,7 @@
 """ONNX Runtime: float32 and INT8 on the CPU, float32 and FP16 on CUDA."""
 
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ class OrtRuntime(Runtime):
         with tempfile.TemporaryDirectory() as folder:
             optimized = Path(folder, "optimized.onnx")
             self._session = self._session_for(optimized)
-            self._convolutions = _convolutions_in(optimized)
-        if self.precision == "int8" and not self._runs_int8(card):
+            self._operators = _operators_in(optimized)
+        if self.precision == "int8" and (kind := self._left_float(card)):
             raise CheckFailed(
-                f"ONNX Runtime runs {self.path.name} with float convolutions ({dict(self._convolutions)})",
+                f"ONNX Runtime runs {self.path.name} with float {kind} ({dict(self._operators)})",
                 "calibrate again with this version of skipfold",
             )
         return card
@@ -70,9 +70,13 @@ class OrtRuntime(Runtime):
     def _graph(self) -> str | bytes:
         return str(self.path)
 
-    def _runs_int8(self, card: GraphCard) -> bool:
-        integer, floating = self._convolutions["QLinearConv"], self._convolutions["Conv"]
-        return integer > 0 and floating == card.float_convolutions
+    def _left_float(self, card: GraphCard) -> str:
+        """What runs in float though it is quantized in the file; empty if nothing does."""
+        if not self._operators["QLinearConv"] or self._operators["Conv"] != card.float_convolutions:
+            return "convolutions"
+        # An Add whose scales are no scalars, say, is left in float without a word.
+        quantized = quantized_additions(onnx.load(self.path, load_external_data=False).graph)
+        return "additions" if self._operators["QLinearAdd"] != quantized else ""
 
     def _infer(self, images: Batch) -> Batch:
         return self._session.run(None, {self._session.get_inputs()[0].name: images})[0]
@@ -85,7 +89,7 @@ class OrtRuntime(Runtime):
             "version": onnxruntime.__version__,
             "device": self._session.get_providers()[0],
             "threads": self.threads,
-            "convolutions": dict(self._convolutions),
+            "convolutions": {name: n for name, n in self._operators.items() if "Conv" in name},
         }
 
 
@@ -110,12 +114,33 @@ class ReferenceRuntime(OrtRuntime):
         make_rounding_explicit(model)
         return ir.to_proto(model).SerializeToString()
 
-    def _runs_int8(self, card: GraphCard) -> bool:
-        return True
+    def _left_float(self, card: GraphCard) -> str:
+        return ""
 
 
-def _convolutions_in(optimized: Path) -> Counter[str]:
-    """Convolution operators of the graph as ONNX Runtime runs it, fused ones under their names.
+def quantized_additions(graph: onnx.GraphProto) -> int:
+    """How many Adds of a Q/DQ graph have dequantized operands and a quantized sum, behind a Relu or not."""
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+
+    def is_quantized(name: str) -> bool:
+        own = readers[name]
+        if len(own) == 1 and own[0].op_type == "Relu":
+            own = readers[own[0].output[0]]
+        return bool(own) and all(node.op_type == "QuantizeLinear" for node in own)
+
+    return sum(
+        {producers.get(name) for name in node.input} == {"DequantizeLinear"} and is_quantized(node.output[0])
+        for node in graph.node
+        if node.op_type == "Add"
+    )
+
+
+def _operators_in(optimized: Path) -> Counter[str]:
+    """Convolutions and quantized sums of the graph as ONNX Runtime runs it, fused ones under their names.
 
     Between float convolutions in its blocked layout it runs a BatchNormalization as one more: not counted.
     """
@@ -124,5 +149,5 @@ def _convolutions_in(optimized: Path) -> Counter[str]:
     return Counter(
         names.get(node.op_type, node.op_type)
         for node in graph.node
-        if "Conv" in node.op_type and not node.name.endswith("_bn_nchwc")
+        if ("Conv" in node.op_type or node.op_type == "QLinearAdd") and not node.name.endswith("_bn_nchwc")
     )

@@ -22,6 +22,24 @@ from runtimes.machine import adds_products_in_16_bits, available_threads
 Batch = NDArray[np.float32]
 
 
+def require_sums_that_fit(name: str, saturation: str) -> None:
+    """Refuse weights of the full 8 bits where sums of their products overflow.
+
+    Args:
+        name: of what has them.
+        saturation: see `GraphCard`.
+
+    Raises:
+        UserError: they are, and this CPU adds products in 16 bits.
+    """
+    if saturation == "full" and adds_products_in_16_bits():
+        raise UserError(
+            f"{name} has weights of the full 8 bits, and this CPU has no VNNI: sums of its products "
+            "overflow 16 bits",
+            "calibrate with --saturation stem or proved, or insist with --allow-saturation",
+        )
+
+
 class Runtime(ABC):
     """One artifact, opened for inference; a context manager.
 
@@ -130,13 +148,8 @@ class Runtime(ABC):
                 f"for {self.precision} on {self.device}",
                 "open the file made for this runtime",
             )
-        unsafe = card.saturation == "full" and self.integer_kernels and not self.allow_saturation
-        if unsafe and adds_products_in_16_bits():
-            raise UserError(
-                f"{self.path.name} has weights of the full 8 bits, and this CPU has no VNNI: sums of its "
-                "products overflow 16 bits",
-                "calibrate with --saturation stem or proved, or insist with --allow-saturation",
-            )
+        if self.integer_kernels and not self.allow_saturation:
+            require_sums_that_fit(self.path.name, card.saturation)
         return card
 
     @abstractmethod

@@ -35,6 +35,12 @@ def test_limit_without_a_search_is_refused(skipfold: Skipfold) -> None:
     assert "add --search" in outcome.err
 
 
+def test_insisting_on_saturation_without_a_search_is_refused(skipfold: Skipfold) -> None:
+    outcome = skipfold("calibrate", "--allow-saturation")
+    assert outcome.status == 2
+    assert "add --search" in outcome.err
+
+
 def test_search_is_shown_and_kept(
     skipfold: Skipfold, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

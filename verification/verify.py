@@ -14,7 +14,7 @@ from artifacts import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, PARITY, RunDirector
 from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import any_graph_from_file
-from graphs.saturation import not_proved_free, saturation_findings
+from graphs.saturation import RULES, not_proved_free, saturation_findings
 from progress import Progress, silent
 from runtimes.machine import this_machine
 from runtimes.subjects import Subject, open_subject, subject_in
@@ -70,6 +70,7 @@ def verdicts_from_artifacts(
             "subjects": [asdict(subject) for subject in subjects],
             "dataset": dataset.sha256,
             "machine": machine,
+            "saturation_rules": RULES,
             "tolerances": {name: asdict(limit) for name, limit in TOLERANCES.items()},
         },
         inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects)),
@@ -83,9 +84,13 @@ def verdicts_from_artifacts(
         parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
         accuracy = [row_of(run, v.subject, _accuracy_figures(v)) for v in verdicts]
         split = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "images": len(dataset.test)}
-        for name, rows in ((PARITY, parity), (ACCURACY, accuracy)):
-            kept = kept_rows(run, name, machine, rows, **split)
-            (folder / name).write_text(table_text(machine, kept + rows, **split, **original))
+        tables: list[tuple[str, list[Row], Row]] = [
+            (PARITY, parity, split | {"saturation_rules": RULES}),
+            (ACCURACY, accuracy, split),
+        ]
+        for name, rows, head in tables:
+            kept = kept_rows(run, name, machine, rows, **head)
+            (folder / name).write_text(table_text(machine, kept + rows, **head, **original))
     return parity, True
 
 

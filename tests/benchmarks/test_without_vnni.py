@@ -144,7 +144,7 @@ def small_environment(folder: Path, *packages: str) -> Path:
 def test_environment_without_one_of_the_libraries_is_refused(tmp_path: Path) -> None:
     """Its figures would be taken for those of an unchanged one."""
     environment = small_environment(tmp_path / "small", "openvino")
-    with pytest.raises(RuntimeError, match="no cpuid in any onnxruntime/"):
+    with pytest.raises(RuntimeError, match=r"onnxruntime/capi/.* is not there"):
         copy_of(environment, tmp_path / "changed", ("openvino", "onnxruntime"))
     assert not (tmp_path / "changed").exists()
 

@@ -3,10 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-import calibration.scheme
 from conftest import TINY_DEPTH
 
+import calibration.scheme
 from artifacts import (
     MANIFEST,
     MODEL,

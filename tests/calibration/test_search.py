@@ -15,6 +15,7 @@ from calibration.calibration_set import HELD_OUT_IMAGES, held_out_images
 from calibration.contest import Timed
 from calibration.methods import Method
 from calibration.plan import Plan, plan_from_json, plan_of, quantized_from_graph
+from calibration.scheme import Scheme
 from calibration.search import (
     best_of_each_kind,
     chosen_plan,
@@ -24,7 +25,9 @@ from calibration.search import (
 )
 from calibration.trials import Candidate, Trials
 from data.dataset import Dataset, image_hashes
+from errors import UserError
 from graphs.onnx_file import card_of, constant, graph_from_file, replace_constant
+from runtimes.openvino_runtime import OpenVinoRuntime
 
 Times = Callable[[Candidate], float]
 HURT = "stage2.0"
@@ -110,10 +113,14 @@ def test_every_reparametrization_and_method_is_a_candidate(trials: Trials) -> No
     methods = {str(method) for method in search_module.METHODS}
     assert {(r["reparametrization"], r["method"]) for r in on_cpu} == {(n, m) for n in names for m in methods}
     shapes = [row for row in found["candidates"] if row["latency_ms"]]
-    assert 1 <= len(shapes) <= 4
+    assert 1 <= sum(row["flavour"] == "cpu" for row in shapes) <= 4
+    engines = {"cpu": {"ort"}, "openvino": {"openvino"}}
+    assert all(row["latency_ms"].keys() == engines[row["flavour"]] for row in shapes)
     assert {(row["flavour"], row["stream"]) for row in found["candidates"]} == {
         ("cpu", "int8"),
         ("cpu", "fp32"),
+        ("openvino", "int8"),
+        ("openvino", "fp32"),
         ("gpu", "int8"),
         ("gpu", "fp16"),
     }
@@ -137,14 +144,82 @@ def test_the_fastest_that_is_accurate_enough_wins(trials: Trials, stream: str) -
     found = search(trials, Plan(), 100, times)
     assert found["chosen"]["cpu"]["stream"] == stream
     plan = plan_from_json(found["choice"])
-    assert plan.stream_of("cpu") == stream
+    assert plan.stream_of("cpu") == plan.stream_of("openvino") == stream
+
+
+@pytest.mark.parametrize("stream", ["int8", "fp32"])
+def test_graphs_that_are_written_are_those_that_were_measured(trials: Trials, stream: str) -> None:
+    """Of every runtime: what is recommended is the file, not a candidate."""
+    times = contest(lambda c: 1.0 if c.scheme.stream == stream else 1.1)
+    found = search(trials, Plan(), 100, times)
+    schemes = {s.flavour: s for s in plan_from_json(found["choice"]).schemes() if s.precision == "int8"}
+    for flavour, row in found["chosen"].items():
+        scheme = schemes[flavour]
+        assert (scheme.stream, list(scheme.float_blocks)) == (row["stream"], row["float_blocks"])
+
+
+OPENVINO_AHEAD = {"ort": 1.0, "openvino": 0.9}
+
+
+def with_drops(trials: Trials, monkeypatch: pytest.MonkeyPatch, drops: dict[str, float]) -> Trials:
+    """A copy whose graphs lose what their flavour loses."""
+    trials = copy(trials)
+    trials._drop = {}
+
+    def drop(trials: Trials, candidate: Candidate) -> float:
+        return trials._drop.setdefault(candidate, drops[candidate.scheme.flavour])
+
+    monkeypatch.setattr(Trials, "drop", drop)
+    return trials
+
+
+def timed_by_engine(ms: dict[str, float]) -> Callable[[list[Candidate]], list[Timed]]:
+    """Every INT8 graph takes what its engine takes, float twice that of ort."""
+    return lambda candidates: [
+        Timed(engine, own, {1: factor if own else 2.0})
+        for own in [*candidates, None]
+        for engine, factor in ms.items()
+    ]
+
+
+@pytest.mark.parametrize("inaccurate", ["cpu", "openvino"])
+def test_runtime_whose_graph_loses_too_much_does_not_win(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch, inaccurate: str
+) -> None:
+    """However fast it is: each graph is held to the limit by itself."""
+    trials = with_drops(trials, monkeypatch, {"cpu": 0.0, "openvino": 0.0, "gpu": 0.0, inaccurate: 2.0})
+    found = search(trials, Plan(), 0.1, timed_by_engine(OPENVINO_AHEAD))
+    engine = "ort" if inaccurate == "openvino" else "openvino"
+    assert found["recommendation"]["engine"] == engine
+    assert found["recommendation"]["int8_pays"]
+    assert "drop 0.00" in found["recommendation"]["reason"]
+
+
+def test_openvino_graph_is_measured_in_openvino(trials: Trials, tmp_path: Path) -> None:
+    """Whose kernels, without VNNI, saturate where an evaluation operator by operator does not."""
+    candidate = Candidate((), Method("minmax"), Scheme("openvino", saturation="full"))
+    trials.write(candidate, tmp_path / "candidate.onnx")
+    images = trials.held_out[:50]
+    with OpenVinoRuntime(tmp_path / "candidate.onnx", "int8", allow_saturation=True) as runtime:
+        expected = runtime.infer(images)
+    np.testing.assert_array_equal(trials._logits(candidate, images), expected)
+
+
+def test_full_weights_are_refused_before_anything_is_measured(
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "Trials", None)
+    monkeypatch.setattr("runtimes.runtime.adds_products_in_16_bits", lambda: True)
+    with pytest.raises(UserError, match="a search with --saturation full has weights") as refusal:
+        search_from_graph(preact_run, digits, Plan(saturation="full"))
+    assert "--allow-saturation" in refusal.value.fix
 
 
 def test_of_those_as_fast_the_best_in_decibels_wins(trials: Trials) -> None:
     """Within 3 % a latency decides nothing."""
     times = contest(lambda c: 1.0 if c.scheme.stream == "int8" else 1.02)
     found = search(trials, Plan(), 100, times)
-    timed = [row for row in found["candidates"] if row["latency_ms"]]
+    timed = [row for row in found["candidates"] if "ort" in row["latency_ms"]]
     assert found["chosen"]["cpu"]["snr_db"] == max(row["snr_db"] for row in timed)
 
 
@@ -168,7 +243,7 @@ def test_limit_of_zero_lets_no_image_be_lost(seeded: Trials) -> None:
 
 
 def test_where_no_block_helps_float_is_recommended(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trials, "drop", lambda self, candidate: 3.0)
+    trials = with_drops(trials, monkeypatch, {"cpu": 3.0, "openvino": 4.0, "gpu": 0.0})
     found = search(trials, Plan(), 0.1, contest(lambda _: 1))
     assert (found["recommendation"]["precision"], found["recommendation"]["artifact"]) == ("fp32", MODEL)
     assert "within 0.1 points (the best: 3.00)" in found["recommendation"]["reason"]
@@ -182,7 +257,7 @@ def test_untrained_weights_are_ranked_without_accuracy(trials: Trials) -> None:
     found = search(trials, Plan(), 0, contest(lambda _: 1))
     assert not found["trained"]
     assert {row["drop"] for row in found["candidates"]} == {None}
-    timed = [row["snr_db"] for row in found["candidates"] if row["latency_ms"]]
+    timed = [row["snr_db"] for row in found["candidates"] if "ort" in row["latency_ms"]]
     cpu = [row for row in found["candidates"] if row["flavour"] == "cpu" and not row["float_blocks"]]
     best = max(row["snr_db"] for row in cpu)
     assert min(timed) >= best - search_module.MARGIN_DB

@@ -70,10 +70,24 @@ def test_clip_bounds_all_channels_alike() -> None:
     assert largest_codes(model.graph.outputs[0]).tolist() == 7
 
 
-def test_padding_has_the_zero_points_code() -> None:
-    body = "r = Clip(d, low, six) q2 = QuantizeLinear(r, one, z)"
-    model = graph(body, ", float low = {-6}, float six = {-5}, uint8 z = {100}")
-    assert largest_codes(model.graph.outputs[0]).tolist() == 100
+@pytest.mark.parametrize(
+    ("padding", "largest"),
+    [(None, 6), (np.uint8(3), 6), (np.uint8([9]), 9), (np.uint8([1, 9, 2]), 9), (np.int8(3), 255)],
+    ids=["none", "below", "above", "for each channel", "of another type"],
+)
+def test_padding_has_the_code_that_the_reader_takes_for_zero(padding, largest: int) -> None:
+    """Not the quantizer's zero point."""
+    body = "r = Clip(d, low, five) q2 = QuantizeLinear(r, one, zero)"
+    model = graph(body, ", float low = {0}, float five = {5}")
+    value = None
+    if padding is not None:
+        value = ir.Value(name="padding", const_value=ir.tensor(np.asarray(padding)))
+    assert largest_codes(model.graph.outputs[0], value).tolist() == largest
+
+
+def test_padding_that_is_not_known_may_be_any_code() -> None:
+    model = graph("r = Clip(d, zero_f, one) q2 = QuantizeLinear(r, one, zero)", ", float zero_f = {0}")
+    assert largest_codes(model.graph.outputs[0], model.graph.inputs[0]).tolist() == 255
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,49 @@ def test_smaller_codes_are_used_where_they_are_proved(tmp_path: Path) -> None:
     assert (finding.verdict, finding.channel, finding.pair_sum) == (FREE, 1, 2 * 129 * 100)
 
 
+def padded(form: str, weight: np.ndarray, top: int, zero_point: int, padding: int) -> ir.Model:
+    """A padded 3x3 convolution whose codes are `zero_point`.. and, where it pads, `padding`."""
+    codes = ", ".join(map(str, weight.ravel()))
+    conv = {
+        "Conv": "e = DequantizeLinear(q2, one, p) v = DequantizeLinear(w, one, wz)"
+        " y = Conv<pads = [1,1,1,1]>(e, v)",
+        "QLinearConv": "y = QLinearConv<pads = [1,1,1,1]>(q2, one, p, w, one, wz, one, zp)",
+    }[form]
+    kind = {"Conv": "float", "QLinearConv": "uint8"}[form]
+    text = (
+        f"g (float[1,1,4,4] x) => ({kind}[1,1,4,4] y) <int8[1,1,3,3] w = {{{codes}}}, float low = {{0}},"
+        f" float top = {{{top}}}, uint8 z = {{{zero_point}}}, uint8 p = {{{padding}}}> {{ {QDQ} {DQ_X}"
+        f" r = Clip(d, low, top) q2 = QuantizeLinear(r, one, z) {conv} }}"
+    )
+    return ir.from_proto(onnx.parser.parse_model(HEADER + text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    form=st.sampled_from(["Conv", "QLinearConv"]),
+    weight=arrays(np.int8, (1, 1, 3, 3), elements=st.integers(-128, 127), fill=st.nothing()),
+    top=st.integers(0, 255),
+    zero_point=st.integers(0, 255),
+    padding=st.integers(0, 255),
+)
+def test_no_pair_of_a_padded_convolution_that_is_free_overflows(form, weight, top, zero_point, padding):
+    (finding,) = saturation_findings(padded(form, weight, top, zero_point, padding))
+    products = [
+        {int(w) * code for code in (zero_point, min(top + zero_point, 255), padding)} for w in weight.ravel()
+    ]
+    pairs = [a + b for one, other in itertools.combinations(products, 2) for a in one for b in other]
+    if finding.verdict == FREE:
+        assert min(pairs) >= -32768 and max(pairs) <= 32767
+
+
+@pytest.mark.parametrize("form", ["Conv", "QLinearConv"])
+def test_padding_can_saturate_by_itself(form):
+    """The codes of the values are 10 at most, and free."""
+    weight = np.full((1, 1, 3, 3), 127, np.int8)
+    found = [saturation_findings(padded(form, weight, 10, 0, padding))[0].verdict for padding in (0, 200)]
+    assert found == [FREE, SATURATES]
+
+
 def in_onnxruntime(weight: np.ndarray, activation: np.ndarray) -> np.ndarray:
     return run_convolutions(of_integer_convolutions([weight]), [activation])[0]
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
@@ -18,8 +19,9 @@ from artifacts import (
 )
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
+from runtimes import ort_runtime
 from runtimes.nvidia import gpus
-from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
+from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, quantized_additions
 from runtimes.subjects import GPU_GRAPHS
 
 
@@ -199,3 +201,37 @@ def test_file_that_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"not a valid ONNX file|takes \[\] and gives"):
         OrtRuntime(path, "fp32").__enter__()
+
+
+QUANTIZED_SUM = """
+<ir_version: 9, opset_import: ["": 19]>
+g (uint8[1] a, uint8[1] b) => (uint8[1] y) <float s = {1}, uint8 z = {0}> {
+    x = DequantizeLinear(a, s, z)
+    w = DequantizeLinear(b, s, z)
+    t = Add(x, w)
+    r = Relu(t)
+    y = QuantizeLinear(r, s, z)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "count"),
+    [
+        ("", "", 1),
+        ("r = Relu(t)\n    y = QuantizeLinear(r,", "y = QuantizeLinear(t,", 1),
+        ("Relu(t)", "Sigmoid(t)", 0),
+        ("Add(x, w)", "Add(x, s)", 0),
+        ("r = Relu(t)", "r = Add(t, x)", 0),
+    ],
+    ids=["behind a Relu", "alone", "behind another operator", "float operand", "read in float"],
+)
+def test_sums_between_quantizers_are_counted(old: str, new: str, count: int) -> None:
+    assert quantized_additions(onnx.parser.parse_model(QUANTIZED_SUM.replace(old, new)).graph) == count
+
+
+def test_sum_that_stays_float_is_a_failed_check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = quantized_additions(onnx.load(folder / MODEL_INT8_CPU).graph)
+    assert count == 3
+    monkeypatch.setattr(ort_runtime, "quantized_additions", lambda _: count + 1)
+    with pytest.raises(CheckFailed, match=r"float additions \(.*'QLinearAdd': 3"):
+        OrtRuntime(folder / MODEL_INT8_CPU, "int8").__enter__()

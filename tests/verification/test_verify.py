@@ -357,6 +357,18 @@ def test_int8_rows_say_which_convolutions_may_saturate(preact_run: RunDirectory,
         assert (row["saturation"], row["passed"]) == ("free", True)
 
 
+def test_verdicts_by_other_rules_are_not_kept(
+    preact_run: RunDirectory, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ort, openvino = _subjects(preact_run, ("ort", "int8"), ("openvino", "int8"))
+    with monkeypatch.context() as patch:
+        patch.setattr("verification.verify.RULES", 0)
+        verdicts_from_artifacts(preact_run, few, [ort, openvino])
+    assert verdicts_from_artifacts(preact_run, few, [ort])[1]
+    assert [row["engine"] for row in _document(preact_run, PARITY)["rows"]] == ["ort"]
+    assert not verdicts_from_artifacts(preact_run, few, [ort])[1]
+
+
 def test_proof_that_a_card_only_claims_is_a_failure(preact_run: RunDirectory, few: Dataset) -> None:
     graph = graph_in(preact_run, MODEL_INT8_CPU)
     set_card(graph, saturation="proved")
