@@ -1,16 +1,20 @@
-"""Calibration methods side by side on a trained run.
+"""Calibration methods, and ways to keep sums from saturating, side by side on trained runs.
 
     python benchmarks/calibration.py runs/cifar10-preact-20 --data-dir DIR [--images 3000]
+        [--compare methods] [--compare saturation]
 
-For each method: signal to noise, agreement and accuracy drop against the PyTorch original of the cpu graph
-(in ONNX Runtime), of the openvino graph and of the gpu graph with an int8 and an fp16 stream (evaluated on
-the CPU). Works on a copy; the run stays as it is.
+Signal to noise, agreement and accuracy drop against the PyTorch original of the cpu graph (in ONNX
+Runtime) and of the openvino graph; for the methods, also of the gpu graph with an int8 and an fp16 stream
+(evaluated on the CPU). What saturates depends on the CPU, which the first lines name: see
+`benchmarks/without_vnni.py`. Works on a copy; the run stays as it is.
 """
 
 import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,13 +22,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from artifacts import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
 from calibration.methods import Method
-from calibration.qdq import qdq_from_ranges
-from calibration.ranges import ranges_from_graph
-from calibration.reparametrize import reparametrized_from_graph
-from calibration.scheme import Scheme
+from calibration.plan import Plan, quantized_from_graph
+from calibration.qdq import FILES
+from calibration.scheme import SATURATIONS
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
+from export.graph_from_checkpoint import graph_from_checkpoint
+from graphs.onnx_file import any_graph_from_file
+from graphs.saturation import not_proved_free, saturation_findings
 from models.checkpoint import card_in
+from runtimes.runtime import Batch
 from runtimes.subjects import open_subject, subject_in
 from verification.compare import Comparison, compare, logits_of
 
@@ -34,13 +41,31 @@ METHODS = [
     Method("entropy"),
     Method("mse"),
 ]
-GRAPHS = [
-    ("cpu", "int8", "ort"),
-    ("openvino", "int8", "openvino"),
-    ("gpu", "int8", "reference"),
-    ("gpu", "fp16", "reference"),
-]
-COLUMNS = ["variant", "method", "graph", "stream", "dB", "agreement %", "drop"]
+ENGINES = {"cpu": "ort", "openvino": "openvino", "gpu": "reference"}
+GRAPHS = [("cpu", "int8"), ("openvino", "int8"), ("gpu", "int8"), ("gpu", "fp16")]
+COLUMNS = {
+    "methods": ["variant", "method", "graph", "stream", "dB", "agreement %", "drop"],
+    "saturation": ["variant", "saturation", "graph", "may saturate", "dB", "agreement %", "drop"],
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run, the test images it is measured on, and the original's logits of them."""
+
+    run: RunDirectory
+    dataset: Dataset
+    part: Split
+    original: Batch
+
+    def compared(self, plan: Plan, flavour: str) -> Comparison:
+        """Quantize by a plan, and compare the graph of a flavour with the original."""
+        quantized_from_graph(self.run, self.dataset, plan)
+        # Where full weights saturate, that is what is to be seen.
+        subject = subject_in(self.run, ENGINES[flavour], "int8")
+        with open_subject(self.run, subject, allow_saturation=True) as runtime:
+            logits = logits_of(runtime, self.dataset, self.part, f"{plan}")
+        return compare(self.original, logits, self.part.labels)
 
 
 def main() -> None:
@@ -49,34 +74,52 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="+")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=3000, help="of the test split")
+    parser.add_argument("--compare", choices=COLUMNS, action="append", help="repeatable; default: both")
     arguments = parser.parse_args()
-    rows = []
+    chosen = arguments.compare or list(COLUMNS)
+    rows: dict[str, list[list[str]]] = {what: [] for what in chosen}
     for path in arguments.run:
         with tempfile.TemporaryDirectory() as folder:
-            run = RunDirectory(Path(shutil.copytree(path, Path(folder, "run"))))
-            dataset = dataset_from_name(card_in(run).dataset, arguments.data_dir)
-            rows += _rows(run, dataset, arguments.images)
+            bench = _bench(Path(shutil.copytree(path, Path(folder, "run"))), arguments)
+            for what in chosen:
+                for row in {"methods": method_rows, "saturation": saturation_rows}[what](bench):
+                    rows[what].append(row)
+                    print(row, file=sys.stderr)
     names = " ".join(path.name for path in arguments.run)
-    print(f"Command: `python benchmarks/calibration.py {names} --images {arguments.images}`\n")
-    print(f"{machine_lines()}\n\n{markdown_table(COLUMNS, rows)}")
+    compared = "".join(f" --compare {what}" for what in chosen)
+    print(f"Command: `python benchmarks/calibration.py {names} --images {arguments.images}{compared}`\n")
+    print(machine_lines())
+    for what in chosen:
+        print(f"\n{markdown_table(COLUMNS[what], rows[what])}")
 
 
-def _rows(run: RunDirectory, dataset: Dataset, images: int) -> list[list[str]]:
-    part = Split(dataset.test.images[:images], dataset.test.labels[:images])
+def _bench(path: Path, arguments: argparse.Namespace) -> Bench:
+    run = RunDirectory(path)
+    dataset = dataset_from_name(card_in(run).dataset, arguments.data_dir)
+    part = Split(dataset.test.images[: arguments.images], dataset.test.labels[: arguments.images])
+    graph_from_checkpoint(run)
     with open_subject(run, subject_in(run, "torch", "fp32")) as runtime:
-        original = logits_of(runtime, dataset, part, "original")
-    rows = []
+        return Bench(run, dataset, part, logits_of(runtime, dataset, part, "original"))
+
+
+def method_rows(bench: Bench) -> Iterator[list[str]]:
+    """A row for each method, graph and stream."""
+    variant = card_in(bench.run).model.variant
     for method in METHODS:
-        reparametrized_from_graph(run, dataset)
-        ranges_from_graph(run, dataset, method)
-        for flavour, stream, engine in GRAPHS:
-            qdq_from_ranges(run, Scheme(flavour, stream=stream))
-            with open_subject(run, subject_in(run, engine, "int8")) as runtime:
-                logits = logits_of(runtime, dataset, part, str(method))
-            figures = compare(original, logits, part.labels)
-            rows.append([card_in(run).model.variant, str(method), flavour, stream, *_cells(figures)])
-            print(rows[-1], file=sys.stderr)
-    return rows
+        for flavour, stream in GRAPHS:
+            figures = bench.compared(Plan(method=method, stream=stream), flavour)
+            yield [variant, str(method), flavour, stream, *_cells(figures)]
+
+
+def saturation_rows(bench: Bench) -> Iterator[list[str]]:
+    """A row for each way and graph, with how many convolutions are not proved free of saturation."""
+    variant = card_in(bench.run).model.variant
+    for saturation in SATURATIONS:
+        for flavour in ("cpu", "openvino"):
+            figures = bench.compared(Plan(saturation=saturation), flavour)
+            findings = saturation_findings(any_graph_from_file(bench.run.path / FILES["int8", flavour]))
+            count = f"{len(not_proved_free(findings))} of {len(findings)}"
+            yield [variant, saturation, flavour, count, *_cells(figures)]
 
 
 def _cells(figures: Comparison) -> list[str]:

@@ -39,6 +39,7 @@ from export.graph_from_checkpoint import graph_from_checkpoint
 from graphs.card import GraphCard
 from graphs.onnx_file import card_from_file
 from models.checkpoint import card_in
+from runtimes.machine import adds_products_in_16_bits
 from runtimes.runtime import Batch, Runtime
 from runtimes.subjects import open_subject, subject_in
 from runtimes.timing import Latency, latencies
@@ -113,7 +114,8 @@ def main() -> None:
         print(f"Command: `{_command(arguments)}`\n\n{machine_lines()}")
         for contest in contests:
             print(f"\n{_heading(contest)}\n\n{markdown_table(COLUMNS, _rows(contest, times))}")
-        print("\n" + "\n".join(f"- {line}" for line in ratio_lines(contests, times)))
+        lines = [*ratio_lines(contests, times), f"{_other_cpus()}: not measured here"]
+        print("\n" + "\n".join(f"- {line}" for line in lines))
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -182,6 +184,11 @@ def _peers(
     else:
         absent.append(Absence("ort", "ModelOpt", "no --modelopt PYTHON was given"))
     return peers, absent
+
+
+def _other_cpus() -> str:
+    """Those whose integer kernels are others than this one's."""
+    return "x86 CPUs with VNNI" if adds_products_in_16_bits() else "x86 CPUs without VNNI"
 
 
 def _heading(contest: Contest) -> str:

@@ -154,6 +154,8 @@ def nncf_graphs(model: Path, images: Batch, folder: Path) -> list[Peer]:
             openvino.Core().read_model(model),
             nncf.Dataset(list(images[:, None])),
             preset=nncf.QuantizationPreset(preset),
+            # Its default is 300.
+            subset_size=len(images),
             advanced_parameters=advanced,
         )
         path = folder / f"nncf-{setting.replace(', ', '-').replace(' ', '-')}.xml"

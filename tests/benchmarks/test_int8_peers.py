@@ -127,6 +127,8 @@ def test_script_measures_both_variants_in_one_run(
     assert out.startswith("Command: `python benchmarks/int8_peers.py digits-")
     assert "--images 40 --seconds 0.0 --threads 1`" in out
     assert "our INT8 over that of the original variant" in out
+    with_or_without = "with" if adds_products_in_16_bits() else "without"
+    assert out.endswith(f"- x86 CPUs {with_or_without} VNNI: not measured here\n")
     assert {path: sha256_of(path / MODEL_INT8_CPU) for path in before} == before
 
 
