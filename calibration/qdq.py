@@ -1,8 +1,8 @@
 """float32 graph + ranges -> Q/DQ graph, by a `Scheme`.
 
 cpu   uint8 activations; int8 weights and int32 biases behind DequantizeLinear; BN and ReLU rewritten
-      where ONNX Runtime has no integer kernel for them, so that a branch reads the stream's own codes;
-      float32 for what is left (the head).
+      where ONNX Runtime has no integer kernel for them, so that a branch reads the stream's own codes
+      where they leave it enough steps; float32 for what is left (the head).
 openvino  the same but for two things: what no convolution reads and is not positive throughout is
       symmetric int8, and BN and ReLU stay as they are. OpenVINO runs such sums without zero points.
 gpu   symmetric int8 activations and weights; biases, BN and the rest in float16: TensorRT takes the
@@ -46,7 +46,9 @@ from calibration.integer_relu import integer_relu
 from calibration.placement import Use, float_nodes, quantized_uses
 from calibration.ranges import Calibrated, ranges_from_file
 from calibration.scales import (
+    UINT8_LEVELS,
     ActivationScale,
+    Range,
     activation_scale,
     bias_codes,
     weight_codes,
@@ -65,6 +67,9 @@ from graphs.onnx_file import (
     remove_unread,
     write_graph,
 )
+
+# Of a branch that reads the stream's own codes: two bits less than a scale of its own would give it.
+_LEAST_STEPS = 64
 
 FILES = {
     ("int8", "cpu"): MODEL_INT8_CPU,
@@ -175,16 +180,21 @@ def _scales_of(
                 "calibrate this network",
             )
         found = calibrated[name].range
-        before_relu = _input_of_relu(use.value)
-        if scheme.flavour == "cpu" and before_relu in scales:
+        before_relu = scales.get(_input_of_relu(use.value))
+        if scheme.flavour == "cpu" and before_relu and _steps(found, before_relu) >= _LEAST_STEPS:
             # A Relu whose input has codes keeps them, for `integer_relu`.
-            scales[name] = scales[before_relu]
+            scales[name] = before_relu
         elif scheme.precision == "fp8":
             scales[name] = e4m3_activation_scale(found)
         else:
             signed = scheme.flavour == "openvino" and found.low < 0 and name not in read_by_conv
             scales[name] = activation_scale(found, symmetric=signed or not scheme.is_for_cpus)
     return scales
+
+
+def _steps(found: Range, scale: ActivationScale) -> float:
+    """How many steps of a scale a range has above 0."""
+    return min(found.high / float(scale.scale), UINT8_LEVELS - int(scale.zero_point))
 
 
 def _input_of_relu(value: ir.Value) -> str:

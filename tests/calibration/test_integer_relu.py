@@ -73,9 +73,25 @@ def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
 
 
 @pytest.mark.parametrize(
+    "text", [OTHER_SCALE, OTHER_ZERO_POINT, OTHER_TYPE], ids=["scale", "zero point", "type"]
+)
+def test_relu_between_quantizers_of_another_scale_becomes_a_lookup(text):
+    model = parsed(text)
+    expected = run(model)
+    assert integer_relu(model.graph) == ["relu"]
+    lookup = node_named(model, "relu")
+    assert (lookup.op_type, lookup.attributes["alpha"].as_float()) == ("LeakyRelu", 0)
+    assert lookup.outputs[0].name == "r"
+    assert "Relu" not in op_types(model)
+    codes = run(model)
+    np.testing.assert_array_equal(codes, expected)
+    assert len(np.unique(codes)) > 40
+
+
+@pytest.mark.parametrize(
     "text",
-    [OTHER_SCALE, OTHER_ZERO_POINT, OTHER_TYPE, DEQUANTIZED_FOR_TWO, READ_IN_FLOAT, OTHER_OPERATOR],
-    ids=["other scale", "other zero point", "other type", "dequantized for two", "read in float", "no Relu"],
+    [DEQUANTIZED_FOR_TWO, READ_IN_FLOAT, OTHER_OPERATOR],
+    ids=["dequantized for two", "read in float", "no Relu"],
 )
 def test_anything_else_is_left(text):
     model = parsed(text)
@@ -98,13 +114,16 @@ def test_relu_of_floats_is_left():
     assert integer_relu(parsed(text).graph) == []
 
 
-def test_rewritten_relu_runs_in_integers(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "operator"), [(SHARED, "Clip"), (OTHER_SCALE, "QLinearLeakyRelu")], ids=["cut", "look-up"]
+)
+def test_rewritten_relu_runs_in_integers(tmp_path, text, operator):
     """The twin shows why: left as it is, the same Relu is computed in float."""
-    rewritten = parsed(SHARED)
+    rewritten = parsed(text)
     integer_relu(rewritten.graph)
     codes = run(rewritten, tmp_path / "rewritten.onnx")
-    left = run(parsed(SHARED), tmp_path / "left.onnx")
-    assert operators(tmp_path / "rewritten.onnx") == ["Clip", "QLinearAdd", "QLinearAdd"]
+    left = run(parsed(text), tmp_path / "left.onnx")
+    assert sorted(operators(tmp_path / "rewritten.onnx")) == sorted([operator, "QLinearAdd", "QLinearAdd"])
     assert "DequantizeLinear" in operators(tmp_path / "left.onnx")
     np.testing.assert_array_equal(codes, left)
 

@@ -34,6 +34,7 @@ from sample_networks import (
     sample_network,
 )
 
+import calibration.qdq
 from artifacts import (
     MODEL,
     MODEL_INT8_CPU,
@@ -231,6 +232,32 @@ def test_cpu_relus_on_an_absorbed_stream_cut_its_codes():
                     constant(zero_point),
                 ]
         assert not nodes_of(model, "BatchNormalization")
+
+
+def mostly_negative(config):
+    """A graph and its ranges, as if what stage2.0 adds up reached ten times as far below 0 as above."""
+    model = float_graph(config, absorbed=True)
+    ranges = calibrated_on(model)
+    name = node_named(model, "stage2.0.add").outputs[0].name
+    high = ranges[name].range.high
+    ranges[name] = ranges[name]._replace(range=Range.spanning(-10 * high, high))
+    return model, ranges
+
+
+@pytest.mark.parametrize("config", [c for c in TWO_BLOCKS if c.variant == "preact"], ids=config_named)
+def test_cpu_branch_that_the_streams_codes_leave_few_steps_has_its_own(tmp_path, monkeypatch, config):
+    model, ranges = mostly_negative(config)
+    (exact,) = run_graph(model, IMAGES)
+    quantize(model, ranges, CPU)
+    assert [node.name for node in nodes_of(model, "LeakyRelu")] == ["stage2.1.preact.relu1"]
+    operators = optimized_operators(model, tmp_path)
+    assert (operators.count("QLinearLeakyRelu"), operators.count("Relu")) == (1, 0)
+    (own,) = run_graph(model, IMAGES, optimized=False)
+    monkeypatch.setattr(calibration.qdq, "_LEAST_STEPS", 0)
+    shared, ranges = mostly_negative(config)
+    quantize(shared, ranges, CPU)
+    assert not nodes_of(shared, "LeakyRelu")
+    assert snr_db(exact, own) > snr_db(exact, run_graph(shared, IMAGES, optimized=False)[0])
 
 
 def test_cpu_convolutions_behind_cut_codes_cannot_overflow_16_bits():
