@@ -153,14 +153,6 @@ def search(
     on_cpu = winner.candidate
     assert on_cpu is not None
     on_gpu = _gpu_candidate(trials, on_cpu)
-    plan = replace(
-        base,
-        method=on_cpu.method,
-        passes=on_cpu.passes,
-        stream=on_gpu.scheme.stream,
-        cpu_stream="" if on_cpu.scheme.stream == "int8" else on_cpu.scheme.stream,
-        float_blocks=on_cpu.scheme.float_blocks,
-    )
 
     def latencies(candidate: Candidate | None) -> Document:
         return {
@@ -186,10 +178,22 @@ def search(
         "candidates": candidates,
         "float": latencies(None),
         "gains_db": {name: finite(gain) for name, gain in hurt.gains.items()} if hurt else {},
-        "choice": plan.to_json(),
+        "choice": _plan(base, on_cpu, on_gpu).to_json(),
         "chosen": chosen,
         "recommendation": recommendation(winner, drop, best_float, max_drop, bool(accurate)).to_json(),
     }
+
+
+def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
+    """By which all files are made."""
+    return replace(
+        base,
+        method=on_cpu.method,
+        passes=on_cpu.passes,
+        stream=on_gpu.scheme.stream,
+        cpu_stream="" if on_cpu.scheme.stream == "int8" else on_cpu.scheme.stream,
+        float_blocks=on_cpu.scheme.float_blocks,
+    )
 
 
 def reparametrizations(model: ir.Model) -> list[tuple[str, ...]]:
