@@ -61,10 +61,10 @@ class Bench:
     def compared(self, plan: Plan, flavour: str) -> Comparison:
         """Quantize by a plan, and compare the graph of a flavour with the original."""
         quantized_from_graph(self.run, self.dataset, plan)
-        # Where full weights saturate, that is what is to be seen.
         subject = subject_in(self.run, ENGINES[flavour], "int8")
+        # Where full weights saturate, that is what is to be seen.
         with open_subject(self.run, subject, allow_saturation=True) as runtime:
-            logits = logits_of(runtime, self.dataset, self.part, f"{plan}")
+            logits = logits_of(runtime, self.dataset, self.part, str(plan))
         return compare(self.original, logits, self.part.labels)
 
 

@@ -37,9 +37,8 @@ from graphs.onnx_file import typed_copy
 from progress import Progress, silent
 from runtimes.noise import Noise
 from runtimes.openvino_runtime import OpenVinoRuntime
-from runtimes.runtime import Batch
+from runtimes.runtime import Batch, infer_in_batches
 
-# It compiles for each size of a batch.
 _OPENVINO_BATCH = 50
 
 
@@ -156,17 +155,15 @@ class Trials:
 
     def _logits_in_openvino(self, candidate: Candidate, images: Batch, what: str) -> Batch:
         starts = range(0, len(images), _OPENVINO_BATCH)
+        batches = (
+            images[start : start + _OPENVINO_BATCH] for start in self._progress(starts, what, len(starts))
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "candidate.onnx")
             self.write(candidate, path)
             # Measured here, saturated or not; whether it may be used is for others to say.
             with OpenVinoRuntime(path, "int8", allow_saturation=True) as runtime:
-                return np.concatenate(
-                    [
-                        runtime.infer(images[start : start + _OPENVINO_BATCH])
-                        for start in self._progress(starts, what, len(starts))
-                    ]
-                )
+                return infer_in_batches(runtime, batches, _OPENVINO_BATCH)
 
     def _correct(self, logits: np.ndarray) -> int:
         return int((logits.argmax(1) == self._labels).sum())

@@ -74,7 +74,7 @@ class OrtRuntime(Runtime):
         """What runs in float though it is quantized in the file; empty if nothing does."""
         if not self._operators["QLinearConv"] or self._operators["Conv"] != card.float_convolutions:
             return "convolutions"
-        # An Add whose scales are no scalars, say, is left in float without a word.
+        # An Add whose sum has codes of another type than its operands, say, is left in float without a word.
         quantized = quantized_additions(onnx.load(self.path, load_external_data=False).graph)
         return "additions" if self._operators["QLinearAdd"] != quantized else ""
 

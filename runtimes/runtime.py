@@ -6,6 +6,7 @@ for runs, or opening it is a `UserError` that says what is missing: nothing fall
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,15 @@ from graphs.onnx_file import card_from_file
 from runtimes.machine import adds_products_in_16_bits, available_threads
 
 Batch = NDArray[np.float32]
+
+
+def infer_in_batches(runtime: "Runtime", batches: Iterable[Batch], size: int) -> Batch:
+    """Logits float32 [N, classes] of batches of at most `size` images, one after another.
+
+    A smaller one is filled up with its own images: some runtimes compile for each batch size.
+    """
+    parts = [runtime.infer(np.resize(images, (size, *images.shape[1:])))[: len(images)] for images in batches]
+    return np.concatenate(parts)
 
 
 def require_sums_that_fit(name: str, saturation: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data.dataset import Dataset, Labels, Split
 from progress import Progress, silent
 from runtimes.noise import Noise
-from runtimes.runtime import Batch, Runtime
+from runtimes.runtime import Batch, Runtime, infer_in_batches
 
 BATCH = 100
 
@@ -57,17 +57,13 @@ def compare(original: Batch, engine: Batch, labels: Labels) -> Comparison:
 def logits_of(
     runtime: Runtime, dataset: Dataset, split: Split, description: str, progress: Progress = silent
 ) -> Batch:
-    """Logits float32 [N, classes] of a whole split, in batches of one size.
-
-    The last batch is filled up with its own images: some runtimes compile for each batch size.
-    """
-    parts = []
+    """Logits float32 [N, classes] of a whole split, in batches of one size."""
     starts = range(0, len(split), BATCH)
-    for start in progress(starts, description, len(starts)):
-        images = dataset.normalised(split.images[start : start + BATCH])
-        filled = np.resize(images, (BATCH, *images.shape[1:]))
-        parts.append(runtime.infer(filled)[: len(images)])
-    return np.concatenate(parts)
+    batches = (
+        dataset.normalised(split.images[start : start + BATCH])
+        for start in progress(starts, description, len(starts))
+    )
+    return infer_in_batches(runtime, batches, BATCH)
 
 
 def _percent(hits: NDArray[np.bool_]) -> float:

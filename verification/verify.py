@@ -83,12 +83,13 @@ def verdicts_from_artifacts(
         verdicts, original = _measure(run, dataset, subjects, threads, progress, allow_saturation)
         parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
         accuracy = [row_of(run, v.subject, _accuracy_figures(v)) for v in verdicts]
-        split = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "images": len(dataset.test)}
-        tables: list[tuple[str, list[Row], Row]] = [
-            (PARITY, parity, split | {"saturation_rules": RULES}),
-            (ACCURACY, accuracy, split),
-        ]
-        for name, rows, head in tables:
+        head: Row = {
+            "dataset": dataset.name,
+            "dataset_sha256": dataset.sha256,
+            "images": len(dataset.test),
+            "saturation_rules": RULES,
+        }
+        for name, rows in ((PARITY, parity), (ACCURACY, accuracy)):
             kept = kept_rows(run, name, machine, rows, **head)
             (folder / name).write_text(table_text(machine, kept + rows, **head, **original))
     return parity, True

@@ -19,7 +19,6 @@ from artifacts import (
 )
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
-from runtimes import ort_runtime
 from runtimes.nvidia import gpus
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, quantized_additions
 from runtimes.subjects import GPU_GRAPHS
@@ -229,9 +228,18 @@ def test_sums_between_quantizers_are_counted(old: str, new: str, count: int) -> 
     assert quantized_additions(onnx.parser.parse_model(QUANTIZED_SUM.replace(old, new)).graph) == count
 
 
-def test_sum_that_stays_float_is_a_failed_check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = quantized_additions(onnx.load(folder / MODEL_INT8_CPU).graph)
-    assert count == 3
-    monkeypatch.setattr(ort_runtime, "quantized_additions", lambda _: count + 1)
-    with pytest.raises(CheckFailed, match=r"float additions \(.*'QLinearAdd': 3"):
-        OrtRuntime(folder / MODEL_INT8_CPU, "int8").__enter__()
+def test_sum_that_stays_float_is_a_failed_check(preact_run: RunDirectory) -> None:
+    """The last one, which no convolution reads, with codes of another type than its operands'."""
+    graph = graph_in(preact_run, MODEL_INT8_CPU)
+    assert quantized_additions(graph.graph) == 3
+    add = [node for node in graph.graph.node if node.op_type == "Add"][-1]
+    reader = {node.input[0]: node for node in graph.graph.node}
+    quantize = reader[add.output[0]]
+    while quantize.op_type != "QuantizeLinear":
+        quantize = reader[quantize.output[0]]
+    (zero_point,) = (tensor for tensor in graph.graph.initializer if tensor.name == quantize.input[2])
+    zero_point.CopyFrom(onnx.numpy_helper.from_array(np.int8(0), zero_point.name))
+    del graph.graph.value_info[:]
+    publish(preact_run, MODEL_INT8_CPU, graph)
+    with pytest.raises(CheckFailed, match=r"float additions \(.*'QLinearAdd': 2"):
+        OrtRuntime(preact_run.verified(MODEL_INT8_CPU), "int8").__enter__()
