@@ -88,7 +88,12 @@ def test_a_relu_on_the_skip_path_ends_with_exit_status_1(
 def test_a_gradient_that_vanishes_is_a_row_of_the_table(
     skipfold: Skipfold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda layer: nn.init.zeros_(layer.weight))
+    def zeros(layer: nn.Linear) -> None:
+        """Of the bias, too, which is uninitialised memory until then."""
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+    monkeypatch.setattr(nn.Linear, "reset_parameters", zeros)
     outcome = skipfold("analyze", "--depth", TINY_DEPTH, *QUICK)
     assert outcome.status == 0, outcome.err
     rows = [line.split() for line in outcome.out.splitlines() if line.startswith(("original", "preact"))]
