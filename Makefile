@@ -20,9 +20,9 @@ test-all: setup
 test-without-vnni: $(WITHOUT_VNNI)/.made
 	$(WITHOUT_VNNI)/python -m pytest -m "not slow"
 
-$(WITHOUT_VNNI)/.made: $(STAMP) benchmarks/without_vnni.py benchmarks/without_vnni.c
+$(WITHOUT_VNNI)/.made: $(STAMP) tools/without_vnni.py tools/without_vnni.c
 	rm -rf $(WITHOUT_VNNI)
-	$(BIN)/python benchmarks/without_vnni.py $(WITHOUT_VNNI)
+	$(BIN)/python tools/without_vnni.py $(WITHOUT_VNNI)
 	touch $@
 
 lint: setup

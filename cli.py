@@ -18,15 +18,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from artifacts import (
-    ANALYSIS_FILES,
-    CHECKPOINT,
-    CHECKPOINT_CARD,
-    MANIFEST,
-    RunDirectory,
-    environment_errors,
-)
+from artifacts.files import environment_errors
+from artifacts.names import ANALYSIS_FILES, CHECKPOINT, CHECKPOINT_CARD, MANIFEST
+from artifacts.run_directory import RunDirectory
 from errors import UserError
+from runtimes.engines import ENGINES
+from vocabulary import (
+    Arithmetic,
+    Block,
+    BuilderName,
+    DatasetName,
+    Device,
+    Precision,
+    Saturation,
+    Stream,
+    Variant,
+)
 
 if TYPE_CHECKING:
     from analysis.network import Measured
@@ -53,69 +60,12 @@ app = typer.Typer(
 )
 
 
-class Variant(StrEnum):
-    original = "original"
-    preact = "preact"
-
-
-class Block(StrEnum):
-    basic = "basic"
-    bottleneck = "bottleneck"
-
-
-class DatasetName(StrEnum):
-    digits = "digits"
-    cifar10 = "cifar10"
-    cifar100 = "cifar100"
-    imagefolder = "imagefolder"
-
-
-class Engine(StrEnum):
-    torch = "torch"
-    ort = "ort"
-    openvino = "openvino"
-    trt = "trt"
-    reference = "reference"
-
-
-class Precision(StrEnum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
-    fp8 = "fp8"
-
-
 # What a search times, in the order of its table.
-_TIMED = (Engine.ort, Engine.openvino)
+_TIMED = ("ort", "openvino")
 _QUANTIZED = {Precision.int8, Precision.fp8}
 
 
-class Device(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Arithmetic(StrEnum):
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-class BuilderName(StrEnum):
-    rtx = "rtx"
-    tensorrt = "tensorrt"
-
-
-class Stream(StrEnum):
-    int8 = "int8"
-    fp16 = "fp16"
-    fp32 = "fp32"
-
-
-class Saturation(StrEnum):
-    stem = "stem"
-    proved = "proved"
-    full = "full"
+Engine = StrEnum("Engine", {name: name for name in ENGINES})  # type: ignore[misc]
 
 
 VariantOption = Annotated[Variant | None, typer.Option("--variant", help="Default: preact.")]
@@ -572,7 +522,7 @@ def calibrate(
     verbose: VerboseOption = False,
 ) -> None:
     """Collect ranges and write the INT8 and FP8 graphs."""
-    from calibration.qdq import FILES
+    from calibration.quantizing.qdq import FILES
 
     screen = Screen(as_json, quiet, verbose)
     if search:
@@ -739,7 +689,7 @@ def deploy(
     _attempt(session, "build", lambda: _build(session, None, target, builder))
     subjects = _deployable(session, device)
     rows = _verify(session, subjects, threads, allow_saturation)
-    timed = [s for s in subjects if s.engine != Engine.reference]
+    timed = [s for s in subjects if s.engine != Engine("reference")]
     _benchmark(session, timed, threads, seconds, allow_saturation)
     summary = _report(session)
     _show_summary(session)
@@ -758,7 +708,7 @@ def predict(
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     run_dir: RunDirOption = None,
-    engine: Annotated[Engine, typer.Option("--engine")] = Engine.ort,
+    engine: Annotated[Engine, typer.Option("--engine")] = Engine("ort"),
     precision: Annotated[Precision, typer.Option("--precision")] = Precision.fp32,
     device: DeviceOption = Device.cpu,
     allow_saturation: AllowSaturationOption = False,
@@ -810,7 +760,7 @@ def predict(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine can do and what is missing."""
-    from verification.doctor import capabilities
+    from workflow.doctor import capabilities
 
     screen = Screen(as_json, quiet=False)
     machine, found = capabilities()
@@ -1055,9 +1005,9 @@ def _plan(
     saturation: Saturation,
     bias_correction: bool,
 ) -> "Plan":
-    from calibration.methods import Method
     from calibration.plan import Plan
-    from calibration.reparametrize import DEFAULT_PASSES, passes_from_names
+    from calibration.ranges.methods import Method
+    from calibration.rewriting.reparametrize import DEFAULT_PASSES, passes_from_names
 
     return Plan(
         method=Method.from_options(method, percentile),
@@ -1080,7 +1030,7 @@ def _refuse_beside_search(option: str, *chosen: object) -> None:
 def _planned_before(session: Session, plan: "Plan") -> "Plan":
     """What a search chose for this network, where no option says otherwise."""
     from calibration.plan import Plan
-    from calibration.search import chosen_plan
+    from calibration.searching.search import chosen_plan
 
     return (chosen_plan(session.run) or plan) if plan == Plan() else plan
 
@@ -1093,9 +1043,9 @@ def _search(
     allow_saturation: bool = False,
 ) -> dict[str, Any]:
     """Search, calibrate as was found, and measure the error of each block."""
-    from calibration.block_error import block_errors_from_ranges
     from calibration.plan import plan_from_json
-    from calibration.search import DEFAULT_MAX_DROP, search_from_graph
+    from calibration.searching.block_error import block_errors_from_ranges
+    from calibration.searching.search import DEFAULT_MAX_DROP, search_from_graph
 
     _ensure_exported(session)
     found, done = search_from_graph(
@@ -1117,8 +1067,8 @@ def _search(
 
 def _show_search(screen: Screen, found: dict[str, Any], done: bool) -> None:
     """The best candidates, the blocks left in float, and what to do."""
-    from calibration.search import best_of_each_kind
-    from verification.summary import number
+    from calibration.searching.search import best_of_each_kind
+    from reporting.summary import number
 
     screen.table(
         "INT8 candidates, the best method of each",
@@ -1150,7 +1100,7 @@ def _show_search(screen: Screen, found: dict[str, Any], done: bool) -> None:
 
 def _calibrate(session: Session, plan: "Plan") -> None:
     from calibration.plan import quantized_from_graph
-    from calibration.qdq import FILES
+    from calibration.quantizing.qdq import FILES
 
     _ensure_exported(session)
     passes, done = quantized_from_graph(
@@ -1171,8 +1121,9 @@ def _build(
     session: Session, precisions: list[Precision] | None, target: str, builder: BuilderName | None
 ) -> list[dict[str, Any]]:
     """Build engines; where no precision is named, all that the targets have."""
-    from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
-    from runtimes.targets import precisions_for
+    from runtimes.tensorrt.engine_card import card_of_engine
+    from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
+    from runtimes.tensorrt.targets import precisions_for
 
     name_of_builder = builder.value if builder else None
     targets = tuple(part.strip() for part in target.split(",") if part.strip())
@@ -1197,7 +1148,7 @@ def _build(
 
 
 def _ensure_exported(session: Session) -> None:
-    from artifacts import MODEL, MODEL_BF16, MODEL_FP16
+    from artifacts.names import MODEL, MODEL_BF16, MODEL_FP16
 
     if not all(session.run.is_fresh(name) for name in (MODEL, MODEL_FP16, MODEL_BF16)):
         _export(session)
@@ -1212,13 +1163,13 @@ def _ensure_calibrated(session: Session) -> None:
 
 
 def _ensure_built(session: Session, precisions: list[Precision]) -> None:
-    from artifacts import ENGINES
+    from artifacts.names import ENGINE_FOLDER
 
     run = session.run
     wanted = [
         precision
         for precision in precisions
-        if not any(run.is_fresh(name) for name in run.recorded(f"{ENGINES}/{precision.value}."))
+        if not any(run.is_fresh(name) for name in run.recorded(f"{ENGINE_FOLDER}/{precision.value}."))
     ]
     if wanted:
         _build(session, wanted, "", None)
@@ -1231,21 +1182,21 @@ def _subjects(
     device: Device,
 ) -> "list[Subject]":
     """What the options ask for, with the artifacts made that are missing."""
-    from runtimes.subjects import device_of, precisions_of, subject_in
+    from runtimes.subjects import precisions_of, subject_in
 
-    wanted = engines or [Engine.ort, Engine.openvino]
+    wanted = engines or [Engine("ort"), Engine("openvino")]
     subjects = []
     for engine in wanted:
-        offered = precisions_of(engine.value, device_of(engine.value, device.value))
+        offered = precisions_of(engine.value, ENGINES[engine.value].device(device.value))
         # All that the engines have, where none is named; what is named must be there.
         own = precisions or [Precision(name) for name in offered]
         if engines is None:
             own = [p for p in own if p.value in offered]
-        if engine != Engine.torch:
+        if engine != Engine("torch"):
             _ensure_exported(session)
-        if engine != Engine.torch and _QUANTIZED & set(own):
+        if engine != Engine("torch") and _QUANTIZED & set(own):
             _ensure_calibrated(session)
-        if engine == Engine.trt:
+        if engine == Engine("trt"):
             _ensure_built(session, own)
         if CHECKPOINT not in session.run:
             _ensure_checkpoint(session)
@@ -1257,23 +1208,25 @@ def _subjects(
 
 def _deployable(session: Session, device: Device) -> "list[Subject]":
     """The engines of a deployment: all that run here, and what TensorRT would get where it does not."""
-    from runtimes.nvidia import gpus
+    from machine.gpu import gpus
 
-    engines = [Engine.ort, Engine.openvino]
+    engines = [Engine("ort"), Engine("openvino")]
     subjects = [
         subject
         for engine in engines
-        for subject in _subjects(session, [engine], None, Device.cpu if engine == Engine.openvino else device)
+        for subject in _subjects(
+            session, [engine], None, Device.cpu if engine == Engine("openvino") else device
+        )
     ]
     if gpus():
-        found = _attempt(session, "trt", lambda: _subjects(session, [Engine.trt], None, device))
+        found = _attempt(session, "trt", lambda: _subjects(session, [Engine("trt")], None, device))
         return subjects + (found or [])
     session.notes.append(
         "trt: engines are built but not run: no NVIDIA driver or GPU here; their graphs are evaluated "
         "by `reference` instead, without a latency"
     )
     narrow: list[Precision] = [precision for precision in Precision if precision != Precision.fp32]
-    return subjects + _subjects(session, [Engine.reference], narrow, Device.cpu)
+    return subjects + _subjects(session, [Engine("reference")], narrow, Device.cpu)
 
 
 def _attempt(session: Session, stage: str, work: Callable[[], Any]) -> Any:
@@ -1293,7 +1246,7 @@ def _attempt(session: Session, stage: str, work: Callable[[], Any]) -> Any:
 def _verify(
     session: Session, subjects: "list[Subject]", threads: int | None, allow_saturation: bool
 ) -> list[dict[str, Any]]:
-    from verification.summary import saturation_words
+    from reporting.summary import saturation_words
     from verification.verify import verdicts_from_artifacts
 
     rows, done = verdicts_from_artifacts(
@@ -1375,8 +1328,8 @@ def _benchmark(
 
 
 def _report(session: Session) -> Any:
-    from artifacts import REPORT
-    from verification.report import report_from_results
+    from artifacts.names import REPORT
+    from reporting.report import report_from_results
 
     with session.screen.busy("writing the report"):
         summary = report_from_results(session.run, session.notes)
@@ -1385,7 +1338,7 @@ def _report(session: Session) -> Any:
 
 
 def _show_summary(session: Session) -> None:
-    from verification.summary import COLUMNS, summary_of
+    from reporting.summary import COLUMNS, summary_of
 
     summary = summary_of(session.run)
     model = summary.card.model
@@ -1404,7 +1357,7 @@ def _show_summary(session: Session) -> None:
 
 
 def _show_latency(screen: Screen, rows: list[dict[str, Any]]) -> None:
-    from verification.summary import number
+    from reporting.summary import number
 
     screen.table(
         "Latency of a call, host to host",

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.nn.functional import cross_entropy
 
-from analysis.skip_path import (
+from analysis.branches import (
     Block,
     Evaluated,
     batch_statistics,

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.figures import dead_path_plot, gradient_plot, skip_term_plot
+from analysis.curves import dead_path_plot, gradient_plot, skip_term_plot
 from analysis.network import Measured, measured
-from artifacts import (
+from artifacts.names import (
     ANALYSIS,
     ANALYSIS_FILES,
     CHECKPOINT,
@@ -26,9 +26,9 @@ from artifacts import (
     DEAD_PLOT,
     GRADIENT_PLOT,
     SKIP_PLOT,
-    RunDirectory,
-    Step,
 )
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import card_in, model_in

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analysis.skip_path import Block, batch_statistics, blocks_of, evaluated, identity_start, norm_of
+from analysis.branches import Block, batch_statistics, blocks_of, evaluated, identity_start, norm_of
 from models.resnet import ResNet
 
 

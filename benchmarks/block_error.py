@@ -17,10 +17,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import BLOCK_ERROR, RunDirectory
+from artifacts.names import BLOCK_ERROR
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
-from calibration.block_error import block_errors_from_ranges
 from calibration.plan import Plan, quantized_from_graph
+from calibration.searching.block_error import block_errors_from_ranges
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import graph_from_checkpoint
 from models.checkpoint import card_in

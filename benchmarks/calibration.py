@@ -19,21 +19,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import RunDirectory
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
-from calibration.methods import Method
 from calibration.plan import Plan, quantized_from_graph
-from calibration.qdq import FILES
-from calibration.scheme import SATURATIONS
+from calibration.quantizing.qdq import FILES
+from calibration.quantizing.scheme import SATURATIONS
+from calibration.ranges.methods import Method
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import graph_from_checkpoint
+from graphs.card import Batch
 from graphs.onnx_file import any_graph_from_file
 from graphs.saturation import not_proved_free, saturation_findings
 from models.checkpoint import card_in
-from runtimes.runtime import Batch
 from runtimes.subjects import open_subject, subject_in
-from verification.compare import Comparison, compare, logits_of
+from verification.compare import Comparison, compare, logits_of_split
 
 METHODS = [
     Method("minmax"),
@@ -64,7 +64,7 @@ class Bench:
         subject = subject_in(self.run, ENGINES[flavour], "int8")
         # Where full weights saturate, that is what is to be seen.
         with open_subject(self.run, subject, allow_saturation=True) as runtime:
-            logits = logits_of(runtime, self.dataset, self.part, str(plan))
+            logits = logits_of_split(runtime, self.dataset, self.part, str(plan))
         return compare(self.original, logits, self.part.labels)
 
 
@@ -99,7 +99,7 @@ def _bench(path: Path, arguments: argparse.Namespace) -> Bench:
     part = Split(dataset.test.images[: arguments.images], dataset.test.labels[: arguments.images])
     graph_from_checkpoint(run)
     with open_subject(run, subject_in(run, "torch", "fp32")) as runtime:
-        return Bench(run, dataset, part, logits_of(runtime, dataset, part, "original"))
+        return Bench(run, dataset, part, logits_of_split(runtime, dataset, part, "original"))
 
 
 def method_rows(bench: Bench) -> Iterator[list[str]]:

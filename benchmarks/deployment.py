@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import RunDirectory
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
 from errors import UserError
-from runtimes.machine import this_machine
-from verification.summary import COLUMNS, Summary, summary_of
+from machine.description import this_machine
+from reporting.summary import COLUMNS, Summary, summary_of
 
 
 def main() -> None:

@@ -20,9 +20,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.both_variants import analysis_from_networks
-from analysis.figures import COLOURS, curves
+from analysis.curves import COLOURS, curves
 from analysis.network import Measured, measured_from_json, percent
-from artifacts import TRAINING_LOG, RunDirectory
+from artifacts.names import TRAINING_LOG
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
 from data.dataset import Dataset
 from data.load import dataset_from_name

@@ -17,21 +17,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import MODEL, RunDirectory
+from artifacts.names import MODEL
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
-from calibration.methods import Method
-from calibration.qdq import qdq_from_ranges
-from calibration.ranges import ranges_from_graph
-from calibration.reparametrize import reparametrized_from_graph
-from calibration.scheme import Scheme
+from calibration.quantizing.qdq import qdq_from_ranges
+from calibration.quantizing.scheme import Scheme
+from calibration.ranges.methods import Method
+from calibration.ranges.ranges_from_graph import ranges_from_graph
+from calibration.rewriting.reparametrize import reparametrized_from_graph
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import graph_from_checkpoint, narrowed_from_graph
 from models.config import VARIANTS, resnet_config
-from runtimes.engine_from_onnx import card_of_engine, engine_from_onnx
 from runtimes.subjects import open_subject, subject_in
+from runtimes.tensorrt.engine_card import card_of_engine
+from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
 from training.checkpoints import checkpoint_from_initialisation
-from verification.compare import compare, logits_of
+from verification.compare import compare, logits_of_split
 
 COLUMNS = [
     "variant", "depth", "skip path", "export s", "reparametrize s", "calibrate s", "Q/DQ cpu s", "Q/DQ gpu s",
@@ -87,7 +89,7 @@ def _row(run: RunDirectory, variant: str, depth: int, dataset: Dataset, images: 
 
 def _logits(run: RunDirectory, engine: str, precision: str, dataset: Dataset, part: Split) -> Any:
     with open_subject(run, subject_in(run, engine, precision)) as runtime:
-        return logits_of(runtime, dataset, part, engine)
+        return logits_of_split(runtime, dataset, part, engine)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

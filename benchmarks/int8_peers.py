@@ -22,7 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import MODEL, RunDirectory, version_of
+from artifacts.names import MODEL
+from artifacts.run_directory import RunDirectory
+from artifacts.versions import version_of
 from benchmarks.markdown import machine_lines, markdown_table
 from benchmarks.peers import (
     Peer,
@@ -36,14 +38,14 @@ from calibration.plan import plan_of, quantized_from_graph
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import graph_from_checkpoint
-from graphs.card import GraphCard
+from graphs.card import Batch, GraphCard
 from graphs.onnx_file import card_from_file
+from machine.cpu import adds_products_in_16_bits
 from models.checkpoint import card_in
-from runtimes.machine import adds_products_in_16_bits
-from runtimes.runtime import Batch, Runtime
+from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, subject_in
 from runtimes.timing import Latency, latencies
-from verification.compare import Comparison, compare, logits_of
+from verification.compare import Comparison, compare, logits_of_split
 
 BATCHES = (1, 32)
 ENGINES = {"ort": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -140,12 +142,12 @@ def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Con
     quantized_from_graph(run, dataset, plan_of(run))
     part = Split(dataset.test.images[: arguments.images], dataset.test.labels[: arguments.images])
     with open_subject(run, subject_in(run, "torch", "fp32"), arguments.threads) as runtime:
-        original = logits_of(runtime, dataset, part, "original")
+        original = logits_of_split(runtime, dataset, part, "original")
     peers, absent = _peers(run, dataset, folder, arguments)
     contenders = []
     for engine, tool, setting, runtime in _unopened(run, peers, arguments.threads):
         print(f"{path.name}: {ENGINES[engine]}, {tool}, {setting}")
-        logits = logits_of(stack.enter_context(runtime), dataset, part, tool)
+        logits = logits_of_split(stack.enter_context(runtime), dataset, part, tool)
         figures = compare(original, logits, part.labels)
         contenders.append(Contender(engine, tool, setting, runtime, figures))
     card = card_from_file(run.verified(MODEL))

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from runtimes.machine import package_versions, this_machine
+from machine.description import package_versions, this_machine
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from analysis.figures import COLOURS
-from artifacts import TRAINING_LOG, RunDirectory
+from analysis.curves import COLOURS
+from artifacts.names import TRAINING_LOG
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import markdown_table
 from errors import UserError
 from models.checkpoint import CheckpointCard, card_in

@@ -25,17 +25,18 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from artifacts import MODEL, RunDirectory
+from artifacts.names import MODEL
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
-from graphs.card import INPUT, GraphCard
+from graphs.card import INPUT, Batch, GraphCard
 from graphs.onnx_file import card_from_file
 from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime
-from runtimes.runtime import Batch, Runtime
+from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, subject_in
 from runtimes.timing import latencies
-from verification.compare import compare, logits_of
+from verification.compare import compare, logits_of_split
 
 # Decides which setting is the fastest.
 _TIMED_BATCH = 32
@@ -112,11 +113,11 @@ def best_and_fastest(
     """
     split, card = dataset.calibration, card_from_file(run.verified(MODEL))
     with open_subject(run, subject_in(run, "torch", "fp32"), threads) as runtime:
-        original = logits_of(runtime, dataset, split, "original")
+        original = logits_of_split(runtime, dataset, split, "original")
     with ExitStack() as stack:
         opened = {peer: stack.enter_context(open_peer(peer, card, threads)) for peer in peers}
         snr = {
-            peer: compare(original, logits_of(runtime, dataset, split, peer.tool), split.labels).snr_db
+            peer: compare(original, logits_of_split(runtime, dataset, split, peer.tool), split.labels).snr_db
             for peer, runtime in opened.items()
         }
         times = latencies(opened, dataset.normalised(split.images[:_TIMED_BATCH]), _TIMED_BATCH, seconds)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from artifacts import RunDirectory
+from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name

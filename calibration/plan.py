@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from artifacts import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES, RunDirectory
-from calibration.methods import Method
-from calibration.qdq import FILES, qdq_from_ranges
-from calibration.ranges import ranges_from_graph
-from calibration.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
-from calibration.scheme import DEFAULT_SATURATION, FORMAT, FP8, STREAMS, Scheme
+from artifacts.names import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES
+from artifacts.run_directory import RunDirectory
+from calibration.quantizing.qdq import FILES, qdq_from_ranges
+from calibration.quantizing.scheme import DEFAULT_SATURATION, FORMAT, FP8, STREAMS, Scheme
+from calibration.ranges.methods import Method
+from calibration.ranges.ranges_from_graph import ranges_from_graph
+from calibration.rewriting.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
 from data.dataset import Dataset
 from progress import Progress, silent
 
@@ -62,7 +63,7 @@ class Plan:
         return asdict(self) | lists | {"method": self.method.to_json()}
 
     def schemes(self) -> list[Scheme]:
-        """One for each file of `calibration.qdq.FILES`."""
+        """One for each file of `calibration.quantizing.qdq.FILES`."""
         common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
         return [
             Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),

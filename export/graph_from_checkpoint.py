@@ -7,23 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from artifacts import (
-    AUDIT,
-    CHECKPOINT,
-    CHECKPOINT_CARD,
-    MODEL,
-    MODEL_BF16,
-    MODEL_FP16,
-    RunDirectory,
-    Step,
-)
+from artifacts.names import AUDIT, CHECKPOINT, CHECKPOINT_CARD, MODEL, MODEL_BF16, MODEL_FP16
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed
 from export.audit import Audit, audit
 from export.fold import Folded
 from export.onnx_from_model import onnx_from_model
 from graphs.narrow import narrow
-from graphs.onnx_file import card_of, graph_from_file, write_graph
+from graphs.onnx_file import card_of_graph, graph_from_file, write_graph
 from models.checkpoint import model_in
 from models.resnet import ResNet
 from runtimes.ort_runtime import OrtRuntime
@@ -106,7 +99,7 @@ def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) 
     if run.is_current(step) and not force:
         return False
     graph = graph_from_file(run.verified(MODEL))
-    card = card_of(graph, MODEL)
+    card = card_of_graph(graph, MODEL)
     with run.writing(step) as folder:
         narrow(graph, precision)
         write_graph(graph, card.with_precision(precision), folder / name)

@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vocabulary import Flavour, Precision
+
 PREFIX = "skipfold."
 INPUT = "images"
 OUTPUT = "logits"
+# Normalised images [N, C, H, W], or logits [N, classes].
+Batch = NDArray[np.float32]
 
-FLAVOURS = ("any", "gpu", "cpu", "openvino")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+FLAVOURS = tuple(Flavour)
+PRECISIONS = tuple(Precision)
 
 
 @dataclass(frozen=True)

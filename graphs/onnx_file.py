@@ -29,7 +29,7 @@ def graph_from_file(path: Path) -> ir.Model:
             f"{path} takes {names[0]} and gives {names[1]}, not '{INPUT}' and '{OUTPUT}'",
             "use a file that skipfold exported",
         )
-    card_of(model, path)
+    card_of_graph(model, path)
     return model
 
 
@@ -61,7 +61,7 @@ def _read(
         raise UserError(f"{path} is not a valid ONNX file ({reason})", if_invalid) from error
 
 
-def card_of(model: ir.Model, path: Path | str) -> GraphCard:
+def card_of_graph(model: ir.Model, path: Path | str) -> GraphCard:
     """The card of a graph; UserError names `path` if it has none."""
     try:
         return card_from_properties(model.metadata_props)
@@ -73,7 +73,7 @@ def card_of(model: ir.Model, path: Path | str) -> GraphCard:
 
 def card_from_file(path: Path) -> GraphCard:
     """The card of an ONNX file; see `graph_from_file`."""
-    return card_of(graph_from_file(path), path)
+    return card_of_graph(graph_from_file(path), path)
 
 
 def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:

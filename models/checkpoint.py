@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory
+from artifacts.names import CHECKPOINT, CHECKPOINT_CARD
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from models.config import ResNetConfig, resnet_config
 from models.resnet import ResNet

@@ -6,8 +6,8 @@ from typing import Any
 import openvino
 
 from errors import CheckFailed
-from graphs.card import GraphCard
-from runtimes.runtime import Batch, Runtime
+from graphs.card import Batch, GraphCard
+from runtimes.runtime import Runtime
 
 
 class OpenVinoRuntime(Runtime):

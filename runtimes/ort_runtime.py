@@ -10,10 +10,10 @@ import onnx_ir as ir
 import onnxruntime
 
 from errors import CheckFailed, UserError
-from graphs.card import FLAVOURS, PRECISIONS, GraphCard
+from graphs.card import FLAVOURS, PRECISIONS, Batch, GraphCard
 from graphs.onnx_file import graph_from_file
 from graphs.rounding import make_rounding_explicit
-from runtimes.runtime import Batch, Runtime
+from runtimes.runtime import Runtime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

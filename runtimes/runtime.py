@@ -12,15 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
-from graphs.card import GraphCard
+from graphs.card import Batch, GraphCard
 from graphs.onnx_file import card_from_file
-from runtimes.machine import adds_products_in_16_bits, available_threads
-
-Batch = NDArray[np.float32]
+from machine.cpu import adds_products_in_16_bits, available_threads
 
 
 def infer_in_batches(runtime: "Runtime", batches: Iterable[Batch], size: int) -> Batch:

@@ -3,39 +3,15 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from artifacts import (
-    CHECKPOINT,
-    ENGINES,
-    MODEL,
-    MODEL_BF16,
-    MODEL_FP8_GPU,
-    MODEL_FP16,
-    MODEL_INT8_CPU,
-    MODEL_INT8_GPU,
-    MODEL_INT8_OPENVINO,
-    RunDirectory,
-)
+from artifacts.names import CHECKPOINT, ENGINE_FOLDER
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from graphs.card import PRECISIONS
-from runtimes.nvidia import gpus
+from machine.gpu import gpus
+from runtimes.engines import engine_named
 from runtimes.runtime import Runtime
-from runtimes.targets import precisions_here
-
-ENGINE_NAMES = ("torch", "ort", "openvino", "trt", "reference")
-# The graphs made for TensorRT.
-GPU_GRAPHS = {
-    "fp32": MODEL,
-    "fp16": MODEL_FP16,
-    "bf16": MODEL_BF16,
-    "int8": MODEL_INT8_GPU,
-    "fp8": MODEL_FP8_GPU,
-}
-_GRAPHS = {
-    "ort": {"fp32": MODEL, "fp16": MODEL_FP16, "int8": MODEL_INT8_CPU},
-    "openvino": {"fp32": MODEL, "int8": MODEL_INT8_OPENVINO},
-    # What TensorRT is given, evaluated where there is no GPU.
-    "reference": GPU_GRAPHS,
-}
+from runtimes.tensorrt.engine_card import card_of_engine
+from runtimes.tensorrt.targets import precisions_here
 
 
 @dataclass(frozen=True)
@@ -55,15 +31,11 @@ class Subject:
 
 def precisions_of(engine: str, device: str) -> list[str]:
     """The precisions an engine really computes in on a device, fp32 first; TensorRT's are the GPU's."""
-    offered = {precision for at, precision in _class_of(engine).supports if at == device}
-    if engine == "trt":
+    spec = engine_named(engine)
+    offered = {precision for at, precision in spec.runtime().supports if at == device}
+    if spec.opens_plans:
         offered &= set(precisions_here())
     return [precision for precision in PRECISIONS if precision in offered]
-
-
-def device_of(engine: str, device: str) -> str:
-    """The device an engine is used on: TensorRT's is always the GPU."""
-    return "cuda" if engine == "trt" else device
 
 
 def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cpu") -> Subject:
@@ -72,17 +44,18 @@ def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cp
     Raises:
         UserError: unknown engine, a precision it does not compute in, or no such artifact.
     """
-    at = device_of(engine, device)
-    runtime = _class_of(engine)
+    spec = engine_named(engine)
+    at = spec.device(device)
+    runtime = spec.runtime()
     if (at, precision) not in runtime.supports:
         reason, fix = runtime.refusal
         raise UserError(f"{engine} cannot run {precision} on {at} ({reason})", fix)
-    if engine == "torch":
+    if spec.is_original:
         artifact = CHECKPOINT
-    elif engine == "trt":
+    elif spec.opens_plans:
         artifact = _engine_in(run, precision)
     else:
-        artifact = _GRAPHS[engine][precision]
+        artifact = spec.graphs[precision]
     return Subject(engine, precision, artifact, at)
 
 
@@ -90,10 +63,11 @@ def open_subject(
     run: RunDirectory, subject: Subject, threads: int | None = None, allow_saturation: bool = False
 ) -> Runtime:
     """The runtime of a subject, to be used as a context manager; its files are verified first."""
+    spec = engine_named(subject.engine)
     path = run.verified(subject.artifact)
-    if subject.engine in ("torch", "trt"):
+    if spec.is_original or spec.opens_plans:
         run.verified(_description_of(subject.artifact))
-    return _class_of(subject.engine)(path, subject.precision, subject.device, threads, allow_saturation)
+    return spec.runtime()(path, subject.precision, subject.device, threads, allow_saturation)
 
 
 def _description_of(artifact: str) -> str:
@@ -101,36 +75,9 @@ def _description_of(artifact: str) -> str:
     return str(PurePosixPath(artifact).with_suffix(".json"))
 
 
-def _class_of(engine: str) -> type[Runtime]:
-    # Imported one at a time: each loads a framework.
-    if engine == "torch":
-        from runtimes.torch_runtime import TorchRuntime
-
-        return TorchRuntime
-    if engine == "ort":
-        from runtimes.ort_runtime import OrtRuntime
-
-        return OrtRuntime
-    if engine == "openvino":
-        from runtimes.openvino_runtime import OpenVinoRuntime
-
-        return OpenVinoRuntime
-    if engine == "trt":
-        from runtimes.trt_runtime import TrtRuntime
-
-        return TrtRuntime
-    if engine == "reference":
-        from runtimes.ort_runtime import ReferenceRuntime
-
-        return ReferenceRuntime
-    raise UserError(f"unknown engine '{engine}'", f"use {' or '.join(ENGINE_NAMES)}")
-
-
 def _engine_in(run: RunDirectory, precision: str) -> str:
     """The engine of a precision that fits the GPU here; without a GPU, the newest."""
-    from runtimes.engine_from_onnx import card_of_engine
-
-    recorded = run.recorded(f"{ENGINES}/{precision}.")
+    recorded = run.recorded(f"{ENGINE_FOLDER}/{precision}.")
     names = [name for name in recorded if name.endswith(".engine") and run.is_fresh(name)]
     names.sort(key=lambda name: run.record(name).written)
     capabilities = {f"sm{gpu.compute_capability}" for gpu in gpus()}

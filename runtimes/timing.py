@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from graphs.card import Batch
 from progress import Progress, silent
-from runtimes.runtime import Batch, Runtime
+from runtimes.runtime import Runtime
 
 ROUNDS = 10
 _WARM_UP_CALLS = 3

@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 
-from artifacts import CHECKPOINT_CARD, sha256_of
+from artifacts.files import sha256_of
+from artifacts.names import CHECKPOINT_CARD
 from errors import UserError
-from graphs.card import GraphCard
+from graphs.card import Batch, GraphCard
 from models.checkpoint import CheckpointCard, model_from_checkpoint
-from runtimes.runtime import Batch, Runtime
+from runtimes.runtime import Runtime
 
 
 class TorchRuntime(Runtime):

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from graphs.card import INPUT, OUTPUT, PRECISIONS, GraphCard
-from runtimes.engine_from_onnx import card_of_engine
-from runtimes.nvidia import gpus
-from runtimes.runtime import Batch, Runtime
-from runtimes.tensorrt_package import BUILDERS
+from graphs.card import INPUT, OUTPUT, PRECISIONS, Batch, GraphCard
+from machine.gpu import gpus
+from runtimes.runtime import Runtime
+from runtimes.tensorrt.engine_card import card_of_engine
+from runtimes.tensorrt.package import BUILDERS
 
 
 class TrtRuntime(Runtime):

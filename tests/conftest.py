@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import cli
-from artifacts import RunDirectory
+from artifacts.run_directory import RunDirectory
 from calibration.plan import Plan, quantized_from_graph
 from data.dataset import Dataset
 from data.load import dataset_from_name

@@ -12,10 +12,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from artifacts import MODEL, RunDirectory, Step, sha256_of
+from artifacts.files import sha256_of
+from artifacts.names import MODEL
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from graphs.card import PREFIX
 from graphs.onnx_file import card_from_file
-from runtimes.engine_from_onnx import BATCHES, EngineCard
+from runtimes.tensorrt.engine_card import EngineCard
+from runtimes.tensorrt.engine_from_onnx import BATCHES
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from artifacts import RunDirectory, Step
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from runtimes.subjects import Subject, subject_in
 from verification.rows import Row, row_of, table_text
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-import runtimes.machine
+import machine.description
 import runtimes.subjects
-import runtimes.targets
-import runtimes.tensorrt_package
+import runtimes.tensorrt.package
+import runtimes.tensorrt.targets
 import runtimes.trt_runtime
-from runtimes.nvidia import Gpu
+from machine.gpu import Gpu
 
 _ASKING = (
-    runtimes.machine,
+    machine.description,
     runtimes.subjects,
-    runtimes.targets,
-    runtimes.tensorrt_package,
+    runtimes.tensorrt.targets,
+    runtimes.tensorrt.package,
     runtimes.trt_runtime,
 )
 

@@ -12,11 +12,11 @@ import onnx_ir as ir
 import onnxruntime
 from sample_networks import absorbable_network, graph_of, op_types, sample_images, sample_network
 
-from calibration.methods import Method
-from calibration.qdq import quantize
-from calibration.ranges import Calibrated, calibrated, observe
-from calibration.reparametrize import DEFAULT_PASSES, reparametrize
-from calibration.scheme import Scheme
+from calibration.quantizing.qdq import quantize
+from calibration.quantizing.scheme import Scheme
+from calibration.ranges.methods import Method
+from calibration.ranges.ranges_from_graph import Calibrated, calibrated, observe
+from calibration.rewriting.reparametrize import DEFAULT_PASSES, reparametrize
 from models.config import ResNetConfig
 
 IMAGES = sample_images(8)

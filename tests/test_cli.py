@@ -18,7 +18,7 @@ from conftest import TINY_DEPTH, Outcome
 from PIL import Image
 
 import cli
-from artifacts import (
+from artifacts.names import (
     ACCURACY,
     BENCHMARK,
     CHECKPOINT,
@@ -32,17 +32,17 @@ from artifacts import (
     RANGES,
     REPORT,
     TRAINING_LOG,
-    RunDirectory,
-    version_of,
 )
-from calibration.methods import Method
+from artifacts.run_directory import RunDirectory
+from artifacts.versions import version_of
 from calibration.plan import Plan, plan_of
-from calibration.ranges import ranges_from_graph
+from calibration.ranges.methods import Method
+from calibration.ranges.ranges_from_graph import ranges_from_graph
 from data.dataset import Dataset
 from graphs.card import PRECISIONS
+from machine.gpu import gpus
 from models.checkpoint import card_in
 from progress import Description
-from runtimes.nvidia import gpus
 from training.state import STATE_LOG
 from verification import tolerances
 
@@ -254,7 +254,7 @@ def test_deploy_does_what_this_machine_can_and_says_what_it_left_out(
 def test_deploy_goes_on_where_no_engine_can_be_built(
     skipfold: Skipfold, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtimes.tensorrt_package.version_of", lambda package: None)
+    monkeypatch.setattr("runtimes.tensorrt.package.version_of", lambda package: None)
     outcome = skipfold("deploy", *DEPTH, *QUICK)
     assert outcome.status == 0
     assert "skipped    build: " in outcome.out and "pip install tensorrt" in outcome.out

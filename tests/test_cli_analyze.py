@@ -9,7 +9,8 @@ from broken_networks import ReluOnTheSkip
 from conftest import TINY_DEPTH, Outcome
 from torch import nn
 
-from artifacts import ANALYSIS, ANALYSIS_FILES, RunDirectory
+from artifacts.names import ANALYSIS, ANALYSIS_FILES
+from artifacts.run_directory import RunDirectory
 from models import resnet
 
 Skipfold = Callable[..., Outcome]

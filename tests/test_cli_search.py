@@ -3,12 +3,13 @@ from collections.abc import Callable
 import pytest
 from conftest import Outcome
 
-from artifacts import SEARCH, RunDirectory
-from calibration import search as search_module
-from calibration.contest import Timed
-from calibration.methods import Method
+from artifacts.names import SEARCH
+from artifacts.run_directory import RunDirectory
 from calibration.plan import plan_of
-from calibration.search import chosen_plan
+from calibration.ranges.methods import Method
+from calibration.searching import search as search_module
+from calibration.searching.contest import Timed
+from calibration.searching.search import chosen_plan
 
 Skipfold = Callable[..., Outcome]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import CIFAR10_DIR, Outcome, needs_cifar10
 
-from artifacts import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, RunDirectory
-from calibration.search import DEFAULT_MAX_DROP
+from artifacts.names import ACCURACY, CHECKPOINT, CHECKPOINT_CARD
+from artifacts.run_directory import RunDirectory
+from calibration.searching.search import DEFAULT_MAX_DROP
 from models.checkpoint import card_in
 from models.config import VARIANTS
 

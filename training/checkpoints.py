@@ -4,7 +4,10 @@ from pathlib import Path
 
 import torch
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step, sha256_of
+from artifacts.files import sha256_of
+from artifacts.names import CHECKPOINT, CHECKPOINT_CARD
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import (
@@ -45,7 +48,7 @@ def checkpoint_from_initialisation(
                     module.momentum = None  # a plain average instead of a moving one
             with torch.no_grad():
                 model(torch.from_numpy(images))
-            write_checkpoint(folder, model, card_of(config, dataset, trained=False))
+            write_checkpoint(folder, model, card_of_weights(config, dataset, trained=False))
     return card_in(run)
 
 
@@ -102,7 +105,7 @@ def write_checkpoint(
     (folder / description).write_text(card.to_json())
 
 
-def card_of(
+def card_of_weights(
     config: ResNetConfig, dataset: Dataset, trained: bool, training: dict[str, object] | None = None
 ) -> CheckpointCard:
     """Describe weights that belong to `dataset`."""

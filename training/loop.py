@@ -15,23 +15,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from artifacts import (
-    CHECKPOINT,
-    CHECKPOINT_CARD,
-    TRAINING_LOG,
-    RunDirectory,
-    Step,
-)
+from artifacts.names import CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset, Split
 from errors import CheckFailed, UserError
 from models.checkpoint import CheckpointCard, card_from_json, card_in
 from models.config import ResNetConfig
 from models.resnet import ResNet, initialised
 from progress import Progress, silent
-from training.checkpoints import card_of, holds_finished_training, refuse_to_replace, write_checkpoint
+from training.checkpoints import card_of_weights, holds_finished_training, refuse_to_replace, write_checkpoint
+from training.epoch_figures import EpochFigures
 from training.execution import ARITHMETIC, ON_CPU, Execution
 from training.feed import Feed
-from training.figures import EpochFigures
 from training.processes import Processes, process_group
 from training.recipes import Recipe
 from training.recompute import activation_bytes, recompute_stages
@@ -318,7 +314,7 @@ class _Training:
             "seconds": round(sum(line["seconds"] for line in log), 1),
             **more,
         }
-        return card_of(self._config, self._dataset, trained=True, training=training)
+        return card_of_weights(self._config, self._dataset, trained=True, training=training)
 
     def _write(self, step: Step, card: CheckpointCard) -> None:
         with self._run.writing(step, wait=True) as folder:

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artifacts import BEST_CHECKPOINT, BEST_CHECKPOINT_CARD, RunDirectory, Step
+from artifacts.names import BEST_CHECKPOINT, BEST_CHECKPOINT_CARD
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from models.checkpoint import CheckpointCard
 from models.resnet import ResNet

@@ -1,6 +1,6 @@
 """Compare an engine's logits with the PyTorch original's, in figures.
 
-signal to noise    in dB, see `runtimes.noise`
+signal to noise    in dB, see `graphs.signal_to_noise`
 agreement          share of images with the same top-1 class, in %
 accuracy           share of images whose top-1 class is the label, in %
 drop               accuracy of the original minus accuracy of the engine, in points
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import Dataset, Labels, Split
+from graphs.card import Batch
+from graphs.signal_to_noise import Noise
 from progress import Progress, silent
-from runtimes.noise import Noise
-from runtimes.runtime import Batch, Runtime, infer_in_batches
+from runtimes.runtime import Runtime, infer_in_batches
 
 BATCH = 100
 
@@ -54,7 +55,7 @@ def compare(original: Batch, engine: Batch, labels: Labels) -> Comparison:
     )
 
 
-def logits_of(
+def logits_of_split(
     runtime: Runtime, dataset: Dataset, split: Split, description: str, progress: Progress = silent
 ) -> Batch:
     """Logits float32 [N, classes] of a whole split, in batches of one size."""

@@ -2,10 +2,12 @@
 
 from dataclasses import asdict
 
-from artifacts import BENCHMARK, CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step
+from artifacts.names import BENCHMARK, CHECKPOINT, CHECKPOINT_CARD
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
+from machine.description import this_machine
 from progress import Progress, silent
-from runtimes.machine import this_machine
 from runtimes.subjects import Subject, open_subject, subject_in
 from runtimes.timing import latencies
 from verification.rows import Row, kept_rows, read_table, row_of, table_text

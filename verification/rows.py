@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from artifacts import CHECKPOINT, RunDirectory
+from artifacts.names import CHECKPOINT
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from runtimes.subjects import Subject
 

@@ -10,15 +10,17 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from artifacts import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, PARITY, RunDirectory, Step
+from artifacts.names import ACCURACY, CHECKPOINT, CHECKPOINT_CARD, PARITY
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import any_graph_from_file
 from graphs.saturation import RULES, not_proved_free, saturation_findings
+from machine.description import this_machine
 from progress import Progress, silent
-from runtimes.machine import this_machine
 from runtimes.subjects import Subject, open_subject, subject_in
-from verification.compare import Comparison, compare, logits_of
+from verification.compare import Comparison, compare, logits_of_split
 from verification.rows import Row, kept_rows, read_table, row_of, table_text
 from verification.tolerances import TOLERANCES, failures
 
@@ -111,7 +113,7 @@ def _measure(
                 f"{dataset.name} with {len(dataset.classes)}",
                 "give the data set it was made for with --dataset",
             )
-        original = logits_of(runtime, dataset, dataset.test, "PyTorch original", progress)
+        original = logits_of_split(runtime, dataset, dataset.test, "PyTorch original", progress)
     verdicts = []
     for subject in subjects:
         with open_subject(run, subject, threads, allow_saturation) as runtime:
@@ -122,7 +124,7 @@ def _measure(
                     "export, calibrate and build again",
                 )
             description = f"{subject.engine} {subject.precision}"
-            logits = logits_of(runtime, dataset, dataset.test, description, progress)
+            logits = logits_of_split(runtime, dataset, dataset.test, description, progress)
         figures = compare(original, logits, dataset.test.labels)
         found = failures(figures, subject.precision, reference.trained)
         saturation = _saturation(run, subject) if card.saturation else None

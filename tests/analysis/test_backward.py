@@ -8,7 +8,7 @@ from broken_networks import MISTAKES, ReluOnTheSkip, batch, broken, network
 from torch import Tensor, nn
 
 from analysis.backward import block_gradients
-from analysis.skip_path import blocks_of
+from analysis.branches import blocks_of
 from errors import CheckFailed
 from models.blocks import PreActBlock
 from models.config import VARIANTS

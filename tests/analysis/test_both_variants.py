@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from analysis.both_variants import analysis_from_networks, spread
-from artifacts import ANALYSIS, ANALYSIS_FILES, CHECKPOINT, RunDirectory
+from artifacts.names import ANALYSIS, ANALYSIS_FILES, CHECKPOINT
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import model_in

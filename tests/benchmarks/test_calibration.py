@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import RunDirectory
+from artifacts.run_directory import RunDirectory
 from benchmarks import calibration
 from benchmarks.calibration import COLUMNS, main
-from calibration.methods import Method
+from calibration.ranges.methods import Method
 
 
 def _rows(text: str) -> list[list[str]]:

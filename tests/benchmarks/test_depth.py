@@ -9,7 +9,8 @@ import pytest
 from analysis.backward import BlockGradient
 from analysis.forward import IdentitySum
 from analysis.network import Measured
-from artifacts import TRAINING_LOG, RunDirectory
+from artifacts.names import TRAINING_LOG
+from artifacts.run_directory import RunDirectory
 from benchmarks import depth
 from benchmarks.depth import COLUMNS, Result, cells, page_of, plot, recipe, results_at
 from data.dataset import Dataset

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from sample_networks import sample_card
 
-from artifacts import MODEL_INT8_CPU, RunDirectory, sha256_of
+from artifacts.files import sha256_of
+from artifacts.names import MODEL_INT8_CPU
+from artifacts.run_directory import RunDirectory
 from benchmarks import int8_peers, peers
 from benchmarks.int8_peers import BATCHES, COLUMNS, Absence, Contender, Contest, Times, _rows, ratio_lines
 from benchmarks.peers import StaticSetting
 from graphs.card import GraphCard
+from machine.cpu import adds_products_in_16_bits
 from models.config import resnet_config
 from runtimes import timing
-from runtimes.machine import adds_products_in_16_bits
 from runtimes.timing import summary
 from verification.compare import Comparison
 

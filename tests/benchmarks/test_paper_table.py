@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from artifacts import RunDirectory
+from artifacts.run_directory import RunDirectory
 from benchmarks.paper_table import COLUMNS, PAPER, Trained, plot, rows, trained_in
 from errors import UserError
 from models.checkpoint import CheckpointCard

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from artifacts import MODEL, RunDirectory, version_of
+from artifacts.names import MODEL
+from artifacts.run_directory import RunDirectory
+from artifacts.versions import version_of
 from benchmarks import peers
 from benchmarks.peers import (
     STATIC_SETTINGS,
@@ -25,9 +27,9 @@ from benchmarks.peers import (
 from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import card_from_file
-from runtimes.machine import adds_products_in_16_bits
+from machine.cpu import adds_products_in_16_bits
 from runtimes.subjects import open_subject, subject_in
-from verification.compare import compare, logits_of
+from verification.compare import compare, logits_of_split
 
 
 def _calibration(digits: Dataset) -> np.ndarray:
@@ -40,7 +42,7 @@ def _snr(run: RunDirectory, digits: Dataset, peer: Peer) -> float:
         open_subject(run, subject_in(run, "torch", "fp32"), 1) as original,
         open_peer(peer, card, 1) as runtime,
     ):
-        logits = [logits_of(opened, digits, digits.calibration, "") for opened in (original, runtime)]
+        logits = [logits_of_split(opened, digits, digits.calibration, "") for opened in (original, runtime)]
     return compare(*logits, digits.calibration.labels).snr_db
 
 
@@ -138,7 +140,7 @@ def test_best_has_the_least_noise_and_fastest_the_least_time(
 
     monkeypatch.setattr(peers, "open_subject", lambda *_: nullcontext("original"))
     monkeypatch.setattr(peers, "open_peer", lambda peer, *_: nullcontext(peer.setting))
-    monkeypatch.setattr(peers, "logits_of", noisy_logits)
+    monkeypatch.setattr(peers, "logits_of_split", noisy_logits)
     monkeypatch.setattr(
         peers,
         "latencies",

@@ -16,17 +16,17 @@ from quantized_samples import (
 )
 from sample_networks import TWO_BLOCKS, run_graph, sample_card
 
-from artifacts import MODEL
-from calibration.placement import float_nodes
-from calibration.qdq import FILES, qdq_from_ranges
-from calibration.scheme import FP8, Scheme
+from artifacts.names import MODEL
+from calibration.quantizing.placement import float_nodes
+from calibration.quantizing.qdq import FILES, qdq_from_ranges
+from calibration.quantizing.scheme import FP8, Scheme
 from errors import UserError
 from graphs.onnx_file import card_from_file, write_graph
 from graphs.skip_path import junctions
 from models.config import VARIANTS, resnet_config
 from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
-from verification.compare import compare, logits_of
+from verification.compare import compare, logits_of_split
 
 CPU = [Scheme("cpu"), Scheme("cpu", stream="fp32")]
 GPU = [
@@ -118,9 +118,9 @@ def test_file_tells_of_its_float_convolutions_and_is_as_accurate(preact_run, dig
     assert card == replace(before, float_convolutions=before.float_convolutions + 3)
     some = digits.test.subset(np.arange(0, len(digits.test), 3))
     with OrtRuntime(preact_run.path / MODEL, "fp32") as runtime:
-        original = logits_of(runtime, digits, some, "")
+        original = logits_of_split(runtime, digits, some, "")
     with ReferenceRuntime(path, scheme.precision) as runtime:
-        figures = compare(original, logits_of(runtime, digits, some, ""), some.labels)
+        figures = compare(original, logits_of_split(runtime, digits, some, ""), some.labels)
     assert figures.drop <= 2
     assert figures.snr_db > 20
     assert qdq_from_ranges(preact_run, scheme)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from conftest import TINY_DEPTH
 
-import calibration.scheme
-from artifacts import (
+import calibration.quantizing.scheme
+from artifacts.names import (
     MANIFEST,
     MODEL,
     MODEL_FP8_GPU,
@@ -17,13 +17,13 @@ from artifacts import (
     MODEL_REPARAMETRIZED_BN,
     RANGES,
     REPARAMETRIZATION,
-    RunDirectory,
 )
-from calibration.methods import Method
+from artifacts.run_directory import RunDirectory
 from calibration.plan import Plan, is_quantized, plan_of, quantized_from_graph
-from calibration.qdq import FILES
-from calibration.reparametrize import DEFAULT_PASSES
-from calibration.scheme import FP8, Scheme
+from calibration.quantizing.qdq import FILES
+from calibration.quantizing.scheme import FP8, Scheme
+from calibration.ranges.methods import Method
+from calibration.rewriting.reparametrize import DEFAULT_PASSES
 from errors import UserError
 from export.graph_from_checkpoint import graph_from_checkpoint
 from graphs.onnx_file import card_from_file
@@ -176,7 +176,7 @@ def test_nothing_may_be_missing(preact_run, missing):
 
 
 def test_graphs_of_an_earlier_format_are_made_again(preact_run, digits, monkeypatch):
-    monkeypatch.setattr(calibration.scheme, "FORMAT", 0)
+    monkeypatch.setattr(calibration.quantizing.scheme, "FORMAT", 0)
     quantized_from_graph(preact_run, digits, Plan())
     monkeypatch.undo()
     assert not is_quantized(preact_run)

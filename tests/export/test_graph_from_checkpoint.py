@@ -8,17 +8,9 @@ import torch
 from sample_networks import run_graph, sample_images
 
 import export.fold
-from artifacts import (
-    AUDIT,
-    CHECKPOINT,
-    CHECKPOINT_CARD,
-    MANIFEST,
-    MODEL,
-    MODEL_BF16,
-    MODEL_FP16,
-    RunDirectory,
-    sha256_of,
-)
+from artifacts.files import sha256_of
+from artifacts.names import AUDIT, CHECKPOINT, CHECKPOINT_CARD, MANIFEST, MODEL, MODEL_BF16, MODEL_FP16
+from artifacts.run_directory import RunDirectory
 from errors import CheckFailed, UserError
 from export.graph_from_checkpoint import TOLERANCE, error_against, graph_from_checkpoint, narrowed_from_graph
 from graphs.onnx_file import card_from_file, graph_from_file

@@ -12,7 +12,7 @@ from graphs.onnx_file import (
     OPSET,
     add_to_bias,
     card_from_file,
-    card_of,
+    card_of_graph,
     constant,
     graph_from_file,
     initializer,
@@ -162,7 +162,7 @@ def test_second_output(path):
 
 def test_card_names_the_file_it_is_missing_from():
     with pytest.raises(UserError, match=r"^elsewhere\.onnx was not exported by skipfold"):
-        card_of(sample_graph(CONFIG), "elsewhere.onnx")
+        card_of_graph(sample_graph(CONFIG), "elsewhere.onnx")
 
 
 def dangling(model):

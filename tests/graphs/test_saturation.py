@@ -19,7 +19,7 @@ from saturating_samples import (
     run_convolutions,
 )
 
-from calibration.scales import weight_codes, weight_scales
+from calibration.quantizing.scales import weight_codes, weight_scales
 from graphs.onnx_file import any_graph_from_file
 from graphs.saturation import (
     FREE,
@@ -29,7 +29,7 @@ from graphs.saturation import (
     not_proved_free,
     saturation_findings,
 )
-from runtimes.machine import adds_products_in_16_bits
+from machine.cpu import adds_products_in_16_bits
 
 HEADER = '<ir_version: 9, opset_import: ["": 19, "com.microsoft": 1, "own": 1]>'
 CORNERS = np.array(list(itertools.product((0, 255), repeat=4)))

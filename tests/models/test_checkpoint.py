@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step
+from artifacts.names import CHECKPOINT, CHECKPOINT_CARD
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from models.checkpoint import (
     CheckpointCard,

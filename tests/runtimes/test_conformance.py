@@ -10,16 +10,19 @@ import pytest
 from fault_injection import graph_in, publish, set_card
 
 import runtimes.runtime
-from artifacts import MODEL_INT8_CPU, RunDirectory
-from calibration.qdq import qdq_from_ranges
-from calibration.scheme import Scheme
+from artifacts.names import MODEL_INT8_CPU
+from artifacts.run_directory import RunDirectory
+from calibration.quantizing.qdq import qdq_from_ranges
+from calibration.quantizing.scheme import Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
+from graphs.card import Batch
 from models.config import VARIANTS
+from runtimes.engines import ENGINES
 from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
-from runtimes.runtime import Batch, Runtime
-from runtimes.subjects import ENGINE_NAMES, open_subject, precisions_of, subject_in
+from runtimes.runtime import Runtime
+from runtimes.subjects import open_subject, precisions_of, subject_in
 from runtimes.torch_runtime import TorchRuntime
 from runtimes.trt_runtime import TrtRuntime
 
@@ -258,7 +261,7 @@ def test_pair_of_device_and_precision_that_it_does_not_compute_in_is_refused(
 
 
 def test_nothing_that_runs_on_a_cpu_is_left_out_of_the_table() -> None:
-    assert [(engine, p) for engine in ENGINE_NAMES for p in precisions_of(engine, "cpu")] == RUNTIMES
+    assert [(engine, p) for engine in ENGINES for p in precisions_of(engine, "cpu")] == RUNTIMES
 
 
 @pytest.mark.parametrize("engine", [OrtRuntime, OpenVinoRuntime])

@@ -4,7 +4,8 @@ import onnx
 import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
 
-from artifacts import MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU, RunDirectory
+from artifacts.names import MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from runtimes.openvino_runtime import OpenVinoRuntime

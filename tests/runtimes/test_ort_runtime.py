@@ -8,20 +8,13 @@ import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
 from onnx.reference import ReferenceEvaluator
 
-from artifacts import (
-    MODEL,
-    MODEL_BF16,
-    MODEL_FP8_GPU,
-    MODEL_FP16,
-    MODEL_INT8_CPU,
-    MODEL_INT8_GPU,
-    RunDirectory,
-)
+from artifacts.names import MODEL, MODEL_BF16, MODEL_FP8_GPU, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
-from runtimes.nvidia import gpus
+from machine.gpu import gpus
+from runtimes.engines import GPU_GRAPHS
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, quantized_additions
-from runtimes.subjects import GPU_GRAPHS
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from fault_injection import MinuteClock, publish_engine
 from pretended_gpus import set_gpus
 
-import artifacts
-from artifacts import (
+import artifacts.run_directory
+from artifacts.names import (
     CHECKPOINT,
     MODEL,
     MODEL_BF16,
@@ -14,12 +14,13 @@ from artifacts import (
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
-    RunDirectory,
 )
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from graphs.card import PRECISIONS
-from runtimes.nvidia import Gpu
-from runtimes.subjects import Subject, device_of, open_subject, precisions_of, subject_in
+from machine.gpu import Gpu
+from runtimes.engines import ENGINES
+from runtimes.subjects import Subject, open_subject, precisions_of, subject_in
 
 T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
 L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
@@ -27,7 +28,7 @@ L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "datetime", MinuteClock())
+    monkeypatch.setattr(artifacts.run_directory, "datetime", MinuteClock())
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ def test_precisions_of_tensorrt_are_those_of_the_gpus_here(
 
 
 def test_tensorrt_is_always_on_the_gpu() -> None:
-    assert device_of("trt", "cpu") == "cuda"
-    assert device_of("ort", "cpu") == "cpu"
+    assert ENGINES["trt"].device("cpu") == "cuda"
+    assert ENGINES["ort"].device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(("engine", "precision"), [("ort", "fp16"), ("openvino", "fp16"), ("torch", "int8")])

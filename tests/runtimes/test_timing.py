@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphs.card import Batch
 from runtimes import timing
-from runtimes.runtime import Batch
 from runtimes.subjects import Subject
 from runtimes.timing import ROUNDS, latencies, summary
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, MODEL, RunDirectory
+from artifacts.names import CHECKPOINT, CHECKPOINT_CARD, MODEL
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from graphs.onnx_file import card_from_file

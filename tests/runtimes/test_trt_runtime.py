@@ -7,15 +7,17 @@ import torch
 from fault_injection import publish_engine
 from pretended_gpus import set_gpus
 
-import runtimes.tensorrt_package
-from artifacts import CHECKPOINT, RunDirectory
+import runtimes.tensorrt.package
+from artifacts.names import CHECKPOINT
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
-from runtimes.engine_from_onnx import engine_from_onnx
-from runtimes.nvidia import Gpu, gpus
-from runtimes.runtime import Batch
-from runtimes.subjects import GPU_GRAPHS, open_subject, subject_in
-from runtimes.tensorrt_package import BUILDERS, Builder, installed_builder
+from graphs.card import Batch
+from machine.gpu import Gpu, gpus
+from runtimes.engines import GPU_GRAPHS
+from runtimes.subjects import open_subject, subject_in
+from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
+from runtimes.tensorrt.package import BUILDERS, Builder, installed_builder
 from runtimes.torch_runtime import TorchRuntime
 from runtimes.trt_runtime import TrtRuntime
 
@@ -26,7 +28,7 @@ NAME = "engines/fp16.rtx.engine"
 @pytest.fixture
 def plan(preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plan file that claims to be built by the TensorRT for RTX installed here."""
-    monkeypatch.setattr(runtimes.tensorrt_package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
     publish_engine(preact_run, NAME)
     return preact_run.verified(NAME)
 
@@ -54,7 +56,7 @@ def test_plan_of_another_version_is_refused(
     named: str,
 ) -> None:
     set_gpus(monkeypatch, L4)
-    monkeypatch.setattr(runtimes.tensorrt_package, "version_of", installed.get)
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", installed.get)
     refusal = _refusal(plan)
     assert f"built by TensorRT for RTX 1.7, and {named} is installed" in refusal.problem
     assert refusal.fix == "build it again here"

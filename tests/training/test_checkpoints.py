@@ -7,14 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from artifacts import CHECKPOINT, CHECKPOINT_CARD, RunDirectory, Step
+from artifacts.names import CHECKPOINT, CHECKPOINT_CARD
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
 from models.checkpoint import card_in, model_in
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
 from training.checkpoints import (
-    card_of,
+    card_of_weights,
     checkpoint_from_files,
     checkpoint_from_initialisation,
     refuse_to_replace,
@@ -36,7 +38,9 @@ def trained(path: Path, dataset: Dataset) -> RunDirectory:
     torch.manual_seed(7)
     run = RunDirectory(path)
     with run.writing(Step("train", {}, (), (CHECKPOINT, CHECKPOINT_CARD))) as folder:
-        write_checkpoint(folder, ResNet(CONFIG), card_of(CONFIG, dataset, trained=True, training={"seed": 7}))
+        write_checkpoint(
+            folder, ResNet(CONFIG), card_of_weights(CONFIG, dataset, trained=True, training={"seed": 7})
+        )
     return run
 
 
@@ -207,7 +211,7 @@ def test_refusal_is_for_trained_and_intact_weights_only(digits: Dataset, tmp_pat
     ],
 )
 def test_another_network_than_asked_for(digits: Dataset, config: object, dataset: str, named: str) -> None:
-    card = card_of(CONFIG, digits, trained=False)
+    card = card_of_weights(CONFIG, digits, trained=False)
     require_same_network(card, CONFIG, "digits", Path("runs/mine"))
     with pytest.raises(UserError, match=rf"runs/mine holds a preact ResNet-8 \(basic.*{named}") as error:
         require_same_network(card, config, dataset, Path("runs/mine"))

@@ -14,16 +14,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from artifacts import (
+from artifacts.names import (
     BEST_CHECKPOINT,
     BEST_CHECKPOINT_CARD,
     CHECKPOINT,
     CHECKPOINT_CARD,
     MANIFEST,
     TRAINING_LOG,
-    RunDirectory,
-    Step,
 )
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset, Split, dataset_from_splits
 from errors import CheckFailed, UserError
 from models.checkpoint import CheckpointCard, card_in, model_from_checkpoint, model_in

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from data.dataset import Dataset, Split
-from runtimes.runtime import Batch
-from verification.compare import BATCH, Comparison, compare, logits_of
+from graphs.card import Batch
+from verification.compare import BATCH, Comparison, compare, logits_of_split
 
 # Signal 3² + 4² + 1² + 2² = 30.
 ORIGINAL = np.array([[3, 4, 0], [1, 0, 2]], np.float32)
@@ -149,7 +149,7 @@ class Recorder:
 def test_split_is_fed_in_batches_of_one_size(digits: Dataset, count: int) -> None:
     split = Split(digits.train.images[:count], digits.train.labels[:count])
     runtime = Recorder()
-    found = logits_of(runtime, digits, split, "fed")  # type: ignore[arg-type]
+    found = logits_of_split(runtime, digits, split, "fed")  # type: ignore[arg-type]
     assert set(runtime.batches) == {BATCH}
     np.testing.assert_array_equal(found, Recorder().infer(digits.normalised(split.images)))
 
@@ -162,5 +162,5 @@ def test_progress_is_told_how_many_batches_there_are(digits: Dataset) -> None:
         return iter(items)
 
     split = Split(digits.train.images[:250], digits.train.labels[:250])
-    logits_of(Recorder(), digits, split, "ort fp32", progress)  # type: ignore[arg-type]
+    logits_of_split(Recorder(), digits, split, "ort fp32", progress)  # type: ignore[arg-type]
     assert told == [("ort fp32", 3)]

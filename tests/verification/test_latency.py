@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 from fault_injection import graph_in, publish
 
-from artifacts import BENCHMARK, CHECKPOINT, MODEL, RunDirectory
+from artifacts.names import BENCHMARK, CHECKPOINT, MODEL
+from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
+from machine.description import this_machine
 from runtimes import timing
-from runtimes.machine import this_machine
 from runtimes.subjects import Subject, subject_in
 from verification import latency
 from verification.latency import BATCH_SIZES, benchmark_from_artifacts

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from artifacts import CHECKPOINT, MODEL, MODEL_INT8_CPU, PARITY, RunDirectory, Step
+from artifacts.names import CHECKPOINT, MODEL, MODEL_INT8_CPU, PARITY
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from runtimes.subjects import Subject
 from verification.rows import Row, is_current, kept_rows, read_table, row_of, table_text

@@ -12,7 +12,7 @@ from fault_injection import change_initializer, graph_in, publish, set_card
 from safetensors.torch import load_file, save_file
 
 import verification.compare
-from artifacts import (
+from artifacts.names import (
     ACCURACY,
     CHECKPOINT,
     CHECKPOINT_CARD,
@@ -24,17 +24,17 @@ from artifacts import (
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
     PARITY,
-    RunDirectory,
-    Step,
 )
-from calibration.qdq import qdq_from_ranges
-from calibration.scheme import Scheme
+from artifacts.records import Step
+from artifacts.run_directory import RunDirectory
+from calibration.quantizing.qdq import qdq_from_ranges
+from calibration.quantizing.scheme import Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from export.graph_from_checkpoint import graph_from_checkpoint
+from machine.description import this_machine
 from models.checkpoint import model_in
 from models.config import resnet_config
-from runtimes.machine import this_machine
 from runtimes.subjects import Subject, subject_in
 from training.checkpoints import checkpoint_from_initialisation
 from verification.tolerances import TOLERANCES

@@ -1,0 +1,1 @@
+"""Ranges to scales, and float graphs to Q/DQ graphs."""

@@ -1,0 +1,1 @@
+"""What the tensors of a float graph hold, and the range that is kept of each."""

@@ -1,0 +1,1 @@
+"""Which of many ways to quantize is best on this machine."""

@@ -1,0 +1,81 @@
+"""Time quantized graphs against the float one on this machine, in every CPU runtime, all in turns."""
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.searching.trials import Candidate, Trials
+from progress import Progress, silent
+from runtimes.engines import ENGINES
+from runtimes.timing import latencies
+
+RUNTIMES = tuple(spec.name for spec in ENGINES.values() if spec.by_default)
+BATCHES = (1, 32)
+_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Median milliseconds of a call by batch size; `candidate` is None for the float graph."""
+
+    engine: str
+    candidate: Candidate | None
+    ms: dict[int, float]
+
+    @property
+    def ran(self) -> Candidate:
+        """What stands for the candidate in the engine."""
+        assert self.candidate is not None
+        return self.candidate.in_engine(self.engine)
+
+    @property
+    def mean_ms(self) -> float:
+        """Geometric mean over the batch sizes, so that each counts the same."""
+        return math.exp(sum(math.log(ms) for ms in self.ms.values()) / len(self.ms))
+
+    def to_json(self) -> dict[str, float]:
+        """Milliseconds by batch size."""
+        return {str(batch): ms for batch, ms in self.ms.items()}
+
+    def words(self) -> str:
+        """The engine with its latencies."""
+        return f"{self.engine} " + "/".join(f"{ms:.2f}" for ms in self.ms.values()) + " ms"
+
+
+def timed_in_turns(
+    trials: Trials,
+    candidates: list[Candidate],
+    float_graph: Path,
+    folder: Path,
+    threads: int | None = None,
+    allow_saturation: bool = False,
+    progress: Progress = silent,
+) -> list[Timed]:
+    """Time the candidates and the float graph at `BATCHES` in each of `RUNTIMES`.
+
+    Args:
+        folder: for the candidates' files.
+
+    Raises:
+        UserError: a runtime does not run a file as it is meant; says why.
+    """
+    files: dict[tuple[str, Candidate | None], Path] = {(engine, None): float_graph for engine in RUNTIMES}
+    for number, candidate in enumerate(candidates):
+        for engine in RUNTIMES:
+            files[engine, candidate] = folder / f"candidate{number}.{engine}.onnx"
+            trials.write(candidate.in_engine(engine), files[engine, candidate])
+    with ExitStack() as stack:
+        opened = {
+            (engine, own): stack.enter_context(
+                ENGINES[engine].runtime()(
+                    path, "int8" if own else "fp32", threads=threads, allow_saturation=allow_saturation
+                )
+            )
+            for (engine, own), path in files.items()
+        }
+        measured = {batch: latencies(opened, trials.held_out, batch, _SECONDS, progress) for batch in BATCHES}
+    return [
+        Timed(engine, own, {batch: measured[batch][engine, own].p50_ms for batch in BATCHES})
+        for engine, own in opened
+    ]

@@ -1,0 +1,1 @@
+"""The CPU, the GPUs and the memory of the machine that skipfold runs on."""

@@ -1,0 +1,114 @@
+"""The table of engines. A new engine is a row here and an adapter; nothing else lists engines by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from artifacts.names import (
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
+    MODEL_FP16,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    MODEL_INT8_OPENVINO,
+)
+from errors import UserError
+from vocabulary import Device, Precision
+
+if TYPE_CHECKING:
+    from runtimes.runtime import Runtime
+
+# The graphs made for TensorRT.
+GPU_GRAPHS: Mapping[str, str] = {
+    Precision.fp32: MODEL,
+    Precision.fp16: MODEL_FP16,
+    Precision.bf16: MODEL_BF16,
+    Precision.int8: MODEL_INT8_GPU,
+    Precision.fp8: MODEL_FP8_GPU,
+}
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that is particular to one engine.
+
+    Attributes:
+        name: as `--engine` and every table have it.
+        adapter: "module:class" of its `Runtime`, which is imported when it is needed, because each
+            adapter loads a framework.
+        graphs: the ONNX file of each precision; empty for an engine that opens weights.
+        opens_plans: whether the file that is opened is built from the graph first.
+        only_device: the one device it runs on, if there is only one.
+        by_default: whether a command that names no engine takes it, and a search times it.
+        is_timed: whether its latency means anything.
+        colour: in plots.
+    """
+
+    name: str
+    adapter: str
+    graphs: Mapping[str, str]
+    colour: str
+    opens_plans: bool = False
+    only_device: Device | None = None
+    by_default: bool = False
+    is_timed: bool = True
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it runs the weights themselves, which everything else is compared with."""
+        return not self.graphs
+
+    def device(self, wanted: str) -> str:
+        """The device it is used on where `wanted` was asked for."""
+        return self.only_device or wanted
+
+    def runtime(self) -> "type[Runtime]":
+        """Import the adapter's class."""
+        module, _, name = self.adapter.partition(":")
+        return getattr(import_module(module), name)
+
+
+_TABLE = (
+    EngineSpec("torch", "runtimes.torch_runtime:TorchRuntime", {}, colour="#6b7280"),
+    EngineSpec(
+        "ort",
+        "runtimes.ort_runtime:OrtRuntime",
+        {Precision.fp32: MODEL, Precision.fp16: MODEL_FP16, Precision.int8: MODEL_INT8_CPU},
+        colour="#2563eb",
+        by_default=True,
+    ),
+    EngineSpec(
+        "openvino",
+        "runtimes.openvino_runtime:OpenVinoRuntime",
+        {Precision.fp32: MODEL, Precision.int8: MODEL_INT8_OPENVINO},
+        colour="#0d9488",
+        by_default=True,
+    ),
+    EngineSpec(
+        "trt",
+        "runtimes.trt_runtime:TrtRuntime",
+        GPU_GRAPHS,
+        colour="#65a30d",
+        opens_plans=True,
+        only_device=Device.cuda,
+    ),
+    # What TensorRT is given, evaluated operator by operator where there is no GPU.
+    EngineSpec(
+        "reference",
+        "runtimes.ort_runtime:ReferenceRuntime",
+        GPU_GRAPHS,
+        colour="#9ca3af",
+        is_timed=False,
+    ),
+)
+ENGINES: Mapping[str, EngineSpec] = {spec.name: spec for spec in _TABLE}
+ORIGINAL = next(spec for spec in _TABLE if spec.is_original)
+
+
+def engine_named(name: str) -> EngineSpec:
+    """The row of an engine; UserError lists the names."""
+    if name not in ENGINES:
+        raise UserError(f"unknown engine '{name}'", f"use {' or '.join(ENGINES)}")
+    return ENGINES[name]

@@ -1,0 +1,1 @@
+"""Building TensorRT engines, and what is known of a built one."""

@@ -1,0 +1,82 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
+from errors import UserError
+
+EVERY = [Scheme(flavour, stream=stream) for flavour, streams in STREAMS.items() for stream in streams]
+
+
+def test_defaults():
+    assert Scheme("cpu") == Scheme(
+        "cpu",
+        precision="int8",
+        stream="int8",
+        saturation=DEFAULT_SATURATION,
+        correct_bias=True,
+        float_blocks=(),
+    )
+    assert DEFAULT_SATURATION == "stem"
+
+
+@pytest.mark.parametrize(
+    ("flavour", "stream"), [("cpu", "fp16"), ("cpu", "bf16"), ("gpu", "int4"), ("gpu", "")]
+)
+def test_stream_that_a_flavour_has_not_is_refused_and_the_others_are_listed(flavour, stream):
+    with pytest.raises(UserError, match=f"the {flavour} flavour has no {stream} stream") as refusal:
+        Scheme(flavour, stream=stream)
+    assert refusal.value.fix == f"use --stream {' or '.join(STREAMS[flavour])}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"flavour": "tpu"}, "flavour 'tpu' is none of cpu, openvino, gpu"),
+        ({"flavour": "any"}, "flavour 'any'"),
+        ({"precision": "fp16"}, "precision 'fp16' is none of int8, fp8"),
+        ({"saturation": "some"}, "saturation 'some' is none of stem, proved, full"),
+        ({"saturation": ""}, "saturation ''"),
+        ({"precision": "fp8"}, "fp8 is of gpu with an fp16 stream, not cpu with int8"),
+        ({"flavour": "gpu", "precision": "fp8"}, "not gpu with int8"),
+        ({"flavour": "gpu", "precision": "fp8", "stream": "fp32"}, "not gpu with fp32"),
+    ],
+)
+def test_what_there_is_not_is_a_bug_of_the_caller(fields, problem):
+    with pytest.raises(ValueError, match=problem):
+        Scheme(**{"flavour": "cpu", **fields})
+
+
+def test_fp8_is_a_scheme():
+    assert (FP8.flavour, FP8.precision, FP8.stream) == ("gpu", "fp8", "fp16")
+
+
+def test_cpus_have_no_half_stream():
+    assert {flavour: set(streams) for flavour, streams in STREAMS.items()} == {
+        "cpu": {"int8", "fp32"},
+        "openvino": {"int8", "fp32"},
+        "gpu": {"int8", "fp16", "fp32"},
+    }
+
+
+@pytest.mark.parametrize("scheme", EVERY)
+def test_json_values_tell_schemes_apart(scheme):
+    others = [
+        *(other for other in EVERY if other != scheme),
+        replace(scheme, correct_bias=False),
+        replace(scheme, float_blocks=("stage1.0.add",)),
+        replace(scheme, float_blocks=("stage2.0.add",)),
+    ]
+    texts = [json.dumps(entry.to_json(), sort_keys=True) for entry in (scheme, *others)]
+    assert len(set(texts)) == len(texts)
+    for entry in (scheme, *others):
+        # As the manifest gives them back.
+        assert json.loads(json.dumps(entry.to_json())) == entry.to_json()
+
+
+def test_saturation_decides_nothing_in_the_gpu_flavour():
+    for flavour, decides in (("cpu", True), ("gpu", False)):
+        stem, full = (Scheme(flavour, saturation=name).to_json() for name in ("stem", "full"))
+        assert (stem != full) == decides
+        assert ("saturation" in stem) == decides

@@ -1,0 +1,101 @@
+import pytest
+from pretended_gpus import set_gpus
+
+import runtimes.tensorrt.package
+from errors import UserError
+from graphs.card import PRECISIONS
+from machine.gpu import Gpu
+from runtimes.tensorrt.package import BUILDERS
+from runtimes.tensorrt.targets import precisions_for, targets_for
+
+RTX, TENSORRT = BUILDERS["rtx"], BUILDERS["tensorrt"]
+T4, A10, H200 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86), Gpu("NVIDIA H200", 90)
+
+needs_rtx = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
+
+
+@pytest.fixture
+def tensorrt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt": "11.0"}.get)
+
+
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "fp8"])
+def test_the_builder_chooses_where_its_default_has_the_precision(precision: str) -> None:
+    assert targets_for(RTX, (), precision) == ()
+
+
+def test_fp8_is_built_for_those_of_the_default_that_have_it() -> None:
+    assert targets_for(RTX, (), "fp8") == ("sm89", "sm120")
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [("fp8", "sm75"), ("fp8", "sm80"), ("fp8", "sm86"), ("bf16", "sm75"), ("fp32", "sm75")],
+)
+def test_target_without_the_precision_is_refused_by_name(precision: str, target: str) -> None:
+    with pytest.raises(UserError, match=f"{target} has no {precision} for TensorRT for RTX") as refusal:
+        targets_for(RTX, ("sm120", target), precision)
+    assert refusal.value.exit_status == 2
+    assert "sm89, sm120" in refusal.value.fix and f"int8 or fp16 for {target}" in refusal.value.fix
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [
+        ("fp8", "sm89"),
+        ("fp8", "sm120"),
+        ("fp8", "sm121"),
+        ("bf16", "sm80"),
+        ("int8", "sm75"),
+        ("fp16", "sm75"),
+    ],
+)
+def test_target_with_the_precision_is_taken(precision: str, target: str) -> None:
+    assert targets_for(RTX, (target,), precision) == (target,)
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("targets", "precisions"),
+    [
+        ((), list(PRECISIONS)),
+        (("sm89",), list(PRECISIONS)),
+        (("sm86", "sm120"), ["fp32", "fp16", "bf16", "int8"]),
+        (("sm75",), ["fp16", "int8"]),
+    ],
+)
+def test_precisions_are_those_of_all_targets(targets: tuple[str, ...], precisions: list[str]) -> None:
+    assert precisions_for(targets, "rtx") == precisions
+
+
+@pytest.mark.usefixtures("tensorrt_alone")
+@pytest.mark.parametrize(
+    ("gpu", "precisions"),
+    [
+        (T4, ["fp32", "fp16", "int8"]),
+        (A10, ["fp32", "fp16", "bf16", "int8"]),
+        (H200, list(PRECISIONS)),
+    ],
+)
+def test_precisions_of_tensorrt_are_those_of_the_gpu_here(
+    monkeypatch: pytest.MonkeyPatch, gpu: Gpu, precisions: list[str]
+) -> None:
+    set_gpus(monkeypatch, gpu)
+    assert precisions_for((), "tensorrt") == precisions
+    for precision in PRECISIONS:
+        if precision in precisions:
+            assert targets_for(TENSORRT, (), precision) == ()
+        else:
+            with pytest.raises(
+                UserError, match=f"sm{gpu.compute_capability} has no {precision} for TensorRT"
+            ):
+                targets_for(TENSORRT, (), precision)
+
+
+@needs_rtx
+@pytest.mark.parametrize("targets", [("sm90",), ("sm",), ("sm89", "ampere")])
+def test_unknown_target_has_no_precisions(targets: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=f"unknown target '{targets[-1]}'"):
+        precisions_for(targets, "rtx")

@@ -1,0 +1,155 @@
+import sys
+from collections import namedtuple
+from dataclasses import replace
+
+import onnxruntime
+import pytest
+import torch
+
+import runtimes.tensorrt.package
+from errors import UserError
+from machine.description import this_machine
+from machine.gpu import Gpu
+from runtimes.tensorrt.package import Builder
+from workflow import doctor
+from workflow.doctor import Capability, capabilities
+
+L4 = Gpu("NVIDIA L4", 89)
+Usage = namedtuple("Usage", "total used free")
+
+
+def _found(task: str) -> Capability:
+    (capability,) = (c for c in capabilities()[1] if c.task == task)
+    return capability
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "gpus", list)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def gpu_without_cuda_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_every_task_is_able_with_something_or_says_what_is_missing_and_how_to_mend_it() -> None:
+    machine, found = capabilities()
+    assert machine == this_machine()
+    assert len({capability.task for capability in found}) == len(found)
+    for capability in found:
+        assert capability.provided_by, capability.task
+        assert bool(capability.fix) != capability.able, capability.task
+
+
+def test_what_these_tests_run_on_is_able() -> None:
+    able = {capability.task for capability in capabilities()[1] if capability.able}
+    assert {"train on the CPU", "run ort on the CPU", "run openvino"} <= able
+    assert f"torch {torch.__version__}" in _found("train on the CPU").provided_by
+    assert _found("run ort on the CPU").provided_by == f"onnxruntime {onnxruntime.__version__}"
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("task", ["train on CUDA", "run ort on CUDA", "run trt", "build with TensorRT"])
+def test_without_a_gpu_what_needs_one_is_not_able(task: str) -> None:
+    capability = _found(task)
+    assert not capability.able
+    assert capability.fix
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.skipif(
+    runtimes.tensorrt.package.BUILDERS["rtx"].version is None, reason="tensorrt-rtx is not installed"
+)
+def test_tensorrt_for_rtx_builds_without_a_gpu() -> None:
+    assert _found("build with TensorRT for RTX").able
+
+
+@pytest.mark.usefixtures("gpu_without_cuda_torch")
+@pytest.mark.parametrize("task", ["train on CUDA", "run trt"])
+def test_pytorch_without_cuda_is_what_is_missing_beside_a_gpu(task: str) -> None:
+    capability = _found(task)
+    assert not capability.able
+    assert "CUDA build of torch" in capability.fix
+
+
+def test_gpu_with_everything_runs_trt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    assert doctor._trt() == "tensorrt-rtx 1.7"
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {}.get)
+    with pytest.raises(UserError, match="no TensorRT is installed"):
+        doctor._trt()
+
+
+@pytest.mark.parametrize("name", ["rtx", "tensorrt"])
+def test_builder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {}.get)
+    builder = runtimes.tensorrt.package.BUILDERS[name]
+    capability = _found(f"build with {builder.title}")
+    assert (capability.able, capability.provided_by) == (False, "not installed")
+    assert capability.fix == f"pip install {builder.package}"
+
+
+def test_builder_whose_libraries_do_not_load_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is concluded from a version number alone."""
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+
+    def broken(name: str) -> None:
+        raise OSError("libtensorrt_rtx.so: cannot open shared object file")
+
+    monkeypatch.setattr(runtimes.tensorrt.package.importlib, "import_module", broken)
+    capability = _found("build with TensorRT for RTX")
+    assert not capability.able
+    assert "libtensorrt_rtx.so" in capability.provided_by
+
+
+def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    capability = _found("run ort on CUDA")
+    assert not capability.able
+    assert "no CUDAExecutionProvider" in capability.provided_by
+    assert capability.fix == "pip install onnxruntime-gpu"
+
+
+def test_missing_openvino_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert _found("run openvino") == Capability(
+        "run openvino", False, "not installed", "pip install openvino"
+    )
+
+
+@pytest.mark.parametrize(
+    ("instruction_sets", "able"),
+    [
+        (("AVX2",), False),
+        (("AVX2", "AVX512"), False),
+        (("AVX2", "AVX512", "AVX512-VNNI"), True),
+        (("AMX",), True),
+    ],
+)
+def test_int8_is_fast_where_the_cpu_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, instruction_sets: tuple[str, ...], able: bool
+) -> None:
+    machine = replace(this_machine(), instruction_sets=instruction_sets)
+    monkeypatch.setattr(doctor, "this_machine", lambda: machine)
+    assert _found("INT8 at full speed on the CPU").able == able
+
+
+@pytest.mark.parametrize(("free", "able"), [(2**30 - 1, False), (2**30, True)])
+def test_a_gibibyte_of_disk_is_asked_for(monkeypatch: pytest.MonkeyPatch, free: int, able: bool) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage(2**40, 0, free))
+    assert _found("free disk space").able == able
+
+
+def test_bug_in_a_check_is_not_taken_for_a_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(builder: Builder) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Builder, "load", broken)
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    with pytest.raises(ZeroDivisionError):
+        capabilities()

@@ -1,0 +1,1 @@
+"""What serves skipfold's own development and tests."""
