@@ -1,7 +1,7 @@
 """Decode pictures into the layout of `data.dataset`."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ def images_from_bytes(contents: list[bytes], source: str, progress: Progress) ->
     return _stacked(rows, len(contents), f"decoding {Path(source).name}", progress)
 
 
-def images_from_files(paths: list[Path], description: str, progress: Progress) -> Images:
+def images_from_files(paths: Sequence[Path], description: str, progress: Progress) -> Images:
     """Decode many files to uint8 [N, 3, 32, 32]."""
     return _stacked((image_from_file(path) for path in paths), len(paths), description, progress)
 

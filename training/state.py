@@ -23,7 +23,7 @@ from artifacts.names import BEST_CHECKPOINT, BEST_CHECKPOINT_CARD
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from errors import UserError
-from models.checkpoint import CheckpointCard
+from models.checkpoint import CheckpointCard, card_from_json
 from models.resnet import ResNet
 from training.checkpoints import write_checkpoint
 from training.processes import Processes
@@ -159,6 +159,35 @@ def refuse_to_forget(run: RunDirectory, step: Step) -> None:
         raise UserError(
             f"the state of the interrupted training in {run.path} is damaged", f"restore {there[0]}, {ways}"
         )
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A training that was interrupted.
+
+    Attributes:
+        network: fields of its `ResNetConfig`.
+        dataset: name of its data set; None where the process was killed before it wrote a best checkpoint.
+        epochs: how many are finished.
+    """
+
+    network: dict[str, Any]
+    dataset: str | None
+    epochs: int
+
+
+def unfinished_training(run: RunDirectory) -> Unfinished | None:
+    """The interrupted training whose state lies in `run`, if there is one."""
+    states = [name for name in STATES if run.is_intact(name)]
+    if not states:
+        return None
+    latest = max(states, key=lambda name: len(_log_in(run.path / name)))
+    card = run.path / _BEST[1]
+    return Unfinished(
+        network=run.record(latest).options["model"],
+        dataset=card_from_json(card.read_text(), card).dataset if run.is_intact(_BEST[1]) else None,
+        epochs=len(_log_in(run.path / latest)),
+    )
 
 
 def discard_state(run: RunDirectory) -> None:

@@ -1,0 +1,24 @@
+"""`build`: TensorRT engines."""
+
+from commands.flatten import flattened
+from commands.screen import OutputOptions, Screen
+from workflow.options import BuildOptions, PrecisionOptions, RedoOptions, RunOptions
+
+
+@flattened
+def build(
+    run: RunOptions,
+    precision: PrecisionOptions,
+    options: BuildOptions,
+    redo: RedoOptions,
+    output: OutputOptions,
+) -> None:
+    """Build TensorRT engines; no GPU is needed for RTX."""
+    from workflow.choice import session_from_options
+    from workflow.stages import built
+
+    screen = Screen.from_options(output)
+    session = session_from_options(run, screen, redo.force)
+    cards = built(session, options, precision.precision)
+    engines = [{"file": name, **card.to_json()} for name, card in cards.items()]
+    screen.finish("build", run=str(session.run.path), engines=engines)

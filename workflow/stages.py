@@ -1,0 +1,190 @@
+"""The stages from weights to engines, each with what has to be there before it: made where it is missing."""
+
+from typing import TYPE_CHECKING, Any
+
+from artifacts.names import ENGINE_FOLDER, MODEL, MODEL_BF16, MODEL_FP16
+from errors import UserError
+from vocabulary import Precision
+from workflow.choice import Session
+from workflow.listener import busy
+from workflow.options import BuildOptions, LimitOptions, QuantizeOptions, RuntimeOptions
+from workflow.weights import ensure_checkpoint
+
+if TYPE_CHECKING:
+    from calibration.plan import Plan
+    from export.graph_from_checkpoint import Export
+    from runtimes.tensorrt.engine_card import EngineCard
+
+
+def exported(session: Session, seed: int | None = None) -> "Export":
+    """Write the float graphs and audit the skip path, from initialised weights where there are no others.
+
+    Args:
+        seed: for weights that have to be initialised.
+    """
+    from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
+
+    ensure_checkpoint(session, seed)
+    with busy(session.listener, "exporting"):
+        export = graph_from_checkpoint(session.run, session.force)
+        for precision in NARROWED:
+            narrowed_from_graph(session.run, precision, session.force)
+    session.listener.say(
+        "export",
+        f"{_state(export.done)}{export.audit.sentence()}; {export.folded} BN folded, {export.kept} kept; "
+        f"{export.error:.1e} from PyTorch",
+    )
+    return export
+
+
+def plan_from_options(options: QuantizeOptions) -> "Plan":
+    """How the graphs are to be quantized, with the defaults for what the options leave open."""
+    from calibration.plan import Plan
+    from calibration.ranges.methods import Method
+    from calibration.rewriting.reparametrize import passes_from_names
+
+    names = options.reparametrize
+    chosen = {
+        "passes": None if names is None else passes_from_names(names),
+        "stream": options.stream,
+        "saturation": options.saturation,
+        "correct_bias": options.bias_correction,
+    }
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    return Plan(method=Method.from_options(options.method, options.percentile), **given)
+
+
+def calibrated(session: Session, plan: "Plan") -> None:
+    """Collect ranges and write the INT8 and FP8 graphs."""
+    from calibration.plan import quantized_from_graph
+    from calibration.quantizing.qdq import FILES
+
+    _ensure_exported(session)
+    passes, done = quantized_from_graph(
+        session.run, session.dataset, plan, session.force, session.listener.progress
+    )
+    session.listener.say(
+        "calibrate",
+        f"{_state(done)}{len(session.dataset.calibration)} images, {plan.method}, "
+        f"{'+'.join(entry.name for entry in passes) or 'as exported'}: {', '.join(FILES.values())}",
+    )
+    for entry in passes:
+        for name, reason in entry.refused.items():
+            session.listener.say(entry.name, f"left {name}: {reason}")
+
+
+def searched(
+    session: Session, options: QuantizeOptions, limit: LimitOptions, runtime: RuntimeOptions
+) -> tuple[dict[str, Any], bool]:
+    """Search for the best INT8 graphs, write them, and measure the error of each block.
+
+    Returns:
+        the document of the search, and whether anything was searched now.
+
+    Raises:
+        UserError: an option that names what a search finds.
+    """
+    from calibration.plan import plan_from_json
+    from calibration.searching.block_error import block_errors_from_ranges
+    from calibration.searching.search import DEFAULT_MAX_DROP, search_from_graph
+
+    refuse_beside_search(options)
+    _ensure_exported(session)
+    document, done = search_from_graph(
+        session.run,
+        session.dataset,
+        plan_from_options(options),
+        DEFAULT_MAX_DROP if limit.max_drop is None else limit.max_drop,
+        runtime.threads,
+        runtime.allow_saturation,
+        session.force,
+        session.listener.progress,
+    )
+    chosen = plan_from_json(document["choice"])
+    calibrated(session, chosen)
+    block_errors_from_ranges(session.run, session.dataset, chosen, session.force, session.listener.progress)
+    return document, done
+
+
+def refuse_beside_search(options: QuantizeOptions) -> None:
+    """Raise UserError where an option names what a search would find."""
+    searched_for = {
+        "--method": options.method,
+        "--percentile": options.percentile,
+        "--reparametrize": options.reparametrize,
+        "--stream": options.stream,
+    }
+    if given := [name for name, value in searched_for.items() if value is not None]:
+        raise UserError(
+            f"a search chooses what {', '.join(given)} would set",
+            f"leave out {', '.join(given)}, or the search (--search, --max-drop)",
+        )
+
+
+def calibrated_as_chosen(session: Session, options: QuantizeOptions) -> None:
+    """Quantize as the options say; where they say nothing, as the last search of this network chose."""
+    from calibration.searching.search import chosen_plan
+
+    plan = chosen_plan(session.run) if options.choose_nothing else None
+    calibrated(session, plan or plan_from_options(options))
+
+
+def built(
+    session: Session, options: BuildOptions, precisions: list[Precision] | None = None
+) -> "dict[str, EngineCard]":
+    """Build engines of some precisions; where none is named, of all that the targets compute in.
+
+    Returns:
+        the card of each engine, by the engine's name in the run directory.
+    """
+    from runtimes.tensorrt.engine_card import card_of_engine
+    from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
+    from runtimes.tensorrt.targets import precisions_for
+
+    wanted = precisions or [Precision(name) for name in precisions_for(options.targets, options.builder)]
+    ensure_graphs(session, wanted)
+    cards = {}
+    for precision in wanted:
+        name, done = engine_from_onnx(
+            session.run, precision, options.targets, options.builder, session.force, session.listener.progress
+        )
+        card = card_of_engine(session.run.verified(name))
+        counts = ", ".join(f"{count} {kind}" for kind, count in card.convolutions.items())
+        session.listener.say(
+            "build", f"{_state(done)}{name}, {counts} convolutions, {card.size / 1e6:.1f} MB"
+        )
+        cards[name] = card
+    return cards
+
+
+def ensure_graphs(session: Session, precisions: list[Precision]) -> None:
+    """Export where that is missing or stale, and calibrate likewise where a precision needs codes.
+
+    Graphs are quantized again by the plan that the run's graphs were made by.
+    """
+    from calibration.plan import is_quantized, plan_of
+
+    _ensure_exported(session)
+    if any(precision.is_quantized for precision in precisions) and not is_quantized(session.run):
+        calibrated(session, plan_of(session.run))
+
+
+def ensure_engines(session: Session, precisions: list[Precision]) -> None:
+    """Build the engines of some precisions, each where no fresh one is there."""
+    run = session.run
+    missing = [
+        precision
+        for precision in precisions
+        if not any(run.is_fresh(name) for name in run.recorded(f"{ENGINE_FOLDER}/{precision}."))
+    ]
+    if missing:
+        built(session, BuildOptions(), missing)
+
+
+def _ensure_exported(session: Session) -> None:
+    if not all(session.run.is_fresh(name) for name in (MODEL, MODEL_FP16, MODEL_BF16)):
+        exported(session)
+
+
+def _state(done: bool) -> str:
+    return "" if done else "up to date: "
