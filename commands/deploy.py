@@ -46,14 +46,15 @@ def deploy(
     deployment = deploy_in_order(
         run, weights, training, quantize, limit, build, device, runtime, timing, redo, screen
     )
-    path = deployment.session.run.path
-    show_summary(screen, deployment.session.run, deployment.skipped)
+    run_directory = deployment.session.run
     more: dict[str, Any] = {}
     if deployment.search is not None:
         show_search(screen, deployment.search, deployment.searched_now)
-        screen.say("recommend", deployment.search["recommendation"]["reason"])
         more["search"] = deployment.search
+    show_summary(screen, run_directory, deployment.skipped)
+    if deployment.search is not None:
+        screen.say("recommend", deployment.search["recommendation"]["reason"])
     summary = deployment.summary.to_json()
-    screen.finish("deploy", run=str(path), skipped=deployment.skipped, **summary, **more)
+    screen.finish("deploy", run=str(run_directory.path), skipped=deployment.skipped, **summary, **more)
     if not deployment.passed:
         raise typer.Exit(1)
