@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from artifacts.json_codec import from_json
 from artifacts.names import AUDIT, CHECKPOINT, CHECKPOINT_CARD, MODEL, MODEL_BF16, MODEL_FP16
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from data.dataset import IMAGE_SIZE
-from errors import CheckFailed
+from errors import CheckFailed, UserError
 from export.audit import Audit, audit
 from export.fold import Folded
 from export.onnx_from_model import onnx_from_model
@@ -95,7 +96,7 @@ def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) 
         CheckFailed: that type cannot hold a weight.
     """
     name = NARROWED[precision]
-    step = Step("export", {"precision": precision}, (MODEL,), (name,), ("onnx", "onnx-ir"))
+    step = Step("narrow", {"precision": precision}, (MODEL,), (name,), ("onnx", "onnx-ir"))
     if run.is_current(step) and not force:
         return False
     graph = graph_from_file(run.verified(MODEL))
@@ -135,7 +136,13 @@ def _counts(folded: Folded) -> tuple[int, int]:
 
 
 def _recorded(run: RunDirectory) -> Export:
-    document = json.loads(run.verified(AUDIT).read_text())
-    fields = document["audit"]
-    found = Audit(*(tuple(fields[name]) for name in ("adds", "projections", "relus")))
-    return Export(False, found, document["folded"], document["kept"], document["error"])
+    """What audit.json says of the export that is up to date."""
+    path = run.verified(AUDIT)
+    try:
+        document = json.loads(path.read_text())
+        # Derived from the rest, for whoever reads the file.
+        del document["audit"]["clean"]
+        found = from_json(Audit, document["audit"])
+        return Export(False, found, document["folded"], document["kept"], document["error"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the record of an export ({error})", "run `export --force`") from error

@@ -7,11 +7,11 @@ answer (classes, mean, std) is there, so the file alone is enough.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.json_codec import from_json
 from vocabulary import Flavour, Precision
 
 PREFIX = "skipfold."
@@ -82,11 +82,10 @@ def card_from_properties(properties: Mapping[str, str]) -> GraphCard:
     Raises:
         ValueError: a key is missing or is not JSON.
     """
-    values: dict[str, Any] = {}
+    values = {}
     for entry in fields(GraphCard):
         key = PREFIX + entry.name
         if key not in properties:
             raise ValueError(f"no {key} in its metadata")
-        value = json.loads(properties[key])
-        values[entry.name] = tuple(value) if isinstance(value, list) else value
-    return GraphCard(**values)
+        values[entry.name] = json.loads(properties[key])
+    return from_json(GraphCard, values)

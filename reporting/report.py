@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-from artifacts.names import AUDIT, BENCHMARK, BLOCK_ERROR, REPORT, SEARCH, TRAINING_LOG
+from artifacts.names import AUDIT, BENCHMARK, BLOCK_ERROR, REPORT, TRAINING_LOG
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
+from calibration.searching.search import search_in
 from machine.description import package_versions
 from plots import svg
 from reporting.summary import Summary, engine_title, summary_of, tables_of
@@ -42,7 +43,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         notes=notes,
         latency_plot=_latency_plot(run),
         block_error_plot=_block_error_plot(run),
-        search=_current(run, SEARCH),
+        search=search_in(run),
         training_plot=_training_plot(run),
         versions=package_versions(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -9,6 +9,7 @@ from graphs.card import PRECISIONS
 from machine.description import processor_of, this_machine
 from models.checkpoint import CheckpointCard, card_in
 from runtimes.engines import ENGINES, engine_named
+from runtimes.subjects import Subject
 from verification.rows import Row, is_current, read_table
 
 _TABLES = (PARITY, ACCURACY, BENCHMARK)
@@ -91,15 +92,16 @@ def summary_of(run: RunDirectory) -> Summary:
     card = card_in(run)
     tables = tables_of(run)
     rows = {name: table["rows"] for name, table in tables.items()}
-    keys = dict.fromkeys(_key(row) for name in rows for row in rows[name])
+    subjects = dict.fromkeys(Subject.of_row(row) for name in rows for row in rows[name])
     parity = tables.get(PARITY)
     original = parity["original_accuracy"] if parity else None
-    lines = [_line(run, key, rows, card.trained, original) for key in keys]
+    lines = [_line(run, subject, rows, card.trained, original) for subject in subjects]
+    measured = {subject.artifact for subject in subjects}
     lines += [
         Line("trt", name.removeprefix(f"{ENGINE_FOLDER}/").split(".")[0], name, "cuda", run.record(name).size,
              verdict="not run")
         for name in run.recorded(f"{ENGINE_FOLDER}/")
-        if name.endswith(".engine") and run.is_fresh(name) and name not in {key[2] for key in keys}
+        if name.endswith(".engine") and run.is_fresh(name) and name not in measured
     ]  # fmt: skip
     lines.sort(key=lambda line: (list(ENGINES).index(line.engine), PRECISIONS.index(line.precision)))
     known = next(iter(tables.values()), None)
@@ -147,28 +149,24 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _key(row: Row) -> tuple[str, str, str, str]:
-    return row["engine"], row["precision"], row["artifact"], row["device"]
-
-
 def _line(
     run: RunDirectory,
-    key: tuple[str, str, str, str],
+    subject: Subject,
     rows: dict[str, list[Row]],
     trained: bool,
     accuracy_of_original: float | None,
 ) -> Line:
-    own = {name: [row for row in table if _key(row) == key] for name, table in rows.items()}
+    own = {name: [row for row in table if Subject.of_row(row) == subject] for name, table in rows.items()}
     figures: Row = {}
     for name in (PARITY, ACCURACY):
         for row in own.get(name, []):
             figures |= row
     timed = [row for row in own.get(BENCHMARK, []) if row["batch"] in _SHOWN_BATCHES]
-    names = [CHECKPOINT, CHECKPOINT_CARD] if key[2] == CHECKPOINT else [key[2]]
-    if key[0] == "torch":
+    names = [CHECKPOINT, CHECKPOINT_CARD] if subject.artifact == CHECKPOINT else [subject.artifact]
+    if engine_named(subject.engine).is_original:
         figures["accuracy"] = accuracy_of_original
     return Line(
-        *key,
+        **vars(subject),
         size=sum(run.record(name).size for name in names),
         accuracy=figures.get("accuracy") if trained else None,
         drop=figures.get("drop") if trained else None,
@@ -176,7 +174,7 @@ def _line(
         snr_db=figures.get("snr_db"),
         latency_ms={row["batch"]: row["p50_ms"] for row in timed} or None,
         speedup={row["batch"]: row["speedup"] for row in timed} or None,
-        verdict=_verdict(key[0], figures),
+        verdict=_verdict(subject, figures),
         saturation=saturation_words(figures.get("saturation")),
     )
 
@@ -187,8 +185,8 @@ def _elsewhere(machine: Row) -> str | None:
     return measured if measured != this_machine().processor else None
 
 
-def _verdict(engine: str, figures: Row) -> str:
-    if engine == "torch":
+def _verdict(subject: Subject, figures: Row) -> str:
+    if engine_named(subject.engine).is_original:
         return "original"
     if "passed" not in figures:
         return "–"

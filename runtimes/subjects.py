@@ -1,7 +1,9 @@
 """Which file of a run an engine opens in which precision."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
+from typing import Any
 
 from artifacts.names import CHECKPOINT, ENGINE_FOLDER
 from artifacts.run_directory import RunDirectory
@@ -27,6 +29,11 @@ class Subject:
     precision: str
     artifact: str
     device: str
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "Subject":
+        """Whom a row of a table is about; KeyError if it does not say so."""
+        return cls(*(row[entry.name] for entry in fields(cls)))
 
 
 def precisions_of(engine: str, device: str) -> list[str]:

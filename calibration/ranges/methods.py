@@ -56,7 +56,7 @@ class Method:
         return method
 
     def to_json(self) -> dict[str, object]:
-        """What decides the result, as JSON values."""
+        """What decides the result, as JSON values: a percentile decides nothing but in `percentile`."""
         if self.name == "percentile":
             return {"name": self.name, "percentile": self.percentile}
         return {"name": self.name}

@@ -68,8 +68,8 @@ def ranges_from_graph(
     """
     split = fingerprint(dataset.calibration)
     step = Step(
-        stage="calibrate",
-        options={"format": FORMAT, "method": method.to_json(), "split": split},
+        stage="observe",
+        options={"method": method.to_json(), "split": split},
         inputs=GRAPHS,
         outputs=(RANGES,),
         packages=("onnxruntime-gpu", "numpy"),

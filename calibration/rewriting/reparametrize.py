@@ -85,7 +85,7 @@ def reparametrized_from_graph(
         CheckFailed: a pass changed the network; names it.
     """
     step = Step(
-        stage="calibrate",
+        stage="reparametrize",
         options={"passes": list(passes), "split": fingerprint(dataset.calibration)},
         inputs=(MODEL,),
         outputs=(MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION),

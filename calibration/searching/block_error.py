@@ -83,7 +83,7 @@ def block_errors_from_ranges(
     schemes = [replace(scheme, stream=stream) for scheme in plans for stream in _STREAMS[scheme.flavour]]
     machine = this_machine().to_json()
     step = Step(
-        stage="calibrate",
+        stage="block-error",
         options={
             "machine": machine,
             "schemes": [scheme.to_json() for scheme in schemes],

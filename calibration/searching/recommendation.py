@@ -1,33 +1,11 @@
 """What to run on this machine: INT8 if it is accurate enough and pays, or the float graph."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 from artifacts.names import MODEL, MODEL_INT8_CPU, MODEL_INT8_OPENVINO
 from calibration.searching.contest import Timed
+from calibration.searching.result import Recommendation
 
 # Latencies this close count as equal: to choose by them would be to choose by noise.
 SAME_SPEED = 1.03
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """An artifact and the runtime it is fastest in.
-
-    Attributes:
-        int8_pays: whether it is INT8.
-        reason: one line for the user.
-    """
-
-    engine: str
-    precision: str
-    artifact: str
-    int8_pays: bool
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return asdict(self)
 
 
 def recommendation(

@@ -15,26 +15,26 @@
                  stream only if it is within `MARGIN_DB` of an fp16 one
 """
 
-import json
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any
 
 import onnx_ir as ir
 
+from artifacts.json_codec import from_text, to_text
 from artifacts.names import MODEL, SEARCH
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, plan_from_json
-from calibration.quantizing.scheme import FORMAT, Scheme
+from calibration.plan import Plan
+from calibration.quantizing.scheme import Scheme
 from calibration.ranges.methods import Method
 from calibration.searching.block_error import block_error, finite
 from calibration.searching.contest import RUNTIMES, Timed, timed_in_turns
 from calibration.searching.float_blocks import Blocks, Hurt, blocks_that_hurt
 from calibration.searching.recommendation import SAME_SPEED, recommendation
+from calibration.searching.result import Images, LatencyByEngine, SearchResult
 from calibration.searching.trials import Candidate, Trials
 from data.dataset import Dataset
+from errors import UserError
 from graphs.onnx_file import card_of_graph, graph_from_file
 from graphs.streams import streams_of
 from machine.description import this_machine
@@ -52,8 +52,6 @@ METHODS = (
 MARGIN_DB = 1.0
 DEFAULT_MAX_DROP = 0.1
 
-Document = dict[str, Any]
-
 
 def search_from_graph(
     run: RunDirectory,
@@ -64,7 +62,7 @@ def search_from_graph(
     allow_saturation: bool = False,
     force: bool = False,
     progress: Progress = silent,
-) -> tuple[Document, bool]:
+) -> tuple[SearchResult, bool]:
     """Search from model.onnx and write search.json, unless it is up to date.
 
     Args:
@@ -73,7 +71,7 @@ def search_from_graph(
         threads: CPU threads of a timed call.
 
     Returns:
-        the document, and whether anything was done.
+        the result, and whether anything was searched now.
 
     Raises:
         UserError: weights of the full 8 bits on a CPU on which their sums overflow.
@@ -81,9 +79,8 @@ def search_from_graph(
     """
     machine = this_machine().to_json()
     step = Step(
-        stage="calibrate",
+        stage="search",
         options={
-            "format": FORMAT,
             "max_drop": max_drop,
             "saturation": base.saturation,
             "correct_bias": base.correct_bias,
@@ -96,7 +93,7 @@ def search_from_graph(
         packages=("onnxruntime-gpu", "openvino", "numpy"),
     )
     if run.is_current(step) and not force:
-        return json.loads((run.path / SEARCH).read_text()), False
+        return _read(run), False
     if not allow_saturation:
         # Before minutes of work, not when the first graph is timed.
         require_sums_that_fit("a search with --saturation full", base.saturation)
@@ -108,29 +105,28 @@ def search_from_graph(
         def time(candidates: list[Candidate]) -> list[Timed]:
             return timed_in_turns(trials, candidates, path, folder, threads, allow_saturation, progress)
 
-        document = {"machine": machine, **search(trials, base, max_drop, time, progress)}
-        (folder / SEARCH).write_text(json.dumps(document, indent=1) + "\n")
-    return document, True
+        result = replace(search(trials, base, max_drop, time, progress), machine=machine)
+        (folder / SEARCH).write_text(to_text(result))
+    return result, True
 
 
 def chosen_plan(run: RunDirectory) -> Plan | None:
-    """What the last search chose, if it was of the network that is there now."""
-    if not (run.is_intact(SEARCH) and run.is_fresh(SEARCH)):
-        return None
-    return plan_from_json(json.loads((run.path / SEARCH).read_text())["choice"])
+    """The plan that the last search chose, if that search was of the network that is there now."""
+    result = search_in(run)
+    return None if result is None else result.choice
 
 
-def best_of_each_kind(document: Document) -> list[Document]:
-    """Of the candidates that differ in method alone the best, without the trials of float blocks but the
-    one that was timed.
-    """
-    best: dict[Hashable, Document] = {}
-    for row in document["candidates"]:
-        kind = row["flavour"], row["stream"], row["reparametrization"], *row["float_blocks"]
-        tried = row["float_blocks"] and not row["latency_ms"]
-        if not tried and (kind not in best or _db(row) > _db(best[kind])):
-            best[kind] = row
-    return list(best.values())
+def search_in(run: RunDirectory) -> SearchResult | None:
+    """The last search, if there was one and it was of the network that is there now."""
+    return _read(run) if run.is_intact(SEARCH) and run.is_fresh(SEARCH) else None
+
+
+def _read(run: RunDirectory) -> SearchResult:
+    path = run.verified(SEARCH)
+    try:
+        return from_text(SearchResult, path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not the result of a search ({error})", "search again") from error
 
 
 def search(
@@ -139,7 +135,7 @@ def search(
     max_drop: float,
     time: Callable[[list[Candidate]], list[Timed]],
     progress: Progress = silent,
-) -> Document:
+) -> SearchResult:
     """Everything but the file: steps (1) to (6).
 
     Args:
@@ -156,34 +152,34 @@ def search(
     assert on_cpu is not None
     on_gpu = _gpu_candidate(trials, on_cpu)
 
-    def latencies(candidate: Candidate | None) -> Document:
+    def latencies(candidate: Candidate | None) -> LatencyByEngine:
         return {
             entry.engine: entry.to_json()
             for entry in timed
             if (entry.ran if entry.candidate else None) == candidate
         }
 
-    chosen = {
-        "cpu": trials.measured(on_cpu),
-        "openvino": trials.measured(on_cpu.in_engine("openvino")),
-        "gpu": trials.measured(on_gpu),
-    }
-    candidates = [
-        trials.measured(candidate) | {"latency_ms": latencies(candidate)} for candidate in trials.candidates
-    ]
-    drops = [row["drop"] for row in candidates if row["flavour"] != "gpu" and row["drop"] is not None]
+    candidates = tuple(
+        replace(trials.measured(candidate), latency_ms=latencies(candidate))
+        for candidate in trials.candidates
+    )
+    drops = [row.drop for row in candidates if row.flavour != "gpu" and row.drop is not None]
     drop = trials.drop(winner.ran) if accurate else min(drops)
-    return {
-        "trained": trials.card.trained,
-        "max_drop": max_drop,
-        "images": {"calibration": len(trials.calibration), "held_out": len(trials.held_out)},
-        "candidates": candidates,
-        "float": latencies(None),
-        "gains_db": {name: finite(gain) for name, gain in hurt.gains.items()} if hurt else {},
-        "choice": _plan(base, on_cpu, on_gpu).to_json(),
-        "chosen": chosen,
-        "recommendation": recommendation(winner, drop, best_float, max_drop, bool(accurate)).to_json(),
-    }
+    return SearchResult(
+        trained=trials.card.trained,
+        max_drop=max_drop,
+        images=Images(calibration=len(trials.calibration), held_out=len(trials.held_out)),
+        candidates=candidates,
+        float_ms=latencies(None),
+        gains_db={name: finite(gain) for name, gain in hurt.gains.items()} if hurt else {},
+        choice=_plan(base, on_cpu, on_gpu),
+        chosen={
+            "cpu": trials.measured(on_cpu),
+            "openvino": trials.measured(on_cpu.in_engine("openvino")),
+            "gpu": trials.measured(on_gpu),
+        },
+        recommendation=recommendation(winner, drop, best_float, max_drop, bool(accurate)),
+    )
 
 
 def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
@@ -217,11 +213,6 @@ def _finalists(trials: Trials, base: Plan, progress: Progress) -> list[Candidate
     wide = replace(scheme, stream="fp32")
     others = [replace(best, scheme=wide) for best in _best_of_each(trials, grid, lambda c: c.passes)]
     return _best_of_each(trials, [*grid, *others], lambda candidate: candidate.shape)
-
-
-def _db(row: Document) -> float:
-    """Of a row in JSON, where no error is no number."""
-    return math.inf if row["snr_db"] is None else row["snr_db"]
 
 
 def _best_of_each(

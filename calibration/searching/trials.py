@@ -16,7 +16,6 @@ measurement.
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +29,7 @@ from calibration.ranges.observer import Observer
 from calibration.ranges.ranges_from_graph import Calibrated, calibrated, observe
 from calibration.rewriting.reparametrize import LIMITS, passes_for, reparametrize
 from calibration.searching.block_error import finite, quantized_twin
+from calibration.searching.result import MeasuredCandidate
 from data.dataset import Dataset
 from graphs.card import Batch, GraphCard
 from graphs.evaluation import logits_of_graph
@@ -61,16 +61,6 @@ class Candidate:
             return self
         passes = passes_for(MODEL_REPARAMETRIZED_BN, self.passes)
         return replace(self, passes=passes, scheme=replace(self.scheme, flavour="openvino"))
-
-    def to_json(self) -> dict[str, Any]:
-        """What tells it from others."""
-        return {
-            "flavour": self.scheme.flavour,
-            "reparametrization": "+".join(self.passes) or "none",
-            "method": str(self.method),
-            "stream": self.scheme.stream,
-            "float_blocks": list(self.scheme.float_blocks),
-        }
 
 
 class Trials:
@@ -131,10 +121,18 @@ class Trials:
             self._drop[candidate] = 100 * lost / len(self._labels)
         return self._drop[candidate]
 
-    def measured(self, candidate: Candidate) -> dict[str, Any]:
-        """The candidate with the figures that are known of it."""
-        figures = {"snr_db": finite(self.snr_db(candidate)), "drop": self._drop.get(candidate)}
-        return candidate.to_json() | figures
+    def measured(self, candidate: Candidate) -> MeasuredCandidate:
+        """The candidate with the figures that are known of it; none is measured for this."""
+        scheme = candidate.scheme
+        return MeasuredCandidate(
+            flavour=scheme.flavour,
+            reparametrization="+".join(candidate.passes) or "none",
+            method=str(candidate.method),
+            stream=scheme.stream,
+            float_blocks=scheme.float_blocks,
+            snr_db=finite(self.snr_db(candidate)),
+            drop=self._drop.get(candidate),
+        )
 
     @property
     def candidates(self) -> list[Candidate]:

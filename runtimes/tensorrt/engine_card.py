@@ -1,10 +1,9 @@
 """The sidecar of a plan file: what is known of an engine without loading it."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from artifacts.json_codec import from_text
 from artifacts.names import ENGINE_FOLDER
 from errors import UserError
 from graphs.card import GraphCard, card_from_properties
@@ -41,10 +40,6 @@ class EngineCard:
         """The card of the graph it was built from."""
         return card_from_properties(self.properties)
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
-
 
 def card_of_engine(plan: Path) -> EngineCard:
     """Read the sidecar of a plan file.
@@ -54,10 +49,8 @@ def card_of_engine(plan: Path) -> EngineCard:
     """
     sidecar = plan.with_suffix(".json")
     try:
-        fields = json.loads(sidecar.read_text())
-        fields["targets"], fields["batches"] = tuple(fields["targets"]), tuple(fields["batches"])
-        return EngineCard(**fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return from_text(EngineCard, sidecar.read_text())
+    except (OSError, ValueError) as error:
         raise UserError(f"{sidecar} does not describe an engine ({error})", "build it again") from error
 
 

@@ -9,7 +9,6 @@ builds a float32 engine from a float32 graph without a word, whatever one meant.
     engines/<same>.json                                `EngineCard`
 """
 
-import json
 import time
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from artifacts.files import sha256_of
+from artifacts.json_codec import to_text
 from artifacts.names import ENGINE_FOLDER
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
@@ -93,8 +93,7 @@ def engine_from_onnx(
             size=len(plan),
             properties=card.to_properties(),
         )
-        text = json.dumps(sidecar.to_json(), indent=1) + "\n"
-        (folder / name).with_suffix(".json").write_text(text)
+        (folder / name).with_suffix(".json").write_text(to_text(sidecar))
     return name, True
 
 

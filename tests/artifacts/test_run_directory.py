@@ -19,6 +19,7 @@ from artifacts.files import environment_errors, sha256_of, write_atomically
 from artifacts.names import MANIFEST
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
+from artifacts.stages import STAGES
 from artifacts.versions import version_of
 from errors import UserError
 
@@ -100,6 +101,7 @@ def test_the_manifest_says_what_made_each_file(made: RunDirectory) -> None:
         "options": {"opset": 17, "shape": [1, 3]},
         "inputs": {"weights": hashlib.sha256(b"weights first").hexdigest()},
         "versions": {"numpy": metadata.version("numpy")},
+        "revision": STAGES["export"].revision,
     }
 
 
@@ -121,7 +123,7 @@ def test_outputs_in_a_subfolder(tmp_path: Path) -> None:
 def test_two_objects_on_one_directory_keep_each_others_records(made: RunDirectory) -> None:
     other = RunDirectory(made.path)
     publish(made, Step("verify", {}, (), ("parity",)))
-    publish(other, Step("bench", {}, (), ("benchmark",)))
+    publish(other, Step("benchmark", {}, (), ("benchmark",)))
     assert {"parity", "benchmark", "graph"} <= set(RunDirectory(made.path).recorded())
 
 
@@ -131,7 +133,7 @@ def test_two_objects_on_one_directory_keep_each_others_records(made: RunDirector
         {"options": {"opset": 18, "shape": (1, 3)}},
         {"options": {"opset": 17}},
         {"options": {"opset": 17, "shape": (1, 3), "more": None}},
-        {"stage": "calibrate"},
+        {"stage": "narrow"},
         {"inputs": ("weights", "log")},
         {"inputs": ()},
         {"inputs": ("never made",)},
@@ -316,7 +318,7 @@ with run.writing(Step("train", {{"seed": 1}}, (), ("weights", "log"))) as folder
 
 def test_a_lock_held_by_another_process_is_a_user_error(made: RunDirectory) -> None:
     code = """
-with run.writing(Step("bench", {}, (), ("benchmark",))) as folder:
+with run.writing(Step("benchmark", {}, (), ("benchmark",))) as folder:
     print("held", flush=True)
     sys.stdin.readline()
     (folder / "benchmark").write_text("done")
@@ -335,7 +337,7 @@ with run.writing(Step("bench", {}, (), ("benchmark",))) as folder:
 
 
 def test_a_lock_left_by_a_killed_process_does_not_block(made: RunDirectory) -> None:
-    killed = child("with run.writing(Step('bench', {}, (), ('benchmark',))):\n    os._exit(9)", made.path)
+    killed = child("with run.writing(Step('benchmark', {}, (), ('benchmark',))):\n    os._exit(9)", made.path)
     assert killed.wait(30) == 9
     publish(made, GRAPH)
 

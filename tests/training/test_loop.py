@@ -309,7 +309,7 @@ def test_a_second_training_of_a_run_is_refused_and_another_stage_is_waited_for(
     holding = threading.Event()
 
     def another_stage() -> None:
-        with run.writing(Step("other", {}, (), ())):
+        with run.writing(Step("export", {}, (), ())):
             holding.set()
             time.sleep(2)
 

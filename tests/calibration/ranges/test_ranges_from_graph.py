@@ -48,7 +48,7 @@ def dataset(digits):
 def run_of(path, model, dataset):
     """A run directory that holds a graph and its ranges."""
     run = RunDirectory(path)
-    with run.writing(Step("calibrate", {}, (), GRAPHS)) as folder:
+    with run.writing(Step("observe", {}, (), GRAPHS)) as folder:
         for file in GRAPHS:
             write_graph(graph_of(model), sample_card(model.config), folder / file)
     assert ranges_from_graph(run, dataset, Method())
@@ -195,7 +195,7 @@ def test_same_without_a_file(observed, dataset):
 
 def test_graphs_that_differ_have_ranges_of_their_own(dataset, tmp_path):
     run = RunDirectory(tmp_path)
-    with run.writing(Step("calibrate", {}, (), GRAPHS)) as folder:
+    with run.writing(Step("observe", {}, (), GRAPHS)) as folder:
         for seed, file in enumerate(GRAPHS):
             model = sample_network(resnet_config("preact", 8), seed)
             write_graph(graph_of(model), sample_card(model.config), folder / file)
