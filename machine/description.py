@@ -9,7 +9,7 @@ from artifacts.versions import version_of
 from machine.cpu import available_threads, cpu_name, instruction_sets
 from machine.gpu import gpus
 
-_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
+_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
 
 
 @dataclass(frozen=True)

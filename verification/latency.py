@@ -44,7 +44,7 @@ def benchmark_from_artifacts(
         },
         inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects[1:])),
         outputs=(BENCHMARK,),
-        packages=("torch", "onnxruntime-gpu", "openvino"),
+        packages=("torch", "onnxruntime", "openvino"),
     )
     if run.is_current(step) and not force:
         return rows_of(subjects, read_table(run.path / BENCHMARK)["rows"]), False

@@ -76,7 +76,7 @@ def verdicts_from_artifacts(
         },
         inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects)),
         outputs=(PARITY, ACCURACY),
-        packages=("torch", "onnxruntime-gpu", "openvino"),
+        packages=("torch", "onnxruntime", "openvino"),
     )
     if run.is_current(step) and not force:
         return rows_of(subjects, read_table(run.path / PARITY)["rows"]), False

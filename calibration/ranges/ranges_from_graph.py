@@ -72,7 +72,7 @@ def ranges_from_graph(
         options={"method": method.to_json(), "split": split},
         inputs=GRAPHS,
         outputs=(RANGES,),
-        packages=("onnxruntime-gpu", "numpy"),
+        packages=("onnxruntime", "numpy"),
     )
     if run.is_current(step) and not force:
         return False

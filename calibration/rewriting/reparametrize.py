@@ -89,7 +89,7 @@ def reparametrized_from_graph(
         options={"passes": list(passes), "split": fingerprint(dataset.calibration)},
         inputs=(MODEL,),
         outputs=(MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION),
-        packages=("onnxruntime-gpu", "numpy"),
+        packages=("onnxruntime", "numpy"),
     )
     if run.is_current(step) and not force:
         entries = json.loads((run.path / REPARAMETRIZATION).read_text())

@@ -93,7 +93,7 @@ def block_errors_from_ranges(
         },
         inputs=(*GRAPHS, RANGES),
         outputs=(BLOCK_ERROR,),
-        packages=("onnxruntime-gpu", "numpy"),
+        packages=("onnxruntime", "numpy"),
     )
     if run.is_current(step) and not force:
         return False

@@ -90,7 +90,7 @@ def search_from_graph(
         },
         inputs=(MODEL,),
         outputs=(SEARCH,),
-        packages=("onnxruntime-gpu", "openvino", "numpy"),
+        packages=("onnxruntime", "openvino", "numpy"),
     )
     if run.is_current(step) and not force:
         return _read(run), False

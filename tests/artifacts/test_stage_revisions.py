@@ -19,8 +19,8 @@ from tools.stage_revisions import (
 
 WHAT_TO_DO = (
     "Raise the revision in artifacts/stages.py of each stage whose files come out otherwise than before, and "
-    "run `python tools/stage_revisions.py --accept`. For stages that write the same files as before, name them: "
-    "`python tools/stage_revisions.py --accept --same-output STAGE …`."
+    "run `python tools/stage_revisions.py --accept`. For stages that write the same files as before, name "
+    "them: `python tools/stage_revisions.py --accept --same-output STAGE …`."
 )
 
 
