@@ -20,7 +20,7 @@ from graphs.onnx_file import card_of_graph, graph_from_file, write_graph
 from models.checkpoint import model_in
 from models.resnet import ResNet
 from runtimes.ort_runtime import OrtRuntime
-from runtimes.torch_runtime import graph_card
+from runtimes.torch_runtime import graph_card_of_checkpoint
 
 NARROWED = {"fp16": MODEL_FP16, "bf16": MODEL_BF16}
 CHECKED_BATCHES = (1, 7)
@@ -70,7 +70,7 @@ def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
     with run.writing(step) as folder:
         graph, folded = onnx_from_model(model)
         found = audit(graph, model.config)
-        write_graph(graph, graph_card(card, run.path / CHECKPOINT), folder / MODEL)
+        write_graph(graph, graph_card_of_checkpoint(card, run.path / CHECKPOINT), folder / MODEL)
         result = Export(True, found, *_counts(folded), error_against(model, folder / MODEL))
         document = {
             "audit": found.to_json(),
