@@ -42,7 +42,7 @@ def activations(
         values: the tensors to yield; the input of the graph may be among them.
         images: normalised images, float32 [N, C, H, W].
         description: what the progress display calls this run.
-        progress: what is told of every batch.
+        progress: wraps the loop over the batches, so that a display can follow.
         optimized: True runs the graph as ONNX Runtime would, with fused INT8 kernels. False computes each
             operator by itself, as ONNX defines it.
     """

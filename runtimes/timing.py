@@ -59,7 +59,7 @@ def latencies(
         batch: the number of images in each call.
         seconds: the time to spend on each runtime in all rounds together. Each round has at least two
             timed calls, so that slow runtimes take longer.
-        progress: what is told of every round.
+        progress: wraps the loop over the rounds, so that a display can follow.
 
     Returns:
         the latency of each runtime, under the same keys.

@@ -61,7 +61,7 @@ def engine_from_onnx(
         targets: compute capabilities such as "sm89"; see `targets_for`.
         builder_name: "rtx" or "tensorrt"; see `installed_builder`.
         force: True builds the engine even if it is up to date.
-        progress: what is told of the build.
+        progress: wraps the build, so that a display can follow.
 
     Returns:
         the name of the engine in the run directory, and whether anything was done.
