@@ -115,4 +115,6 @@ def _only_feeds_relu(value: ir.Value) -> bool:
 
 
 def _fault(node: ir.Node, what: str) -> CheckFailed:
-    return CheckFailed(f"skip path broken: Add {node.name} {what}", "check the model's definition")
+    return CheckFailed(
+        f"skip path broken: Add {node.name} {what}", "check the definition of the network in models/"
+    )
