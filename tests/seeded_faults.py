@@ -1,14 +1,21 @@
-"""Faults that the tests seed in an exported or quantized graph, and that verification must catch."""
+"""Faults that the tests seed in an exported or quantized graph, and that verification must catch.
+
+`with_few_test_images` returns the images that are enough to catch them.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
+import pytest
 from fault_injection import change_initializer
 from safetensors.torch import load_file
 
+import verification.compare
 from artifacts.names import CHECKPOINT
 from artifacts.run_directory import RunDirectory
+from data.dataset import Dataset
 
 Fault = Callable[[onnx.ModelProto, RunDirectory], None]
 
@@ -68,3 +75,10 @@ def shrink_range_of_branch(graph: onnx.ModelProto, run: RunDirectory) -> None:
 
 def shrink_range_of_activation(graph: onnx.ModelProto, run: RunDirectory) -> None:
     change_initializer(graph, "stage2.0.residual.relu2.scale", lambda scale: scale / 8)
+
+
+def with_few_test_images(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Return the data set with a sixth of the test images, which are verified in one batch."""
+    chosen = np.arange(0, len(dataset.test), 6)
+    monkeypatch.setattr(verification.compare, "BATCH", len(chosen))
+    return replace(dataset, test=dataset.test.subset(chosen))

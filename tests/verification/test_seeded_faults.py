@@ -15,6 +15,7 @@ from seeded_faults import (
     shrink_range_of_branch,
     shrink_range_of_input,
     swap_two_classes,
+    with_few_test_images,
 )
 
 from artifacts.names import (
@@ -30,6 +31,12 @@ from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import CheckFailed
 from verification.verify import verdicts_from_artifacts
+
+
+@pytest.fixture
+def few(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    return with_few_test_images(digits, monkeypatch)
+
 
 FLOAT_FAULTS = [
     swap_two_classes,

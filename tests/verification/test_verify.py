@@ -11,7 +11,7 @@ from cpu_engines import ON_CPU
 from fault_injection import graph_in, publish, set_card
 from made_up_tables import subjects_in
 from safetensors.torch import load_file, save_file
-from seeded_faults import put_nan, swap_two_classes
+from seeded_faults import put_nan, swap_two_classes, with_few_test_images
 
 from artifacts.names import (
     ACCURACY,
@@ -34,6 +34,11 @@ from models.config import resnet_config
 from training.checkpoints import checkpoint_from_initialisation
 from verification.tolerances import TOLERANCES
 from verification.verify import verdicts_from_artifacts
+
+
+@pytest.fixture
+def few(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    return with_few_test_images(digits, monkeypatch)
 
 
 def _document(run: RunDirectory, name: str) -> dict[str, Any]:
