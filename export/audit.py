@@ -12,9 +12,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from errors import CheckFailed
 from graphs.onnx_file import constant
-from graphs.skip_path import Junction, junctions
+from graphs.skip_path import Junction, broken, fault_at, junctions
 from models.config import ResNetConfig
 
 
@@ -69,16 +68,14 @@ def audit(model: ir.Model, config: ResNetConfig) -> Audit:
     _require_stem(blocks[0], config)
     _require_head(end, config)
     if len(projections) != config.projections:
-        raise _broken(f"the graph has {len(projections)} projections and must have {config.projections}")
+        raise broken(f"the graph has {len(projections)} projections and must have {config.projections}")
     return Audit(tuple(block.add.name or "" for block in blocks), tuple(projections), tuple(relus))
 
 
 def _require_count(blocks: list[Junction], config: ResNetConfig) -> None:
     expected = 3 * config.blocks_per_stage
     if len(blocks) != expected:
-        raise _broken(
-            f"the graph has {len(blocks)} Add nodes and must have one for each of {expected} blocks"
-        )
+        raise broken(f"the graph has {len(blocks)} Add nodes and must have one for each of {expected} blocks")
 
 
 def _projection_of(junction: Junction, config: ResNetConfig) -> list[str]:
@@ -93,13 +90,13 @@ def _projection_of(junction: Junction, config: ResNetConfig) -> list[str]:
     if types != expected:
         pairs = zip_longest(junction.skip, expected)
         odd = next((node for node, op_type in pairs if node and node.op_type != op_type), junction.skip[0])
-        raise _fault(odd, f"stands on the skip path to {junction.add.name}")
+        raise fault_at(odd, f"stands on the skip path to {junction.add.name}")
     projection = junction.skip[-1]
     shared = junction.skip[:-1]
     if any(node not in junction.residual for node in shared):
-        raise _fault(shared[0], "stands on the skip path alone, not shared with the branch")
+        raise fault_at(shared[0], "stands on the skip path alone, not shared with the branch")
     if not _changes_shape(projection):
-        raise _fault(projection, "is a projection where the shape does not change")
+        raise fault_at(projection, "is a projection where the shape does not change")
     return [projection.name or ""]
 
 
@@ -116,16 +113,16 @@ def _end_of_block(junction: Junction, config: ResNetConfig) -> ir.Value:
     if config.variant == "preact":
         for node in after:
             if node.op_type not in ("Add", "BatchNormalization"):
-                raise _fault(node, f"stands behind {junction.add.name}, on the skip path")
+                raise fault_at(node, f"stands behind {junction.add.name}, on the skip path")
         return added
     if [node.op_type for node in after] != ["Relu"]:
-        raise _fault(junction.add, "is not followed by just one Relu, as in an original block")
+        raise fault_at(junction.add, "is not followed by just one Relu, as in an original block")
     return after[0].outputs[0]
 
 
 def _require_joined(end: ir.Value, following: Junction) -> None:
     if following.stream is not end:
-        raise _fault(following.add, f"does not continue {end.name}")
+        raise fault_at(following.add, f"does not continue {end.name}")
 
 
 def _require_stem(first: Junction, config: ResNetConfig) -> None:
@@ -140,11 +137,11 @@ def _require_stem(first: Junction, config: ResNetConfig) -> None:
         conv = _producer(start.inputs[0])
     source = conv.inputs[0]
     if conv.op_type != "Conv" or source is None or not source.is_graph_input():
-        raise _broken(f"the path starts at {first.stream.name} and not at the stem")
+        raise broken(f"the path starts at {first.stream.name} and not at the stem")
     if config.variant == "preact" and start is not conv and not first.skip:
-        raise _fault(start, f"stands on the skip path to {first.add.name}")
+        raise fault_at(start, f"stands on the skip path to {first.add.name}")
     if config.variant == "original" and start is conv:
-        raise _fault(conv, "is not followed by a Relu, as in an original network")
+        raise fault_at(conv, "is not followed by a Relu, as in an original network")
 
 
 def _require_head(end: ir.Value, config: ResNetConfig) -> None:
@@ -153,7 +150,7 @@ def _require_head(end: ir.Value, config: ResNetConfig) -> None:
     for op_type in [*activation, "GlobalAveragePool"]:
         after = [node for node, _ in end.uses()]
         if [node.op_type for node in after] != [op_type]:
-            raise _broken(f"{_listed(after)} follows {end.name}, where {op_type} must follow")
+            raise broken(f"{_listed(after)} follows {end.name}, where {op_type} must follow")
         end = after[0].outputs[0]
 
 
@@ -165,11 +162,3 @@ def _producer(value: ir.Value | None) -> ir.Node:
 
 def _listed(nodes: Iterable[ir.Node]) -> str:
     return ", ".join(f"{node.op_type} {node.name}" for node in nodes) or "nothing"
-
-
-def _fault(node: ir.Node, what: str) -> CheckFailed:
-    return _broken(f"{node.op_type} {node.name} {what}")
-
-
-def _broken(what: str) -> CheckFailed:
-    return CheckFailed(f"skip path broken: {what}", "check the definition of the network in models/")

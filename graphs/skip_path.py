@@ -52,16 +52,16 @@ def junctions(model: ir.Model) -> list[Junction]:
 
 def _junction(add: ir.Node) -> Junction:
     if len(add.inputs) != 2:
-        raise _fault(add, "does not have two operands")
+        raise fault_at(add, "does not have two operands")
     chains = [_chain_to_stream(value, add) for value in add.inputs]
     streams = [_stream_of(chain, value) for chain, value in zip(chains, add.inputs, strict=True)]
     counts = [sum(node.op_type == "Conv" for node in chain) for chain in chains]
     if counts[0] == counts[1]:
-        raise _fault(add, f"has {counts[0]} convolutions on both operands: neither is a skip path")
+        raise fault_at(add, f"has {counts[0]} convolutions on both operands: neither is a skip path")
     skip = 0 if counts[0] < counts[1] else 1
     # An operand that is the stream itself has an empty chain, because F starts at that very value.
     if streams[0] is not streams[1]:
-        raise _fault(add, f"adds branches that start at {streams[0].name} and {streams[1].name}")
+        raise fault_at(add, f"adds branches that start at {streams[0].name} and {streams[1].name}")
     return Junction(add, skip, chains[skip], chains[1 - skip], streams[skip])
 
 
@@ -72,7 +72,7 @@ def _chain_to_stream(value: ir.Value | None, add: ir.Node) -> tuple[ir.Node, ...
         node = value.producer()
         if node is None or node.op_type not in _IN_BRANCH:
             what = f"{node.op_type} {node.name}" if node else value.name
-            raise _fault(add, f"is fed through {what}, which belongs to no residual block")
+            raise fault_at(add, f"is fed through {what}, which belongs to no residual block")
         chain.append(node)
         value = node.inputs[0]
     return tuple(reversed(chain))
@@ -114,7 +114,11 @@ def _only_feeds_relu(value: ir.Value) -> bool:
     return [node.op_type for node, _ in value.uses()] == ["Relu"]
 
 
-def _fault(node: ir.Node, what: str) -> CheckFailed:
-    return CheckFailed(
-        f"skip path broken: Add {node.name} {what}", "check the definition of the network in models/"
-    )
+def fault_at(node: ir.Node, what: str) -> CheckFailed:
+    """Return the error that names a node and says what is wrong with the node."""
+    return broken(f"{node.op_type} {node.name} {what}")
+
+
+def broken(what: str) -> CheckFailed:
+    """Return the error for a skip path that is not what it must be."""
+    return CheckFailed(f"skip path broken: {what}", "check the definition of the network in models/")
