@@ -1,8 +1,8 @@
 """Find the TensorRT package that is installed: TensorRT for RTX, or TensorRT 10 and later.
 
 Both packages have the same Python API for everything that skipfold does. They differ in where an engine
-can be built: TensorRT for RTX compiles ahead of time for any compute capability and needs no GPU, whereas
-TensorRT builds for the GPU of the machine that it runs on.
+can be built: TensorRT for RTX compiles ahead of time for the compute capabilities that it is given and needs
+no GPU, whereas TensorRT builds for the GPU of the machine that it runs on.
 """
 
 import importlib
@@ -39,7 +39,7 @@ class Builder:
 
     @property
     def ahead_of_time(self) -> bool:
-        """Whether the package builds without a GPU, for any compute capabilities."""
+        """Whether the package builds without a GPU, for the compute capabilities that it is given."""
         return self.name == BuilderName.rtx
 
     def load(self) -> ModuleType:

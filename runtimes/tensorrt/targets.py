@@ -34,7 +34,7 @@ def targets_for(builder: Builder, targets: tuple[str, ...], precision: str) -> t
     for target in _devices(builder, targets):
         if not _has(builder, target, precision):
             raise UserError(
-                f"--target {target} has no {precision} for {builder.title}",
+                f"{target} has no {precision} for {builder.title}",
                 f"build {precision} for {', '.join(capable)} or later, and int8 or fp16 for {target}",
             )
     if targets or not builder.ahead_of_time or capable == _DEFAULT:
