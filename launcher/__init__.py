@@ -1,9 +1,9 @@
 """skipfold as an installed package: one name, `skipfold`, with everything else inside.
 
-The project's folders are called `models`, `data`, `graphs` and the like, and import one another by these names.
-In a wheel they lie in `skipfold/app`, so that they cannot collide with packages of other projects; `activate`
-puts that folder first on the import path. The command `skipfold` and `python -m skipfold` do so by themselves.
-From Python:
+The project's folders are called `models`, `data`, `graphs` and the like, and import one another by these
+names. In a wheel they lie in `skipfold/app`, so that they cannot collide with packages of other projects.
+`activate` puts that folder first on the import path; the command `skipfold` and `python -m skipfold` do so by
+themselves. From Python:
 
     import skipfold
 

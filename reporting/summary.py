@@ -5,12 +5,12 @@ from typing import Any
 
 from artifacts.names import ACCURACY, BENCHMARK, CHECKPOINT, CHECKPOINT_CARD, ENGINE_FOLDER, PARITY
 from artifacts.run_directory import RunDirectory
-from graphs.card import PRECISIONS
 from machine.description import processor_of, this_machine
 from models.checkpoint import CheckpointCard, card_in
 from runtimes.engines import ENGINES, engine_named
 from runtimes.subjects import Subject
 from verification.rows import Row, is_current, read_table
+from vocabulary import Precision
 
 _TABLES = (PARITY, ACCURACY, BENCHMARK)
 _SHOWN_BATCHES = (1, 32)
@@ -103,7 +103,8 @@ def summary_of(run: RunDirectory) -> Summary:
         for name in run.recorded(f"{ENGINE_FOLDER}/")
         if name.endswith(".engine") and run.is_fresh(name) and name not in measured
     ]  # fmt: skip
-    lines.sort(key=lambda line: (list(ENGINES).index(line.engine), PRECISIONS.index(line.precision)))
+    precisions: list[str] = list(Precision)
+    lines.sort(key=lambda line: (list(ENGINES).index(line.engine), precisions.index(line.precision)))
     known = next(iter(tables.values()), None)
     return Summary(
         card=card,

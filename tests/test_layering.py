@@ -3,10 +3,11 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ ALLOWED = {
 }
 PROJECT = {*ALLOWED, "cli"}
 # Beside what is installed; nothing imports them.
-OUTSIDE = {"benchmarks", "tests", "tools"}
+OUTSIDE = {"benchmarks", "launcher", "tests", "tools"}
 
 HEAVY = [
     "torch",
@@ -147,11 +148,17 @@ def printing_or_exiting(tree: ast.AST) -> list[str]:
 
 
 def test_every_package_has_its_rule() -> None:
+    """In the wheel every folder lies in `skipfold/app`, and the launcher is `skipfold` itself."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = [path.parent.relative_to(ROOT) for path in ROOT.rglob("*/__init__.py")]
     packages = {".".join(folder.parts) for folder in folders if folder.parts[0] in PROJECT}
     modules = {path.stem for path in ROOT.glob("*.py")}
-    assert {*listed["packages"], *listed["py-modules"]} == packages | modules
+    assert set(listed["packages"]) == {
+        "skipfold",
+        "skipfold.app",
+        *(f"skipfold.app.{name}" for name in packages),
+    }
+    assert listed["package-dir"] == {"skipfold": "launcher", "skipfold.app": "."}
     assert {name.split(".")[0] for name in packages} | modules == PROJECT
 
 
@@ -161,6 +168,88 @@ def test_rules_have_no_cycle() -> None:
         free = [name for name in ALLOWED if name not in order and ALLOWED[name] <= set(order)]
         assert free, f"a cycle among {set(ALLOWED) - set(order)}"
         order += free
+
+
+def module_graph(root: Path, packages: Iterable[str]) -> dict[str, set[str]]:
+    """Which module imports which, imports inside functions and "module:class" strings of tables included."""
+    files = [path for name in packages for path in sorted((root / name).rglob("*.py"))]
+    files += [path for path in root.glob("*.py") if path.stem in packages]
+    names = {path: ".".join(path.relative_to(root).with_suffix("").parts) for path in files}
+    modules = {name.removesuffix(".__init__") for name in names.values()}
+    graph = {}
+    for path, name in names.items():
+        tree = tree_of(path)
+        found = {module for _, module, _ in imports(tree)}
+        found |= {f"{module}.{imported}" for _, module, imported in imports(tree) if imported}
+        found |= {
+            node.value.split(":")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        graph[name.removesuffix(".__init__")] = (found & modules) - {name.removesuffix(".__init__")}
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import one another in a circle; empty if there is none."""
+    left = dict(graph)
+    while free := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    assert circle_in(module_graph(ROOT, PROJECT)) == []
+
+
+@pytest.mark.parametrize(
+    "late",
+    ["from b import y", "def f():\n    import b", "if TYPE_CHECKING:\n    from b import y", "A = 'b:C'"],
+)
+def test_circles_are_found(tmp_path: Path, late: str) -> None:
+    (tmp_path / "a.py").write_text(late)
+    (tmp_path / "b.py").write_text("import c")
+    (tmp_path / "c.py").write_text("x = 1")
+    (tmp_path / "d.py").write_text("import a")
+    names = ["a", "b", "c", "d"]
+    assert circle_in(module_graph(tmp_path, names)) == []
+    (tmp_path / "c.py").write_text("import a")
+    assert {"a", "b", "c"} <= set(circle_in(module_graph(tmp_path, names)))
+
+
+LONGEST = 300
+REASON = "Longer than 300 lines because"
+
+
+def files_that_are_too_long(root: Path) -> list[str]:
+    """Python files of over 300 lines whose docstring gives no reason for that."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
+        cwd=root, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    texts = {name: (root / name).read_text() for name in names if (root / name).is_file()}
+    return [
+        name
+        for name, text in texts.items()
+        if text.count("\n") > LONGEST and REASON not in (ast.get_docstring(ast.parse(text)) or "")
+    ]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_file_is_long_without_a_reason() -> None:
+    assert files_that_are_too_long(ROOT) == []
+
+
+def rows_of_table(text: str) -> dict[str, set[str]]:
+    """The layering table of CONTRIBUTING.md: what each package may import."""
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", allowed)) for name, allowed in rows}
+
+
+def test_contributing_has_the_same_table() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("## How the code is laid out")[1].split("\n## ")[0]
+    assert rows_of_table(text) == ALLOWED
 
 
 @pytest.mark.parametrize("name", ALLOWED)
