@@ -184,7 +184,7 @@ def module_graph(root: Path, packages: Iterable[str]) -> dict[str, set[str]]:
         found |= {
             node.value.split(":")[0]
             for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if isinstance(node, ast.Constant) and re.fullmatch(r"[\w.]+:\w+", str(node.value))
         }
         graph[name.removesuffix(".__init__")] = (found & modules) - {name.removesuffix(".__init__")}
     return graph

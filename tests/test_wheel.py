@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BROKEN = "raise ImportError('another project's {name} was imported')\n"
+BROKEN = 'raise ImportError("the {name} of another project was imported")\n'
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_commands_run_beside_the_same_names(installed: Path, crowded: Path) -> N
 
 def test_python_uses_it_after_activation(installed: Path, crowded: Path) -> None:
     """Also where a module of the same name was imported before from elsewhere."""
-    (crowded / "other/progress.py").write_text("mine = True\n")
+    (crowded / "progress.py").write_text("mine = True\n")
     code = (
         "import sys, progress, skipfold; assert progress.mine; skipfold.activate(); "
         "from workflow.deploy import deploy; from progress import silent; "

@@ -8,7 +8,6 @@ machines without a driver.
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,7 +106,6 @@ def _native_log() -> Iterator[StringIO]:
     The text is there when the block has ended.
     """
     collected = StringIO()
-    sys.stderr.flush()
     before = os.dup(2)
     with TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
