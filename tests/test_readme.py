@@ -74,8 +74,8 @@ def test_the_lines_of_python_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     deployment = SimpleNamespace(passed=True, summary=SimpleNamespace(lines=[line]))
     asked = []
     monkeypatch.setattr(deploy_module, "deploy", lambda options: asked.append(options) or deployment)
-    code = re.search(r"^( {4}from workflow\.deploy .*?)\n\n## ", README, re.MULTILINE | re.DOTALL)
+    code = re.search(r"^(?: {4}from workflow\.deploy .*\n)(?: {4}.*\n|\n)*", README, re.MULTILINE)
     assert code is not None
-    exec(textwrap.dedent(code[1]), {})
+    exec(textwrap.dedent(code[0]), {})
     assert asked == [RunOptions(depth=20)]
     assert capsys.readouterr().out == "True ('ort', 'int8', 0.1)\n"
