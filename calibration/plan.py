@@ -23,10 +23,10 @@ class Plan:
     """How the graphs of every flavour are quantized.
 
     Attributes:
-        stream: of the INT8 graphs; a flavour that does not have it keeps int8.
-        cpu_stream: of the flavours for CPUs, where it is another than that.
+        stream: the stream of the INT8 graphs. A flavour that does not have this stream keeps int8.
+        cpu_stream: the stream of the flavours for CPUs, if that is another one; empty otherwise.
 
-    The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
+    The other fields are those of `Method`, `reparametrized_from_graph` and `Scheme`.
     """
 
     method: Method = field(default_factory=Method)
@@ -38,7 +38,7 @@ class Plan:
     cpu_stream: str = ""
 
     def __post_init__(self) -> None:
-        # Of all flavours the gpu flavour has most streams; see `stream_of` for the others.
+        # The gpu flavour is asked, because it has every stream that some flavour has.
         Scheme("gpu", stream=self.stream, saturation=self.saturation)
 
     def __str__(self) -> str:
@@ -55,13 +55,13 @@ class Plan:
         return ", ".join(parts)
 
     def stream_of(self, flavour: str) -> str:
-        """Of the INT8 graph of a flavour."""
+        """The stream of a flavour's INT8 graph."""
         if flavour != "gpu" and self.cpu_stream:
             return self.cpu_stream
         return self.stream if self.stream in STREAMS[flavour] else "int8"
 
     def schemes(self) -> list[Scheme]:
-        """One for each file of `calibration.quantizing.qdq.FILES`."""
+        """A scheme for each file of `calibration.quantizing.qdq.FILES`."""
         common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
         return [
             Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),

@@ -21,7 +21,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Line:
-    """One engine in one precision; None where something has not been measured.
+    """One engine in one precision; a figure is None where it has not been measured.
 
     Attributes:
         latency_ms: median by batch size; `speedup` is PyTorch's median over it.
@@ -46,12 +46,12 @@ class Line:
 
     @property
     def judgement(self) -> str:
-        """The verdict, and what is known of saturation."""
+        """The verdict, followed by what is known of saturation."""
         return f"{self.verdict}, {self.saturation}" if self.saturation else self.verdict
 
     @property
     def title(self) -> str:
-        """The engine, and its device where that needs saying."""
+        """The engine, with the device if the engine runs on more than one."""
         return engine_title(self.engine, self.device)
 
     def cells(self) -> list[str]:
@@ -141,7 +141,7 @@ def saturation_words(saturation: str | list[str] | None) -> str:
 
 
 def engine_title(engine: str, device: str) -> str:
-    """An engine's name, with its device where that is the GPU and need not be."""
+    """An engine's name, with CUDA behind it for an engine that runs on CPUs as well."""
     return f"{engine} CUDA" if device == "cuda" and engine_named(engine).only_device is None else engine
 
 
@@ -157,12 +157,14 @@ def _line(
     trained: bool,
     accuracy_of_original: float | None,
 ) -> Line:
-    own = {name: [row for row in table if Subject.of_row(row) == subject] for name, table in rows.items()}
+    of_subject = {
+        name: [row for row in table if Subject.of_row(row) == subject] for name, table in rows.items()
+    }
     figures: Row = {}
     for name in (PARITY, ACCURACY):
-        for row in own.get(name, []):
+        for row in of_subject.get(name, []):
             figures |= row
-    timed = [row for row in own.get(BENCHMARK, []) if row["batch"] in _SHOWN_BATCHES]
+    timed = [row for row in of_subject.get(BENCHMARK, []) if row["batch"] in _SHOWN_BATCHES]
     names = [CHECKPOINT, CHECKPOINT_CARD] if subject.artifact == CHECKPOINT else [subject.artifact]
     if engine_named(subject.engine).is_original:
         figures["accuracy"] = accuracy_of_original
@@ -181,7 +183,7 @@ def _line(
 
 
 def _elsewhere(machine: Row) -> str | None:
-    """An INT8 verdict of one instruction set says little of another."""
+    """The processor of the figures, if it is not this machine's: INT8 depends on the instruction set."""
     measured = processor_of(machine)
     return measured if measured != this_machine().processor else None
 

@@ -125,11 +125,11 @@ def _measure(
             description = f"{subject.engine} {subject.precision}"
             logits = logits_of_split(runtime, dataset, dataset.test, description, progress)
         figures = compare(original, logits, dataset.test.labels)
-        found = failures(figures, subject.precision, reference.trained)
+        faults = failures(figures, subject.precision, reference.trained)
         saturation = _saturation(run, subject) if card.saturation else None
         if card.saturation == "proved" and saturation != "free":
-            found.append(f"said to be free of saturation, which is not proved of {saturation}")
-        verdicts.append(Verdict(subject, figures, tuple(found), saturation))
+            faults.append(f"the file claims freedom from saturation, which is not proved of {saturation}")
+        verdicts.append(Verdict(subject, figures, tuple(faults), saturation))
     itself = compare(original, original, dataset.test.labels)
     return verdicts, {"trained": reference.trained, "original_accuracy": itself.accuracy}
 

@@ -4,7 +4,7 @@ from artifacts.names import MODEL, MODEL_INT8_CPU, MODEL_INT8_OPENVINO
 from calibration.searching.contest import Timed
 from calibration.searching.result import Recommendation
 
-# Latencies this close count as equal: to choose by them would be to choose by noise.
+# Latencies that differ by less count as equal, because they differ as much from run to run.
 SAME_SPEED = 1.03
 
 
@@ -15,7 +15,7 @@ def recommendation(
 
     Args:
         int8: the best INT8 graph in its fastest runtime.
-        drop: its, in points of accuracy; None where the weights are not trained.
+        drop: of the INT8 graph, in points of accuracy; None where the weights are not trained.
         best_float: the float graph in its fastest runtime.
         accurate: whether INT8 keeps to `max_drop`.
     """

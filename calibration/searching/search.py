@@ -1,18 +1,19 @@
 """Find the best INT8 graph for this machine, and say when INT8 does not pay: search.json.
 
-(1) candidates   every reparametrization that applies, with every method of `METHODS`, on the cpu
-                 flavour with an int8 stream; the best method of each with an fp32 stream too. They
-                 are ranked by signal to noise, see `calibration.searching.trials`.
-(2) finalists    the best of each shape: those that differ in numbers alone are as fast
-(3) accuracy     each finalist has a graph for each CPU runtime; those of which one keeps the drop within the
-                 limit go on; without trained weights, those within `MARGIN_DB` of the best
-(4) float blocks if none is left, the blocks that hurt stay in float in the best, see
-                 `calibration.searching.float_blocks`
-(5) latency      what is left is timed in every CPU runtime in turns with the float graph. Of the graphs that
-                 keep the drop within the limit the fastest wins; of those as fast but for `SAME_SPEED`, the
-                 one with most signal to noise.
-(6) gpu          the same method, passes and float blocks; since TensorRT is not timed here, an int8
-                 stream only if it is within `MARGIN_DB` of an fp16 one
+(1) candidates   Every reparametrization that applies is combined with every method of `METHODS`, for the cpu
+                 flavour with an int8 stream; the best method of each reparametrization is tried with an
+                 fp32 stream too. Candidates are ranked by signal to noise (`calibration.searching.trials`).
+(2) finalists    The best candidate of each shape goes on, because candidates that differ in numbers alone are
+                 equally fast.
+(3) accuracy     A finalist has a graph for each CPU runtime. It goes on if one of these graphs keeps the drop
+                 within the limit; without trained weights, if it is within `MARGIN_DB` of the best.
+(4) float blocks If no finalist goes on, the blocks that hurt stay in float in the best finalist
+                 (`calibration.searching.float_blocks`).
+(5) latency      The graphs that are left are timed in every CPU runtime, in turns with the float graph. Of
+                 those that keep the drop within the limit the fastest wins; among graphs whose times differ
+                 by less than `SAME_SPEED`, the one with most signal to noise.
+(6) gpu          The graph for TensorRT has the same method, passes and float blocks. Because TensorRT is not
+                 timed here, its stream is int8 only if that is within `MARGIN_DB` of an fp16 stream.
 """
 
 from collections.abc import Callable, Hashable
@@ -95,7 +96,7 @@ def search_from_graph(
     if run.is_current(step) and not force:
         return _read(run), False
     if not allow_saturation:
-        # Before minutes of work, not when the first graph is timed.
+        # Refused here, because the first graph is timed only after minutes of work.
         require_sums_that_fit("a search with --saturation full", base.saturation)
     path = run.verified(MODEL)
     model = graph_from_file(path)
@@ -183,7 +184,7 @@ def search(
 
 
 def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
-    """By which all files are made."""
+    """The plan that all files of the run are made by."""
     return replace(
         base,
         method=on_cpu.method,
@@ -195,7 +196,7 @@ def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
 
 
 def reparametrizations(model: ir.Model) -> list[tuple[str, ...]]:
-    """Those that change a network: absorbing and centring need a BN that reads a stream."""
+    """The reparametrizations that change a network: absorbing and centring need a BN that reads a stream."""
     streams = streams_of(model)
     if any(stream.batchnorm(index) for stream in streams for index in range(len(stream.values))):
         return [(), ("absorb",), ("absorb", "equalize"), ("centre", "equalize")]
@@ -203,7 +204,7 @@ def reparametrizations(model: ir.Model) -> list[tuple[str, ...]]:
 
 
 def _finalists(trials: Trials, base: Plan, progress: Progress) -> list[Candidate]:
-    """(1), (2): the best of each shape, most signal to noise first."""
+    """Steps (1) and (2): the best candidate of each shape, the one with most signal to noise first."""
     scheme = Scheme("cpu", saturation=base.saturation, correct_bias=base.correct_bias)
     grid = [
         Candidate(passes, method, scheme) for passes in reparametrizations(trials.model) for method in METHODS
@@ -218,24 +219,24 @@ def _finalists(trials: Trials, base: Plan, progress: Progress) -> list[Candidate
 def _best_of_each(
     trials: Trials, candidates: list[Candidate], kind: Callable[[Candidate], Hashable]
 ) -> list[Candidate]:
-    """Of each kind the one with most signal to noise, the best first."""
-    found: dict[Hashable, Candidate] = {}
+    """The candidate of each kind that has most signal to noise, the best kind first."""
+    best: dict[Hashable, Candidate] = {}
     for candidate in sorted(candidates, key=trials.snr_db, reverse=True):
-        found.setdefault(kind(candidate), candidate)
-    return list(found.values())
+        best.setdefault(kind(candidate), candidate)
+    return list(best.values())
 
 
 def _eligible(
     trials: Trials, finalists: list[Candidate], max_drop: float, progress: Progress
 ) -> tuple[list[Candidate], Hurt | None]:
-    """(3), (4): the candidates that are accurate enough, and which blocks hurt if none was at first."""
+    """Steps (3) and (4): the candidates that are accurate enough, and which blocks hurt if none was."""
     best = finalists[0]
     if not trials.card.trained:
         least = trials.snr_db(best) - MARGIN_DB
         return [candidate for candidate in finalists if trials.snr_db(candidate) >= least], None
-    # All of them are measured, for the record.
+    # Every finalist is measured in every runtime, because search.json records all drops.
     drops = {c: [_drop(trials, c.in_engine(engine)) for engine in RUNTIMES] for c in finalists}
-    within = [candidate for candidate, found in drops.items() if min(found) <= max_drop]
+    within = [candidate for candidate, by_engine in drops.items() if min(by_engine) <= max_drop]
     if within:
         return within, None
 
@@ -260,21 +261,21 @@ def _drop(trials: Trials, candidate: Candidate) -> float:
 
 
 def _keeps_to(max_drop: float, drop: float | None) -> bool:
-    """Whether a drop is within the limit; without trained weights there is none to hold to it."""
+    """Whether a drop is within the limit. Untrained weights have no drop, so every graph keeps to it."""
     return drop is None or drop <= max_drop
 
 
 def _winner(trials: Trials, timed: list[Timed]) -> Timed:
-    """(5) of graphs that are accurate enough."""
+    """Step (5): the fastest of graphs that are accurate enough, or the most exact of the fastest."""
     fastest = min(entry.mean_ms for entry in timed)
     as_fast = [entry for entry in timed if entry.mean_ms <= fastest * SAME_SPEED]
-    # The first of equals: the faster one.
+    # `max` returns the first of equals, so the faster one has to come first.
     as_fast.sort(key=lambda entry: entry.mean_ms)
     return max(as_fast, key=lambda entry: trials.snr_db(entry.ran))
 
 
 def _gpu_candidate(trials: Trials, on_cpu: Candidate) -> Candidate:
-    """(6), with its drop measured."""
+    """Step (6), with the drop of the chosen graph measured."""
     common = replace(on_cpu.scheme, flavour="gpu", saturation="stem")
     coarse, fine = (replace(on_cpu, scheme=replace(common, stream=stream)) for stream in ("int8", "fp16"))
     chosen = coarse if trials.snr_db(coarse) >= trials.snr_db(fine) - MARGIN_DB else fine

@@ -2,14 +2,14 @@
 
 Ranges come from the calibration split, as always. Two things are measured:
 
-    signal to noise   of the logits against the float graph's, on training images outside that split:
-                      ranges fit the images they were made from best
-    drop              of accuracy, in points, on the calibration split: its labelled images were held out
-                      from training, so the float network's accuracy on them is not that of images it
-                      knows by heart, and a range is no fit to labels
+    signal to noise   The logits are compared with the float graph's on training images outside the
+                      calibration split, because ranges fit the images that they were made from best.
+    drop              The loss of accuracy is counted in points on the calibration split. These images were
+                      held out from training, so the float network does not know them by heart, and ranges
+                      are made without looking at labels.
 
-Each graph is run as its runtime runs it, so that what a CPU without VNNI gets wrong counts; a gpu graph is
-evaluated operator by operator. Test images choose nothing: what `verify` measures on them stays a
+Each graph is run as its runtime runs it, so that what a CPU without VNNI gets wrong counts. A gpu graph is
+evaluated operator by operator. Test images choose nothing, and what `verify` measures on them stays a
 measurement.
 """
 
@@ -52,11 +52,11 @@ class Candidate:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Candidates of one shape compute the same operators, on other numbers, and so are as fast."""
+        """What candidates have in common that compute the same operators, on other numbers, equally fast."""
         return "absorb" in self.passes, self.scheme
 
     def in_engine(self, engine: str) -> "Candidate":
-        """The graph that stands for it in an engine: OpenVINO has a flavour of its own."""
+        """The candidate that an engine runs instead: OpenVINO has a flavour and passes of its own."""
         if engine != "openvino" or self.scheme.flavour != "cpu":
             return self
         passes = passes_for(MODEL_REPARAMETRIZED_BN, self.passes)
@@ -99,14 +99,14 @@ class Trials:
         return self._observed[passes]
 
     def ranges(self, candidate: Candidate) -> dict[str, Calibrated]:
-        """Ranges of every tensor."""
+        """The ranges of every tensor under the candidate's method."""
         key = candidate.passes, candidate.method
         if key not in self._ranges:
             self._ranges[key] = calibrated(self.observed(candidate.passes)[1], candidate.method)
         return self._ranges[key]
 
     def snr_db(self, candidate: Candidate) -> float:
-        """Of the logits of the held-out images."""
+        """Signal to noise in dB of the logits of the held-out images."""
         if candidate not in self._snr_db:
             logits = self._logits(candidate, self.held_out)
             self._snr_db[candidate] = Noise().update(self._exact, logits).snr_db
@@ -136,7 +136,7 @@ class Trials:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """All of which something was measured."""
+        """All candidates of which something was measured."""
         return list(dict.fromkeys([*self._snr_db, *self._drop]))
 
     def write(self, candidate: Candidate, path: Path) -> None:
@@ -159,7 +159,7 @@ class Trials:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "candidate.onnx")
             self.write(candidate, path)
-            # Measured here, saturated or not; whether it may be used is for others to say.
+            # A graph that saturates is measured too: its drop is what keeps the search from choosing it.
             with OpenVinoRuntime(path, "int8", allow_saturation=True) as runtime:
                 return infer_in_batches(runtime, batches, _OPENVINO_BATCH)
 
