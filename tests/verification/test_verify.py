@@ -231,4 +231,4 @@ def test_proof_that_a_card_only_claims_is_a_failure(preact_run: RunDirectory, fe
     publish(preact_run, MODEL_INT8_CPU, graph)
     (row,), _ = verdicts_from_artifacts(preact_run, few, subjects_in(preact_run, ("ort", "int8")))
     assert not row["passed"]
-    assert "said to be free of saturation" in row["failures"][-1]
+    assert "claims freedom from saturation" in row["failures"][-1]
