@@ -11,6 +11,7 @@ from machine.gpu import gpus
 from runtimes.engines import engine_named
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.engine_card import card_of_engine
+from runtimes.tensorrt.fit import misfit
 from runtimes.tensorrt.targets import precisions_here
 
 
@@ -76,19 +77,19 @@ def _description_of(artifact: str) -> str:
 
 
 def _engine_in(run: RunDirectory, precision: str) -> str:
-    """The engine of a precision that fits the GPU here; without a GPU, the newest."""
+    """The newest engine of a precision that a GPU here can run; without a GPU, the newest of all."""
     recorded = run.recorded(f"{ENGINE_FOLDER}/{precision}.")
     names = [name for name in recorded if name.endswith(".engine") and run.is_fresh(name)]
-    names.sort(key=lambda name: run.record(name).written)
-    capabilities = {f"sm{gpu.compute_capability}" for gpu in gpus()}
-    if capabilities:
-        for name in names:
-            run.verified(_description_of(name))
-        cards = {name: card_of_engine(run.path / name) for name in names}
-        names = [n for n in names if not cards[n].targets or capabilities & set(cards[n].targets)]
-    if not names:
-        raise UserError(
-            f"{run.path} has no {precision} engine for this machine",
-            f"run `python cli.py build --precision {precision}`",
-        )
-    return names[-1]
+    names.sort(key=lambda name: run.record(name).written, reverse=True)
+    devices = gpus()
+    for name in names:
+        if not devices:
+            return name
+        run.verified(_description_of(name))
+        card = card_of_engine(run.path / name)
+        if any(misfit(card, gpu) is None for gpu in devices):
+            return name
+    raise UserError(
+        f"{run.path} has no {precision} engine for this machine",
+        f"run `python cli.py build --precision {precision}`",
+    )

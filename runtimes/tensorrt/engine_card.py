@@ -22,6 +22,8 @@ class EngineCard:
         batches: smallest, best tuned and largest batch.
         source: sha256 of the ONNX file; `properties` are that file's metadata.
         plan: sha256 of the plan file.
+        gpu: name of the GPU that TensorRT built it on and for, and `capability` is that GPU's compute
+            capability; empty and 0 for an engine of TensorRT for RTX, which is built for targets.
     """
 
     builder: str
@@ -35,6 +37,8 @@ class EngineCard:
     seconds: float
     size: int
     properties: dict[str, str]
+    gpu: str = ""
+    capability: int = 0
 
     @property
     def graph(self) -> GraphCard:

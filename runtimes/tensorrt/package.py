@@ -6,12 +6,27 @@ TensorRT builds for the GPU of the machine it runs on.
 """
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from types import ModuleType
 
-from artifacts.versions import version_of
 from errors import UserError
 from machine.gpu import gpus
+
+
+def version_of(package: str) -> str | None:
+    """Version of `tensorrt` or `tensorrt-rtx` as the module itself says it, None where it does not load.
+
+    The module is asked, because `tensorrt` is installed by distributions of several names (`tensorrt`,
+    `tensorrt-cu12`, `tensorrt-cu13`).
+    """
+    module = package.replace("-", "_")
+    if importlib.util.find_spec(module) is None:
+        return None
+    try:
+        return str(importlib.import_module(module).__version__)
+    except (ImportError, OSError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Builder:
 
     @property
     def version(self) -> str | None:
-        """Version of the installed distribution, None if it is not installed."""
+        """Version of the installed package, None if it is not installed or does not load."""
         return version_of(self.package)
 
     @property
