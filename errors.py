@@ -1,12 +1,12 @@
-"""The one error type a user is meant to see.
+"""The one error type that a user is meant to see.
 
-`UserError` says what is wrong and how to fix it, in one line each; only `cli.py` catches it.
+`UserError` says in one line what is wrong, and in another how to fix it. `cli.py` prints the two lines.
 Anything else that is raised is a bug and keeps its traceback.
 """
 
 
 class UserError(Exception):
-    """Wrong usage or a missing part; ends a command with exit status 2.
+    """The usage is wrong or a part is missing; ends a command with exit status 2.
 
     Args:
         problem: what is wrong, naming the file, option or value.
@@ -22,6 +22,6 @@ class UserError(Exception):
 
 
 class CheckFailed(UserError):
-    """A check ran and the artifact is not what it should be; ends a command with exit status 1."""
+    """A check has run, and the artifact is not what it should be; ends a command with exit status 1."""
 
     exit_status = 1

@@ -1,4 +1,4 @@
-"""matplotlib to SVG, the same text for the same figures."""
+"""Draws with matplotlib and returns SVG. The same figures always give the same text."""
 
 import io
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def svg(draw: Callable[[Any], None], size: tuple[float, float], transparent: bool = True) -> str:
-    """The `<svg>` element of what `draw` puts on an empty matplotlib figure.
+    """Return the `<svg>` element of what `draw` puts on an empty matplotlib figure.
 
     Args:
         size: width and height in inches.
-        transparent: without a background of its own, for a page that has one.
+        transparent: leave the background out, for a page that has a background already.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # Fixed ids keep the page the same for the same figures; text stays text.
+    # A fixed salt keeps element ids the same from run to run, and "none" keeps text as text.
     with rc_context({"svg.hashsalt": "skipfold", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)

@@ -1,7 +1,7 @@
 """How a stage tells that it is getting on, without knowing who listens.
 
-A stage takes a `Progress` and wraps its loop in it; `cli.py` passes one that draws a bar, everyone
-else passes `silent`.
+A stage takes a `Progress` and wraps its loop in it. The command line passes a `Progress` that draws a bar,
+and everyone else passes `silent`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +20,11 @@ class Progress(Protocol):
         """Yield `items` unchanged; `total` is needed where `len(items)` is not known.
 
         Args:
-            description: of the work; a function is called again after each item.
+            description: what is being done. A function is called again after each item.
         """
         ...
 
 
 def silent(items: Iterable[Item], description: Description, total: int | None = None) -> Iterator[Item]:
-    """Report nothing."""
+    """Hand the items on and report nothing."""
     return iter(items)

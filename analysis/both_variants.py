@@ -7,10 +7,8 @@ Computed in float64, whose rounding (1e-16) is far below what a broken identity 
 with the batch's own BN statistics (`skip_path.batch_statistics`).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.curves import dead_path_plot, gradient_plot, skip_term_plot
 from analysis.network import Measured, measured
+from artifacts.json_codec import from_text, to_text
 from artifacts.names import (
     ANALYSIS,
     ANALYSIS_FILES,
@@ -40,6 +39,24 @@ from progress import Progress, silent
 DEFAULT_IMAGES = 16
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """The content of analysis.json.
+
+    Attributes:
+        images: in the batch.
+        networks: each variant initialised and, where a run holds trained weights of it, trained.
+    """
+
+    dataset: str
+    depth: int
+    block: str
+    seed: int
+    images: int
+    arithmetic: str
+    networks: tuple[Measured, ...]
+
+
 def analysis_from_networks(
     run: RunDirectory,
     dataset: Dataset,
@@ -49,7 +66,7 @@ def analysis_from_networks(
     seed: int = 0,
     force: bool = False,
     progress: Progress = silent,
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[Analysis, bool]:
     """Write analysis.json and the plots, unless they are up to date.
 
     Args:
@@ -59,7 +76,7 @@ def analysis_from_networks(
         seed: of the initialised weights, those that `train` begins with under the same seed.
 
     Returns:
-        the document, and whether anything was done.
+        the analysis, and whether anything was measured now.
 
     Raises:
         UserError: too few or too many images, or a network without identity skips.
@@ -70,25 +87,34 @@ def analysis_from_networks(
     runs = {variant: own for variant, own in checkpoints.items() if _is_trained(own)}
     step = _step(config, dataset, images, seed, runs)
     if run.is_current(step) and not force:
-        return json.loads(run.verified(ANALYSIS).read_text()), False
+        return analysis_in(run), False
     batch = torch.from_numpy(dataset.normalised(dataset.calibration.images[chosen])).double()
     labels = torch.from_numpy(dataset.calibration.labels[chosen])
     with run.writing(step) as folder:
         networks = progress(_networks(config, seed, runs), "analyzing", len(VARIANTS) + len(runs))
         found = [measured(model.double(), batch, labels, trained) for model, trained in networks]
-        document = {
-            "dataset": dataset.name,
-            "depth": config.depth,
-            "block": config.block,
-            "seed": seed,
-            "images": images,
-            "arithmetic": "float64",
-            "networks": [network.to_json() for network in found],
-        }
-        (folder / ANALYSIS).write_text(json.dumps(document, indent=1) + "\n")
+        analysis = Analysis(
+            dataset=dataset.name,
+            depth=config.depth,
+            block=config.block,
+            seed=seed,
+            images=images,
+            arithmetic="float64",
+            networks=tuple(found),
+        )
+        (folder / ANALYSIS).write_text(to_text(analysis))
         for name, text in _plots(found):
             (folder / name).write_text(text)
-    return document, True
+    return analysis, True
+
+
+def analysis_in(run: RunDirectory) -> Analysis:
+    """The analysis that a run holds; UserError if it holds none."""
+    path = run.verified(ANALYSIS)
+    try:
+        return from_text(Analysis, path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not an analysis ({error})", "run `analyze --force`") from error
 
 
 def spread(available: int, wanted: int) -> NDArray[np.intp]:

@@ -1,9 +1,7 @@
 """One network measured on one batch: eq. 4 and eq. 5 of He et al. 2016, "Identity Mappings"."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from torch import Tensor
 
@@ -27,8 +25,8 @@ class Measured:
     variant: str
     trained: bool
     loss: float
-    forward: list[IdentitySum]
-    backward: list[BlockGradient]
+    forward: tuple[IdentitySum, ...]
+    backward: tuple[BlockGradient, ...]
 
     @property
     def name(self) -> str:
@@ -52,10 +50,6 @@ class Measured:
     @property
     def _backward_error(self) -> float:
         return max(row.error or 0 for row in self.identity_blocks)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; `measured_from_json` reads them."""
-        return asdict(self)
 
     def summary(self) -> dict[str, float | None]:
         """The largest errors, the gradient's two ends, and means over blocks or stages.
@@ -94,11 +88,4 @@ def measured(model: ResNet, images: Tensor, labels: Tensor, trained: bool) -> Me
     """
     forward = identity_sums(model, images)
     loss, backward = block_gradients(model, images, labels)
-    return Measured(model.config.variant, trained, loss, forward, backward)
-
-
-def measured_from_json(fields: Mapping[str, Any]) -> Measured:
-    """A network of analysis.json."""
-    forward = [IdentitySum(**row) for row in fields["forward"]]
-    backward = [BlockGradient(**row) for row in fields["backward"]]
-    return Measured(**{**fields, "forward": forward, "backward": backward})
+    return Measured(model.config.variant, trained, loss, tuple(forward), tuple(backward))

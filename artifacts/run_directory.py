@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.files import PARTIAL, environment_errors, sha256_of, write_atomically, write_flushed
+from artifacts.json_codec import from_json
 from artifacts.names import MANIFEST
 from artifacts.records import FileRecord, Step
 from artifacts.versions import versions_of
 from errors import UserError
 
-FORMAT = 2
+FORMAT = 3
+# Format 2 recorded no revisions.
+_READABLE = (2, FORMAT)
 _LOCK = ".lock"
 
 
@@ -60,11 +63,11 @@ class RunDirectory:
         if record is None:
             raise UserError(f"{path} has not been made", "run the stage that writes it first")
         if not path.is_file():
-            raise UserError(f"{path} is gone", f"rerun `{record.stage} --force`")
+            raise UserError(f"{path} is gone", f"rerun `{record.command} --force`")
         if sha256_of(path) != record.sha256:
             raise UserError(
-                f"{path} is not the file that `{record.stage}` wrote (its sha256 differs)",
-                f"restore it, or rerun `{record.stage} --force`",
+                f"{path} is not the file that `{record.command}` wrote (its sha256 differs)",
+                f"restore it, or rerun `{record.command} --force`",
             )
         return path
 
@@ -79,10 +82,20 @@ class RunDirectory:
         return record is not None and path.is_file() and sha256_of(path) == record.sha256
 
     def is_fresh(self, name: str) -> bool:
-        """Whether a file is recorded and was made from the files that are recorded now."""
-        return name in self._records and all(
-            source in self._records and self._records[source].sha256 == sha256
-            for source, sha256 in self._records[name].inputs.items()
+        """Whether a file would be made alike from what is recorded now.
+
+        That holds if the code that made the file is of the same revision, if every file that it was made
+        from is recorded with the same content, and if each of those is fresh in its turn: after another
+        training model.onnx is stale, and with model.onnx everything that was made from it.
+        """
+        record = self._records.get(name)
+        return (
+            record is not None
+            and record.is_of_this_code
+            and all(
+                self.is_fresh(source) and self._records[source].sha256 == sha256
+                for source, sha256 in record.inputs.items()
+            )
         )
 
     def is_current(self, step: Step) -> bool:
@@ -91,6 +104,7 @@ class RunDirectory:
         return wanted is not None and all(
             self.is_intact(name)
             and self._records[name].stage == step.stage
+            and self._records[name].revision == step.revision
             and self._records[name].options == wanted["options"]
             and self._records[name].inputs == wanted["inputs"]
             and self._records[name].versions == wanted["versions"]
@@ -177,6 +191,7 @@ class RunDirectory:
                 inputs=inputs,
                 versions=versions_of(step.packages),
                 written=written,
+                revision=step.revision,
             )
         records = self._records | fresh
         # Written out before any file moves, so that a full disk is met while nothing has changed.
@@ -202,9 +217,9 @@ class RunDirectory:
         path = self.path / MANIFEST
         try:
             document = json.loads(path.read_text())
-            if document["format"] != FORMAT:
+            if document["format"] not in _READABLE:
                 raise ValueError(f"format {document['format']}")
-            return {name: FileRecord(**fields) for name, fields in document["files"].items()}
+            return from_json(dict[str, FileRecord], document["files"])
         except FileNotFoundError:
             return {}
         except NotADirectoryError as error:

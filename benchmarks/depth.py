@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.both_variants import analysis_from_networks
 from analysis.curves import COLOURS, curves
-from analysis.network import Measured, measured_from_json, percent
+from analysis.network import Measured, percent
 from artifacts.names import TRAINING_LOG
 from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
@@ -102,21 +102,20 @@ def results_at(depth: int, runs: Path, dataset: Dataset, recipe: Recipe, seed: i
     failures = {
         variant: train(run, variant, depth, dataset, recipe, seed) for variant, run in directories.items()
     }
-    document, _ = analysis_from_networks(
+    analysis, _ = analysis_from_networks(
         RunDirectory(runs / f"digits-analysis-{depth}"),
         dataset,
         resnet_config(VARIANTS[0], depth, num_classes=len(dataset.classes)),
         {variant: run for variant, run in directories.items() if failures[variant] is None},
         seed=seed,
     )
-    found = [measured_from_json(fields) for fields in document["networks"]]
     return [
         Result(
             depth,
             variant,
             run.json_lines(TRAINING_LOG) if failures[variant] is None else [],
-            next(n for n in found if n.variant == variant and not n.trained),
-            next((n for n in found if n.variant == variant and n.trained), None),
+            next(n for n in analysis.networks if n.variant == variant and not n.trained),
+            next((n for n in analysis.networks if n.variant == variant and n.trained), None),
             failures[variant],
         )
         for variant, run in directories.items()

@@ -34,7 +34,7 @@ from benchmarks.peers import (
     open_peer,
     static_graphs,
 )
-from calibration.plan import plan_of, quantized_from_graph
+from calibration.plan import Plan, plan_in, quantized_from_graph
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import graph_from_checkpoint
@@ -139,7 +139,7 @@ def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Con
     run = RunDirectory(Path(shutil.copytree(path, folder / "run")))
     dataset = dataset_from_name(card_in(run).dataset, arguments.data_dir)
     graph_from_checkpoint(run)
-    quantized_from_graph(run, dataset, plan_of(run))
+    quantized_from_graph(run, dataset, plan_in(run) or Plan())
     part = Split(dataset.test.images[: arguments.images], dataset.test.labels[: arguments.images])
     with open_subject(run, subject_in(run, "torch", "fp32"), arguments.threads) as runtime:
         original = logits_of_split(runtime, dataset, part, "original")
@@ -156,7 +156,7 @@ def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Con
 
 def _unopened(run: RunDirectory, peers: list[Peer], threads: int) -> Iterator[tuple[str, str, str, Runtime]]:
     """Runtime, tool and setting of every row, with what is to be opened."""
-    for tool, precision, setting in ((FP32, "fp32", "–"), (OURS, "int8", str(plan_of(run)))):
+    for tool, precision, setting in ((FP32, "fp32", "–"), (OURS, "int8", str(plan_in(run)))):
         for engine in ENGINES:
             yield engine, tool, setting, open_subject(run, subject_in(run, engine, precision), threads)
     card = card_from_file(run.verified(MODEL))

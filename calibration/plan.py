@@ -1,17 +1,20 @@
 """All that decides the quantized graphs of a run, and the stages that make them in order."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from artifacts.names import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES
+from artifacts.json_codec import from_text, to_json, to_text
+from artifacts.names import MODEL_REPARAMETRIZED, PLAN, RANGES
+from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from calibration.quantizing.qdq import FILES, qdq_from_ranges
-from calibration.quantizing.scheme import DEFAULT_SATURATION, FORMAT, FP8, STREAMS, Scheme
+from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
 from calibration.rewriting.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
 from data.dataset import Dataset
+from errors import UserError
 from progress import Progress, silent
 
 
@@ -20,10 +23,10 @@ class Plan:
     """How the graphs of every flavour are quantized.
 
     Attributes:
-        stream: of the INT8 graphs; a flavour that does not have it keeps int8.
-        cpu_stream: of the flavours for CPUs, where it is another than that.
+        stream: the stream of the INT8 graphs. A flavour that does not have this stream keeps int8.
+        cpu_stream: the stream of the flavours for CPUs, if that is another one; empty otherwise.
 
-    The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
+    The other fields are those of `Method`, `reparametrized_from_graph` and `Scheme`.
     """
 
     method: Method = field(default_factory=Method)
@@ -35,7 +38,7 @@ class Plan:
     cpu_stream: str = ""
 
     def __post_init__(self) -> None:
-        # Of all flavours the gpu flavour has most streams; see `stream_of` for the others.
+        # The gpu flavour is asked, because it has every stream that some flavour has.
         Scheme("gpu", stream=self.stream, saturation=self.saturation)
 
     def __str__(self) -> str:
@@ -52,18 +55,13 @@ class Plan:
         return ", ".join(parts)
 
     def stream_of(self, flavour: str) -> str:
-        """Of the INT8 graph of a flavour."""
+        """The stream of a flavour's INT8 graph."""
         if flavour != "gpu" and self.cpu_stream:
             return self.cpu_stream
         return self.stream if self.stream in STREAMS[flavour] else "int8"
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        lists = {"passes": list(self.passes), "float_blocks": list(self.float_blocks)}
-        return asdict(self) | lists | {"method": self.method.to_json()}
-
     def schemes(self) -> list[Scheme]:
-        """One for each file of `calibration.quantizing.qdq.FILES`."""
+        """A scheme for each file of `calibration.quantizing.qdq.FILES`."""
         common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
         return [
             Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),
@@ -76,7 +74,7 @@ class Plan:
 def quantized_from_graph(
     run: RunDirectory, dataset: Dataset, plan: Plan, force: bool = False, progress: Progress = silent
 ) -> tuple[list[Pass], bool]:
-    """Reparametrize, calibrate and quantize, each unless it is up to date.
+    """Write plan.json, then reparametrize, calibrate and quantize by it, each unless it is up to date.
 
     Returns:
         what the passes did, and whether anything was done now.
@@ -84,6 +82,7 @@ def quantized_from_graph(
     Raises:
         UserError, CheckFailed: as the stages do.
     """
+    _record_plan(run, plan)
     passes, done = reparametrized_from_graph(run, dataset, plan.passes, force, progress)
     done |= ranges_from_graph(run, dataset, plan.method, force, progress)
     schemes = plan.schemes()
@@ -92,35 +91,42 @@ def quantized_from_graph(
     return passes, done
 
 
+def plan_in(run: RunDirectory) -> Plan | None:
+    """The plan that a run was last quantized by, or was being quantized by when it was interrupted.
+
+    Raises:
+        UserError: plan.json is missing or was changed since.
+    """
+    return _read_plan(run.verified(PLAN)) if PLAN in run else None
+
+
 def is_quantized(run: RunDirectory) -> bool:
-    """Whether all that a plan makes is there, made from the files there are now and as it is made now."""
-    return all(run.is_fresh(name) for name in (MODEL_REPARAMETRIZED, RANGES, *FILES.values())) and all(
-        run.record(name).options.get("format") == FORMAT for name in FILES.values()
-    )
+    """Whether every graph of the run's plan is there, made by that plan from the files there are now.
+
+    The graphs are held against the plan, because a process can be killed between two of them.
+    """
+    plan = plan_in(run)
+    made = (MODEL_REPARAMETRIZED, RANGES, *FILES.values())
+    if plan is None or not all(run.is_fresh(name) for name in made):
+        return False
+    made_by: dict[str, dict[str, Any]] = {
+        MODEL_REPARAMETRIZED: {"passes": list(plan.passes)},
+        RANGES: {"method": plan.method.to_json()},
+        **{FILES[scheme.precision, scheme.flavour]: scheme.to_json() for scheme in plan.schemes()},
+    }
+    return all(run.record(name).options.items() >= options.items() for name, options in made_by.items())
 
 
-def plan_of(run: RunDirectory) -> Plan:
-    """The plan a run was quantized by, as its manifest tells; defaults for what it does not."""
-    wanted: list[tuple[str, str, str, Callable[[Any], Any]]] = [
-        (RANGES, "method", "method", lambda found: Method.from_options(**found)),
-        (MODEL_REPARAMETRIZED, "passes", "passes", tuple),
-        (MODEL_INT8_GPU, "stream", "stream", str),
-        (MODEL_INT8_CPU, "saturation", "saturation", str),
-        (MODEL_INT8_CPU, "correct_bias", "correct_bias", bool),
-        (MODEL_INT8_CPU, "float_blocks", "float_blocks", tuple),
-    ]
-    plan = Plan(
-        **{
-            field: read(run.record(file).options[option])
-            for file, option, field, read in wanted
-            if file in run and option in run.record(file).options
-        }
-    )
-    on_cpu = run.record(MODEL_INT8_CPU).options.get("stream") if MODEL_INT8_CPU in run else None
-    return plan if on_cpu in (None, plan.stream_of("cpu")) else replace(plan, cpu_stream=on_cpu)
+def _record_plan(run: RunDirectory, plan: Plan) -> None:
+    """Write plan.json before the graphs, so that an interrupted calibration goes on by the same plan."""
+    step = Step("plan", to_json(plan), (), (PLAN,))
+    if not run.is_current(step):
+        with run.writing(step) as folder:
+            (folder / PLAN).write_text(to_text(plan))
 
 
-def plan_from_json(fields: Mapping[str, Any]) -> Plan:
-    """What `Plan.to_json` gave."""
-    lists = {name: tuple(fields[name]) for name in ("passes", "float_blocks")}
-    return Plan(**{**fields, **lists, "method": Method.from_options(**fields["method"])})
+def _read_plan(path: Path) -> Plan:
+    try:
+        return from_text(Plan, path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not a plan ({error})", "calibrate again") from error

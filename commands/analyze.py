@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from artifacts.json_codec import to_json
 from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
 from workflow.options import AnalyzeOptions, RedoOptions
 
 if TYPE_CHECKING:
-    from workflow.analyze import Analysis
+    from workflow.analyze import Analyzed
 
 
 @flattened
@@ -20,20 +21,20 @@ def analyze(options: AnalyzeOptions, redo: RedoOptions, output: OutputOptions) -
     from workflow.analyze import analyze as analysis_of
 
     screen = Screen.from_options(output)
-    analysis = analysis_of(options, redo, screen)
-    _show(screen, analysis)
-    analysis.require_identity()
-    screen.finish("analyze", run=str(analysis.run.path), **analysis.document)
+    analyzed = analysis_of(options, redo, screen)
+    _show(screen, analyzed)
+    analyzed.require_identity()
+    screen.finish("analyze", run=str(analyzed.run.path), **to_json(analyzed.analysis))
 
 
-def _show(screen: Screen, analysis: "Analysis") -> None:
+def _show(screen: Screen, analyzed: "Analyzed") -> None:
     """A row for each network: the largest errors of eq. 4 and 5, the gradient's ends, means of the rest."""
     from analysis.network import percent
 
-    network = analysis.network
+    network, analysis = analyzed.network, analyzed.analysis
     rows = [(measured, measured.summary()) for measured in analysis.networks]
     screen.table(
-        f"ResNet-{network.depth}, {network.block} blocks, {analysis.document['images']} images, float64",
+        f"ResNet-{network.depth}, {network.block} blocks, {analysis.images} images, float64",
         [
             *("network", "weights", "loss", "eq. 4 error", "eq. 5 error", "gradient, first", "last block"),
             *("skip share", "dead a block", "a stage", "eq. 4 and 5"),

@@ -1,5 +1,6 @@
 """`build`: TensorRT engines."""
 
+from artifacts.json_codec import to_json
 from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
 from workflow.options import BuildOptions, PrecisionOptions, RedoOptions, RunOptions
@@ -20,5 +21,5 @@ def build(
     screen = Screen.from_options(output)
     session = session_from_options(run, screen, redo.force)
     cards = built(session, options, precision.precision)
-    engines = [{"file": name, **card.to_json()} for name, card in cards.items()]
+    engines = [{"file": name, **to_json(card)} for name, card in cards.items()]
     screen.finish("build", run=str(session.run.path), engines=engines)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from artifacts.json_codec import to_json
 from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
 from commands.tables import show_search
@@ -31,9 +32,9 @@ def calibrate(
     session = session_from_options(run, screen, redo.force)
     more: dict[str, Any] = {}
     if search.search:
-        document, done = searched(session, quantize, search, runtime)
-        show_search(screen, document, done)
-        more["search"] = document
+        result, done = searched(session, quantize, search, runtime)
+        show_search(screen, result, done)
+        more["search"] = to_json(result)
     else:
         calibrated(session, plan_from_options(quantize))
     screen.finish("calibrate", run=str(session.run.path), files=list(FILES.values()), **more)

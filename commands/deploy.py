@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from artifacts.json_codec import to_json
 from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
 from commands.tables import show_search, show_summary
@@ -50,10 +51,10 @@ def deploy(
     more: dict[str, Any] = {}
     if deployment.search is not None:
         show_search(screen, deployment.search, deployment.searched_now)
-        more["search"] = deployment.search
+        more["search"] = to_json(deployment.search)
     show_summary(screen, run_directory, deployment.skipped)
     if deployment.search is not None:
-        screen.say("recommend", deployment.search["recommendation"]["reason"])
+        screen.say("recommend", deployment.search.recommendation.reason)
     summary = deployment.summary.to_json()
     screen.finish("deploy", run=str(run_directory.path), skipped=deployment.skipped, **summary, **more)
     if not deployment.passed:

@@ -1,12 +1,13 @@
 """The tables that several commands show."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from commands.screen import Screen
 from runtimes.engines import ENGINES
 
 if TYPE_CHECKING:
     from artifacts.run_directory import RunDirectory
+    from calibration.searching.result import SearchResult
     from reporting.summary import Summary
 
 
@@ -28,9 +29,8 @@ def show_summary(screen: Screen, run: "RunDirectory", skipped: list[str]) -> Non
         screen.say("skipped", reason)
 
 
-def show_search(screen: Screen, document: dict[str, Any], done: bool) -> None:
+def show_search(screen: Screen, result: "SearchResult", done: bool) -> None:
     """The best candidates of a search, the blocks that stay in float, and what to do."""
-    from calibration.searching.search import best_of_each_kind
     from reporting.summary import number
 
     timed = [spec.name for spec in ENGINES.values() if spec.by_default]
@@ -39,24 +39,23 @@ def show_search(screen: Screen, document: dict[str, Any], done: bool) -> None:
         ["graph", "reparametrization", "method", "dB", "drop", *(f"{e} ms" for e in timed), "float blocks"],
         [
             [
-                f"{row['flavour']}, {row['stream']} stream",
-                row["reparametrization"],
-                row["method"],
-                number(row["snr_db"], 1),
-                number(row["drop"], 2),
-                *("/".join(number(ms, 2) for ms in row["latency_ms"].get(e, {}).values()) for e in timed),
-                str(len(row["float_blocks"]) or ""),
+                f"{row.flavour}, {row.stream} stream",
+                row.reparametrization,
+                row.method,
+                number(row.snr_db, 1),
+                number(row.drop, 2),
+                *("/".join(number(ms, 2) for ms in row.latency_ms.get(e, {}).values()) for e in timed),
+                str(len(row.float_blocks) or ""),
             ]
-            for row in best_of_each_kind(document)
+            for row in result.best_of_each_kind
         ],
         words=3,
     )
-    for name in document["choice"]["float_blocks"]:
-        screen.say("float", f"{name} stays in float: alone that gains {document['gains_db'][name]:.1f} dB")
-    gpu = document["chosen"]["gpu"]
-    drop = gpu["drop"]
-    over = ", over the limit" if drop is not None and drop > document["max_drop"] else ""
-    screen.say("gpu", f"{gpu['stream']} stream by its dB, not timed; drop {number(drop, 2)}{over}")
-    if not document["trained"]:
+    for name in result.choice.float_blocks:
+        screen.say("float", f"{name} stays in float: alone that gains {number(result.gains_db[name], 1)} dB")
+    gpu = result.chosen["gpu"]
+    over = ", over the limit" if gpu.drop is not None and gpu.drop > result.max_drop else ""
+    screen.say("gpu", f"{gpu.stream} stream by its dB, not timed; drop {number(gpu.drop, 2)}{over}")
+    if not result.trained:
         screen.say("search", "the weights are not trained: ranked by signal to noise alone, no accuracy")
-    screen.say("search", f"{'' if done else 'up to date: '}{document['recommendation']['reason']}")
+    screen.say("search", f"{'' if done else 'up to date: '}{result.recommendation.reason}")

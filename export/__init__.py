@@ -1,1 +1,1 @@
-"""Model to ONNX: fold, trace, audit, 16-bit floats."""
+"""Export a trained network to ONNX: trace it, fold BN, audit the skip path, and narrow to 16 bits."""

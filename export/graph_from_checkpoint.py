@@ -1,17 +1,19 @@
-"""The export stage: checkpoint -> model.onnx with its audit, and that -> model.fp16.onnx, model.bf16.onnx."""
+"""The export stage: make model.onnx and audit.json of a checkpoint, and the 16-bit graphs of model.onnx."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from artifacts.json_codec import from_json
 from artifacts.names import AUDIT, CHECKPOINT, CHECKPOINT_CARD, MODEL, MODEL_BF16, MODEL_FP16
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from data.dataset import IMAGE_SIZE
-from errors import CheckFailed
+from errors import CheckFailed, UserError
 from export.audit import Audit, audit
 from export.fold import Folded
 from export.onnx_from_model import onnx_from_model
@@ -20,24 +22,28 @@ from graphs.onnx_file import card_of_graph, graph_from_file, write_graph
 from models.checkpoint import model_in
 from models.resnet import ResNet
 from runtimes.ort_runtime import OrtRuntime
-from runtimes.torch_runtime import graph_card
+from runtimes.torch_runtime import graph_card_of_checkpoint
+from vocabulary import Precision
 
-NARROWED = {"fp16": MODEL_FP16, "bf16": MODEL_BF16}
+# The graph of each 16-bit precision.
+NARROWED: Mapping[str, str] = {Precision.fp16: MODEL_FP16, Precision.bf16: MODEL_BF16}
+# The batch sizes at which the graph is compared with PyTorch.
 CHECKED_BATCHES = (1, 7)
-# Largest error relative to the largest logit. Folding and kernels of another summation order change
-# the last bits of float32 (6e-8); over 1001 layers 1e-5 was the most seen.
+# The largest error allowed, relative to the largest logit. Folding, and kernels that add in another order,
+# change the last bit of float32 (6e-8); over 1001 layers the error was 1e-5 at most.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Export:
-    """What the export stage found.
+    """The result of the export stage.
 
     Attributes:
-        done: False where everything was up to date.
-        audit: the skip path.
-        folded, kept: number of BN layers folded into convolutions, and of those that stay.
-        error: largest logit error against PyTorch over `CHECKED_BATCHES`, relative to the largest
+        done: False if everything was up to date.
+        audit: the nodes on the skip path.
+        folded: the number of BN layers that were folded into convolutions.
+        kept: the number of BN layers that stay.
+        error: the largest error of a logit against PyTorch over `CHECKED_BATCHES`, relative to the largest
             logit.
     """
 
@@ -49,10 +55,10 @@ class Export:
 
 
 def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
-    """Write model.onnx and audit.json, unless they are up to date.
+    """Write model.onnx and audit.json, unless both are up to date.
 
-    The graph is checked before it is published: by onnx.checker, by the skip-path audit, and against
-    PyTorch at batch 1 and 7 in ONNX Runtime.
+    Before the graph is published, onnx.checker checks it, the audit proves what stands on the skip path, and
+    ONNX Runtime compares its logits with PyTorch's at batch sizes 1 and 7.
 
     Raises:
         CheckFailed: the audit or the comparison failed.
@@ -69,11 +75,11 @@ def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
     model, card = model_in(run)
     with run.writing(step) as folder:
         graph, folded = onnx_from_model(model)
-        found = audit(graph, model.config)
-        write_graph(graph, graph_card(card, run.path / CHECKPOINT), folder / MODEL)
-        result = Export(True, found, *_counts(folded), error_against(model, folder / MODEL))
+        skip_path = audit(graph, model.config)
+        write_graph(graph, graph_card_of_checkpoint(card, run.path / CHECKPOINT), folder / MODEL)
+        result = Export(True, skip_path, *_counts(folded), error_against(model, folder / MODEL))
         document = {
-            "audit": found.to_json(),
+            "audit": skip_path.to_json(),
             "folded": result.folded,
             "kept": result.kept,
             "error": result.error,
@@ -83,19 +89,21 @@ def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
 
 
 def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) -> bool:
-    """Write model.fp16.onnx or model.bf16.onnx, unless it is up to date.
+    """Write model.fp16.onnx or model.bf16.onnx, unless the file is up to date.
 
     Args:
+        run: the run directory, which must hold model.onnx.
         precision: "fp16" or "bf16".
+        force: True writes the file even if it is up to date.
 
     Returns:
         whether anything was done.
 
     Raises:
-        CheckFailed: that type cannot hold a weight.
+        CheckFailed: a weight is too large for the 16-bit type.
     """
     name = NARROWED[precision]
-    step = Step("export", {"precision": precision}, (MODEL,), (name,), ("onnx", "onnx-ir"))
+    step = Step("narrow", {"precision": precision}, (MODEL,), (name,), ("onnx", "onnx-ir"))
     if run.is_current(step) and not force:
         return False
     graph = graph_from_file(run.verified(MODEL))
@@ -107,25 +115,26 @@ def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) 
 
 
 def error_against(model: ResNet, path: Path) -> float:
-    """Largest logit error of a float32 ONNX file relative to the largest logit of `model`.
+    """Return the largest logit error of a float32 ONNX file, relative to the largest logit of `model`.
 
     Raises:
-        CheckFailed: it is above `TOLERANCE`.
+        CheckFailed: the error is above `TOLERANCE` or is not a number.
     """
     generator = np.random.default_rng(0)
     errors = []
-    with OrtRuntime(path, "fp32") as runtime:
+    with OrtRuntime(path, Precision.fp32) as runtime:
         for batch in CHECKED_BATCHES:
             shape = (batch, model.config.in_channels, IMAGE_SIZE, IMAGE_SIZE)
             images = generator.standard_normal(shape, np.float32)
             with torch.inference_mode():
                 expected = model(torch.from_numpy(images)).numpy()
             errors.append(np.abs(runtime.infer(images) - expected).max() / np.abs(expected).max())
-    worst = float(np.max(errors))  # unlike max(), keeps NaN
+    # np.max keeps NaN, which the built-in max() may drop.
+    worst = float(np.max(errors))
     if not worst <= TOLERANCE:
         raise CheckFailed(
-            f"{path.name} differs from PyTorch by {worst:.2g} of the largest logit, over {TOLERANCE:g}",
-            "report this with the checkpoint; nothing was exported",
+            f"{path.name} differs from PyTorch by {worst:.2g} of the largest logit, and may by {TOLERANCE:g}",
+            "report this together with the checkpoint; nothing was exported",
         )
     return worst
 
@@ -135,7 +144,13 @@ def _counts(folded: Folded) -> tuple[int, int]:
 
 
 def _recorded(run: RunDirectory) -> Export:
-    document = json.loads(run.verified(AUDIT).read_text())
-    fields = document["audit"]
-    found = Audit(*(tuple(fields[name]) for name in ("adds", "projections", "relus")))
-    return Export(False, found, document["folded"], document["kept"], document["error"])
+    """What audit.json says of the export that is up to date."""
+    path = run.verified(AUDIT)
+    try:
+        document = json.loads(path.read_text())
+        # Derived from the rest, for whoever reads the file.
+        del document["audit"]["clean"]
+        found = from_json(Audit, document["audit"])
+        return Export(False, found, document["folded"], document["kept"], document["error"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the record of an export ({error})", "run `export --force`") from error

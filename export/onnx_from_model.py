@@ -1,9 +1,9 @@
-"""PyTorch network -> ONNX graph.
+"""Convert a PyTorch network to an ONNX graph.
 
-The network is traced with torch.fx, so that its own `forward` is the only definition, and each traced
-call becomes one ONNX node of the same name (`stage2.0.residual.conv1`). torch.onnx.export gives the
-same graph (a test compares the two) with names of its own making, in 41 s instead of 2 at depth
-1001, where the names are what ranges, reports and error messages are keyed by.
+torch.fx traces the network, so that `forward` stays the only definition, and each traced call becomes one
+ONNX node with the name of the PyTorch module, for example `stage2.0.residual.conv1`. Ranges, reports and
+error messages refer to tensors by these names. torch.onnx.export gives the same graph, which a test
+compares, but invents other names and takes 41 s instead of 2 s at depth 1001.
 """
 
 import operator
@@ -23,11 +23,14 @@ from models.resnet import ResNet
 
 
 def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
-    """Trace, fold and convert a network in evaluation mode.
+    """Trace a network in evaluation mode, fold BN into its convolutions, and convert it.
 
     Returns:
-        a graph from `images` float32 [batch, 3, 32, 32] to `logits` float32 [batch, classes], and
-        what folding did.
+        a graph from `images` float32 [batch, 3, 32, 32] to `logits` float32 [batch, classes], and the names
+        of the BN layers that were folded and that stay.
+
+    Raises:
+        NotImplementedError: the network calls a module or function without a converter in this module.
     """
     traced = fx.symbolic_trace(_copy_of(model))
     folded = fold_batchnorm(traced)
@@ -53,7 +56,7 @@ def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
 
 
 def _copy_of(model: ResNet) -> ResNet:
-    """A float32 copy on the CPU, so that folding leaves the caller's network alone."""
+    """Return a float32 copy on the CPU, because folding changes the network."""
     copy = ResNet(model.config)
     copy.load_state_dict({name: value.cpu() for name, value in model.state_dict().items()})
     return copy.eval()
@@ -81,13 +84,14 @@ def _converted(
 
 
 def _name_of(node: fx.Node) -> str:
-    """The module's path; for a function, that of the module whose forward calls it."""
+    """Return the path of a module, or for a function the path of the module whose forward calls it."""
     if node.op == "call_module":
         return str(node.target)
     path = list(node.meta["nn_module_stack"])[-1]
     return f"{path}.{node.name.split('_')[0]}"
 
 
+# The operator, the parameters by the suffix of their names, and the attributes of an ONNX node.
 Conversion = tuple[str, dict[str, np.ndarray], dict[str, Any]]
 
 

@@ -1,17 +1,17 @@
-"""What an exported graph says of itself, in the ONNX metadata properties.
+"""The card of an ONNX file: what skipfold writes into the file's metadata properties.
 
-Each key stands under `skipfold.`; everything a consumer needs to feed the network and read its
-answer (classes, mean, std) is there, so the file alone is enough.
+Every key begins with `skipfold.` and every value is JSON. The card holds the classes, the mean and the
+standard deviation, so a program needs nothing but the file to feed the network and to read the logits.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.json_codec import from_json
 from vocabulary import Flavour, Precision
 
 PREFIX = "skipfold."
@@ -20,24 +20,28 @@ OUTPUT = "logits"
 # Normalised images [N, C, H, W], or logits [N, classes].
 Batch = NDArray[np.float32]
 
-FLAVOURS = tuple(Flavour)
-PRECISIONS = tuple(Precision)
-
 
 @dataclass(frozen=True)
 class GraphCard:
-    """Metadata of one ONNX file.
+    """The metadata of one ONNX file.
 
     Attributes:
-        classes: names in the order of the logits.
-        mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
-        checkpoint: sha256 of the weights it was exported from.
-        precision: one of `PRECISIONS`.
-        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX
-            Runtime, and OpenVINO runs it, too), `openvino` or `any` (no quantization).
-        saturation: of the flavours for CPUs, which weights are kept small enough for 16-bit sums of two
-            products: those whose input has large codes throughout ("stem"), all ("proved") or none
-            ("full"); empty for all other files.
+        variant: "preact" or "original".
+        depth: the number of layers, for example 20.
+        block: "basic" or "bottleneck".
+        dataset: the name of the data set whose classes the network tells apart.
+        classes: the names of the classes, in the order of the logits.
+        mean: the mean of each channel, of pixels in 0..1; the network takes (pixel - mean) / std.
+        std: the standard deviation of each channel, likewise.
+        trained: False if the weights are those of a freshly initialised network.
+        checkpoint: the sha256 of the weights file that the graph was exported from.
+        precision: the type that the convolutions compute in.
+        flavour: the runtime that the graph was quantized for. `gpu` graphs have symmetric int8 or E4M3
+            codes, for TensorRT. `cpu` graphs have uint8 activations, for ONNX Runtime; OpenVINO runs
+            them, too. `openvino` graphs are for OpenVINO alone. `any` graphs are not quantized.
+        saturation: which weights of a `cpu` or `openvino` graph are small enough that no sum of two
+            products overflows 16 bits: "stem" for those whose input has large codes throughout,
+            "proved" for all, "full" for none. The field is empty in all other files.
         float_convolutions: how many convolutions of a quantized graph are left in float.
     """
 
@@ -50,43 +54,46 @@ class GraphCard:
     std: tuple[float, ...]
     trained: bool
     checkpoint: str
-    precision: str = "fp32"
-    flavour: str = "any"
+    precision: Precision = Precision.fp32
+    flavour: Flavour = Flavour.any
     saturation: str = ""
     float_convolutions: int = 0
 
     def with_precision(
-        self, precision: str, flavour: str = "any", saturation: str = "", float_convolutions: int = 0
+        self,
+        precision: str,
+        flavour: str = Flavour.any,
+        saturation: str = "",
+        float_convolutions: int = 0,
     ) -> "GraphCard":
-        """The same network in another precision."""
+        """Return the card of the same network in another precision."""
         return replace(
             self,
-            precision=precision,
-            flavour=flavour,
+            precision=Precision(precision),
+            flavour=Flavour(flavour),
             saturation=saturation,
             float_convolutions=float_convolutions,
         )
 
     def to_properties(self) -> dict[str, str]:
-        """As ONNX metadata properties; values are JSON."""
+        """Return the fields as ONNX metadata properties, whose values are JSON."""
         return {PREFIX + f.name: json.dumps(getattr(self, f.name)) for f in fields(self)}
 
     def is_same_network(self, other: "GraphCard") -> bool:
-        """Whether both come from the same weights, in whatever precision."""
-        return self.with_precision("fp32") == other.with_precision("fp32")
+        """Tell whether both graphs hold the same weights, in whatever precision."""
+        return self.with_precision(Precision.fp32) == other.with_precision(Precision.fp32)
 
 
 def card_from_properties(properties: Mapping[str, str]) -> GraphCard:
-    """Read the card back.
+    """Read the card from the metadata properties of an ONNX file.
 
     Raises:
-        ValueError: a key is missing or is not JSON.
+        ValueError: a key is missing, or its value is not JSON.
     """
-    values: dict[str, Any] = {}
+    values = {}
     for entry in fields(GraphCard):
         key = PREFIX + entry.name
         if key not in properties:
-            raise ValueError(f"no {key} in its metadata")
-        value = json.loads(properties[key])
-        values[entry.name] = tuple(value) if isinstance(value, list) else value
-    return GraphCard(**values)
+            raise ValueError(f"no {key} in the metadata")
+        values[entry.name] = json.loads(properties[key])
+    return from_json(GraphCard, values)

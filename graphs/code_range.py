@@ -1,14 +1,16 @@
-"""How large the uint8 codes of an activation can get, channel by channel, from the graph alone.
+"""Bound the uint8 codes of an activation, channel by channel, from the graph alone.
 
-Codes are 0..255 unless what they quantize is provably smaller, by interval arithmetic:
+A code lies in 0..255. Interval arithmetic proves tighter bounds where the quantized tensor is bounded.
+Scales are called s and zero points z:
 
-    QuantizeLinear of x in [a, b]         codes floor(a/s) + z .. ceil(b/s) + z
-    Relu, Clip                            the interval cut
-    1x1 depthwise Conv, x = w y + v       w [a, b] + v, of each channel
-    DequantizeLinear of uint8 codes q     s (q - z)
+    QuantizeLinear of x in [a, b]              has codes in floor(a/s) + z .. ceil(b/s) + z
+    DequantizeLinear of codes q in [a, b]      lies in s (a - z) .. s (b - z)
+    Relu and Clip of x in [a, b]               cut the interval
+    1x1 depthwise Conv w x + v, x in [a, b]    lies in w [a, b] + v, in each channel
 
-and anything else is unbounded. Kernels compute this in float32 and in orders of their own, so an
-interval is widened by 1e-5 of its largest term, and a range of codes by one code.
+Any other tensor counts as unbounded. Kernels compute in float32 and add in different orders, so each end
+of a convolution's interval is moved outwards by 1e-5 (max |w x| + |v|), and each end of an interval of
+codes by one code.
 """
 
 from typing import Any
@@ -18,20 +20,20 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 UINT8_MAX = 255
-# More than stand between two quantizers in a network; a longer chain is unbounded.
+# A tensor behind a longer chain of nodes counts as unbounded; networks have fewer between two quantizers.
 _MAX_NODES = 16
 _ROUNDING = 1e-5
 
-#: lowest and highest, float64: [] for all channels alike, or [C]
+# The lowest and the highest value in float64: [] where all channels share them, or [C].
 _Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
 _UNBOUNDED: _Interval = (np.array(-np.inf), np.array(np.inf))
 _ALL_CODES: _Interval = (np.array(0.0), np.array(float(UINT8_MAX)))
 
 
 def fixed_array(value: ir.Value | None) -> NDArray[Any] | None:
-    """The array of an initializer or Constant; None for anything else.
+    """Return the array of an initializer or a Constant node, and None for any other value.
 
-    An initializer that is also an input of the graph is none: a caller may override it.
+    An initializer that is also an input of the graph gives None, because a caller may override it.
     """
     if value is None or value.is_graph_input():
         return None
@@ -40,13 +42,15 @@ def fixed_array(value: ir.Value | None) -> NDArray[Any] | None:
 
 
 def largest_codes(codes: ir.Value | None, padding: ir.Value | None = None) -> NDArray[np.int64]:
-    """Upper bound of the codes that an operator reads from a uint8 tensor: [] for all channels alike, or [C].
-
-    255 where no less is proved.
+    """Return an upper bound of the codes that an operator reads from a uint8 tensor.
 
     Args:
-        padding: what the operator pads with: the zero point it reads the codes by, which need not be that
-            of the quantizer; None for code 0.
+        codes: the uint8 tensor.
+        padding: the code that the operator pads with, which is the zero point of the operator that reads
+            `codes`; the quantizer that wrote them may have another one. None stands for code 0.
+
+    Returns:
+        int64, [] where all channels share the bound, or [C]; 255 where nothing less is proved.
     """
     largest = _codes(codes, _MAX_NODES)[1].astype(np.int64)
     if padding is None:
@@ -86,7 +90,7 @@ def _values(value: ir.Value | None, left: int) -> _Interval:
     if node.op_type == "Clip":
         return _clipped(node, _values(node.inputs[0], left - 1))
     if node.op_type == "Conv":
-        return _of_depthwise(node, left - 1)
+        return _depthwise(node, left - 1)
     return _UNBOUNDED
 
 
@@ -100,24 +104,23 @@ def _clipped(clip: ir.Node, interval: _Interval) -> _Interval:
     return low, high
 
 
-def _of_depthwise(conv: ir.Node, left: int) -> _Interval:
-    """Of a 1x1 depthwise convolution of something bounded."""
+def _depthwise(conv: ir.Node, left: int) -> _Interval:
+    """Bound the output of a 1x1 depthwise convolution; any other convolution is unbounded."""
     weight = _parameter(conv.inputs[1])
     bias = _parameter(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] is not None else np.zeros(1)
     low, high = _values(conv.inputs[0], left)
     if weight is None or bias is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
         return _UNBOUNDED
-    group = conv.attributes["group"].as_int() if "group" in conv.attributes else 1
-    if weight.shape != (group, 1, 1, 1):
+    if weight.shape != (conv.attributes.get_int("group", 1), 1, 1, 1):
         return _UNBOUNDED
-    # Zero, for where the convolution pads.
+    # The interval of the input includes 0 because the convolution may pad with 0.
     ends = np.stack([weight.ravel() * np.minimum(low, 0), weight.ravel() * np.maximum(high, 0)])
     slack = _ROUNDING * (np.abs(ends).max(0) + np.abs(bias))
     return ends.min(0) + bias - slack, ends.max(0) + bias + slack
 
 
 def _parameter(value: ir.Value | None) -> NDArray[np.float64] | None:
-    """A weight or bias as real numbers: a constant, or one dequantized along axis 0."""
+    """Return a weight or bias as real numbers if it is constant or dequantized along axis 0, else None."""
     array = fixed_array(value)
     if array is not None:
         return array.astype(np.float64)
@@ -128,7 +131,7 @@ def _parameter(value: ir.Value | None) -> NDArray[np.float64] | None:
     zero_point = fixed_array(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1)
     if codes is None or scale is None or zero_point is None or codes.ndim == 0:
         return None
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    axis = node.attributes.get_int("axis", 1)
     if scale.size != 1 and (axis != 0 or scale.shape != codes.shape[:1]):
         return None
     along = (-1, *[1] * (codes.ndim - 1))
@@ -137,7 +140,10 @@ def _parameter(value: ir.Value | None) -> NDArray[np.float64] | None:
 
 
 def _scale_and_zero_point(node: ir.Node) -> tuple[float, float] | None:
-    """Of a quantizer to, or dequantizer from, uint8 with one float32 scale for the whole tensor."""
+    """Return scale and zero point of a QuantizeLinear or DequantizeLinear node.
+
+    The result is None unless the codes are uint8 and one constant float32 scale serves the whole tensor.
+    """
     scale = fixed_array(node.inputs[1])
     zero_point = fixed_array(node.inputs[2]) if len(node.inputs) > 2 else None
     if scale is None or scale.dtype != np.float32 or zero_point is None or zero_point.dtype != np.uint8:

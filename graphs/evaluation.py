@@ -1,4 +1,4 @@
-"""Run a float graph over images and hand out the tensors inside it."""
+"""Run a graph in memory over images and yield the tensors inside the graph."""
 
 import math
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from graphs.card import OUTPUT, Batch
 from machine.cpu import available_threads
 from progress import Progress, silent
 
-# All tensors asked for are in memory together, for one batch.
+# A batch is chosen so large that the tensors asked for take at most this much memory together.
 _BATCH_BYTES = 256 * 2**20
 _LARGEST_BATCH = 100
 
 
 class Extremes(NamedTuple):
-    """Least and greatest value of each channel of a tensor, each [C]."""
+    """The least and the greatest value of each channel of a tensor: two arrays [C]."""
 
     least: NDArray[np.float32]
     greatest: NDArray[np.float32]
@@ -34,13 +34,17 @@ def activations(
     progress: Progress = silent,
     optimized: bool = True,
 ) -> Iterator[dict[str, Batch]]:
-    """Yield, batch by batch, the tensors of `values` by name; the graph's input may be among them.
+    """Yield the tensors of `values` by name, one batch after another.
 
     Args:
-        model: float32 graph with the shapes of its tensors; a quantized one, if `values` are float32.
-        images: normalised, float32 [N, C, H, W].
-        optimized: as ONNX Runtime would run the graph, INT8 kernels and all; if not, each operator as
-            ONNX defines it.
+        model: a graph whose tensors have known shapes. The graph may be quantized as long as all of
+            `values` are float32.
+        values: the tensors to yield; the input of the graph may be among them.
+        images: normalised images, float32 [N, C, H, W].
+        description: what the progress display calls this run.
+        progress: wraps the loop over the batches, so that a display can follow.
+        optimized: True runs the graph as ONNX Runtime would, with fused INT8 kernels. False computes each
+            operator by itself, as ONNX defines it.
     """
     inside = [value for value in values if not value.is_graph_input()]
     names = [str(value.name) for value in inside]
@@ -60,7 +64,10 @@ def logits_of_graph(
     progress: Progress = silent,
     optimized: bool = True,
 ) -> Batch:
-    """Logits float32 [N, classes] of a graph in memory; see `activations`."""
+    """Return the logits float32 [N, classes] of a graph in memory; the arguments are as in `activations`.
+
+    `verification.compare.logits_of_split` does the same with an open runtime and a split of a data set.
+    """
     batches = activations(model, [model.graph.outputs[0]], images, description, progress, optimized)
     return np.concatenate([tensors[OUTPUT] for tensors in batches])
 
@@ -68,17 +75,24 @@ def logits_of_graph(
 def channel_extremes(
     model: ir.Model, values: list[ir.Value], images: Batch, progress: Progress = silent
 ) -> dict[str, Extremes]:
-    """Least and greatest value of each channel of each tensor, by name; see `activations`."""
-    found: dict[str, Extremes] = {}
+    """Return the extremes of every channel of the tensors, by name; the arguments are as in `activations`."""
+    extremes: dict[str, Extremes] = {}
     for tensors in activations(model, values, images, "channel ranges", progress):
-        for value in values:
-            tensor = tensors[str(value.name)]
-            seen = Extremes(tensor.min((0, 2, 3)), tensor.max((0, 2, 3)))
-            before = found.get(str(value.name), seen)
-            found[str(value.name)] = Extremes(
-                np.minimum(before.least, seen.least), np.maximum(before.greatest, seen.greatest)
-            )
-    return found
+        for name in (str(value.name) for value in values):
+            least, greatest = tensors[name].min((0, 2, 3)), tensors[name].max((0, 2, 3))
+            before = extremes.get(name, Extremes(least, greatest))
+            extremes[name] = Extremes(np.minimum(before.least, least), np.maximum(before.greatest, greatest))
+    return extremes
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the options of an ONNX Runtime session with `threads` threads, which logs errors alone."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Sessions run in turns here, and worker threads that spin after a call would slow down the next session.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 def _session_with_outputs(
@@ -91,11 +105,7 @@ def _session_with_outputs(
         for value in values
         if value.name not in present
     )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_threads()
-    options.log_severity_level = 3
-    # Two graphs run in alternation here, and workers that go on spinning slow down the other's.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options = session_options(available_threads())
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(
@@ -104,7 +114,7 @@ def _session_with_outputs(
 
 
 def _dimensions(value: ir.Value) -> list[int]:
-    """All but the batch."""
+    """Return the dimensions that are known, without the batch."""
     assert value.shape is not None
     return [size for size in value.shape[1:] if isinstance(size, int)]
 

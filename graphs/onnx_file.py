@@ -1,4 +1,4 @@
-"""Read and write ONNX files; the only place that does either."""
+"""Read, change and write ONNX graphs; every ONNX file in a run directory is written by `write_graph`."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,13 +20,15 @@ def graph_from_file(path: Path) -> ir.Model:
     """Read and check an ONNX file that skipfold wrote.
 
     Raises:
-        UserError: no file, no ONNX, an invalid graph, or not a classifier exported by skipfold.
+        UserError: the file does not exist, is not ONNX, holds an invalid graph, or was not exported by
+            skipfold.
     """
-    model = _read(path, ir.from_proto, "export the network first", "export it again")
-    names = ([value.name for value in model.graph.inputs], [v.name for v in model.graph.outputs])
-    if names != ([INPUT], [OUTPUT]):
+    model = _read(path, ir.from_proto, "export the network first", "export the network again")
+    inputs = [value.name for value in model.graph.inputs]
+    outputs = [value.name for value in model.graph.outputs]
+    if (inputs, outputs) != ([INPUT], [OUTPUT]):
         raise UserError(
-            f"{path} takes {names[0]} and gives {names[1]}, not '{INPUT}' and '{OUTPUT}'",
+            f"{path} takes {inputs} and gives {outputs}, not ['{INPUT}'] and ['{OUTPUT}']",
             "use a file that skipfold exported",
         )
     card_of_graph(model, path)
@@ -34,17 +36,17 @@ def graph_from_file(path: Path) -> ir.Model:
 
 
 def any_graph_from_file(path: Path) -> ir.Model:
-    """Read and check an ONNX file of whatever origin; types are inferred and local functions inlined.
+    """Read and check an ONNX file of any origin, inline its local functions and infer its types.
 
     Raises:
-        UserError: no file, no ONNX, or an invalid graph.
+        UserError: the file does not exist, is not ONNX, or holds an invalid graph.
     """
 
     def typed(proto: onnx.ModelProto) -> ir.Model:
         inlined = onnx.inliner.inline_local_functions(proto)
         return ir.from_proto(onnx.shape_inference.infer_shapes(inlined, check_type=True, strict_mode=True))
 
-    return _read(path, typed, "name an ONNX file", "name a valid one")
+    return _read(path, typed, "name an ONNX file", "name a valid ONNX file")
 
 
 def _read(
@@ -56,13 +58,17 @@ def _read(
         return convert(proto)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist", if_missing) from error
-    except Exception as error:  # protobuf, checker and IR each raise their own types
+    except Exception as error:  # protobuf, onnx.checker and onnx_ir raise unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} is not a valid ONNX file ({reason})", if_invalid) from error
 
 
 def card_of_graph(model: ir.Model, path: Path | str) -> GraphCard:
-    """The card of a graph; UserError names `path` if it has none."""
+    """Return the card in the metadata of a graph.
+
+    Raises:
+        UserError: the graph has no card; the error names `path`.
+    """
     try:
         return card_from_properties(model.metadata_props)
     except (ValueError, TypeError) as error:
@@ -72,12 +78,12 @@ def card_of_graph(model: ir.Model, path: Path | str) -> GraphCard:
 
 
 def card_from_file(path: Path) -> GraphCard:
-    """The card of an ONNX file; see `graph_from_file`."""
+    """Read an ONNX file and return the card; the errors are those of `graph_from_file`."""
     return card_of_graph(graph_from_file(path), path)
 
 
 def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """Register a named constant with its type and shape."""
+    """Register a constant under a name and return its value, which has a type and a shape."""
     tensor = ir.tensor(array, name=name)
     value = ir.Value(
         name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype)
@@ -87,16 +93,16 @@ def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 
 def constant(value: ir.Value | None) -> np.ndarray:
-    """The array behind an initializer."""
+    """Return the array of an initializer."""
     assert value is not None and value.const_value is not None
     return value.const_value.numpy()
 
 
 def replace_constant(value: ir.Value | None, array: np.ndarray) -> None:
-    """Give an initializer other numbers of the same shape, rounded to its type.
+    """Give an initializer other numbers of the same shape, rounded to the initializer's type.
 
     Raises:
-        CheckFailed: more than one node reads it, and all of them would be changed.
+        CheckFailed: more than one node reads the initializer, so that another node would change, too.
     """
     before = constant(value)
     assert value is not None and before.shape == array.shape
@@ -111,7 +117,13 @@ def replace_constant(value: ir.Value | None, array: np.ndarray) -> None:
 def add_to_bias(
     graph: ir.Graph, conv: ir.Node, change: np.ndarray, real: np.dtype | type[np.floating] = np.float32
 ) -> None:
-    """Add `change` [out] to a convolution's output by its bias; one it does not have is made, of type `real`.
+    """Add `change` [out] to the output of a convolution, by way of the bias.
+
+    Args:
+        graph: the graph of the convolution.
+        conv: a Conv node; a node without a bias gets one.
+        change: what is added to each output channel.
+        real: the type of a bias that is made here.
 
     Raises:
         CheckFailed: another node reads the bias, too.
@@ -124,30 +136,30 @@ def add_to_bias(
 
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    """Put a node in another's place: its outputs keep their names, types, shapes and readers."""
-    read = tuple(old.inputs)
+    """Replace the node `old` by `new`; the outputs keep their names, types, shapes and readers."""
+    inputs = tuple(old.inputs)
     ir.convenience.replace_nodes_and_values(graph, old, [old], [new], old.outputs, new.outputs)
-    remove_unread(graph, read)
+    remove_unread(graph, inputs)
 
 
 def remove_unread(graph: ir.Graph, values: Iterable[ir.Value | None]) -> None:
-    """Drop those of some values that are initializers and that no node reads."""
+    """Remove the initializers among `values` that no node reads."""
     for value in values:
         if value is not None and value.is_initializer() and not value.uses():
             del graph.initializers[str(value.name)]
 
 
 def typed_copy(model: ir.Model) -> ir.Model:
-    """A copy with the shapes and types of all tensors, which a change of the graph need not keep."""
+    """Return a copy with the shapes and types of all tensors, which are inferred anew."""
     return ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
 
 
 def write_graph(model: ir.Model, card: GraphCard, path: Path) -> None:
-    """Check a graph with its shapes inferred, and write it with its card.
+    """Infer the shapes of a graph, check the graph, and write it together with its card.
 
     Raises:
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is wrong, which
-            is a bug of the pass that made it.
+            is a bug of the pass that made the graph.
     """
     model.metadata_props.update(card.to_properties())
     proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True)

@@ -1,9 +1,9 @@
 """Find the skip path of an exported ResNet from the graph alone, without trusting names.
 
-Each block ends in an Add. Walking back from its two operands through Conv, BatchNormalization and
-Relu, both branches meet the stream x_l again: the output of the previous block (an Add, or the Relu
-on it in an original network) or of the stem. The branch with fewer convolutions is the skip path:
-none for an identity, one for a projection, two or three for F.
+Every block ends in an Add. Walk back from both operands of the Add through Conv, BatchNormalization and
+Relu: both walks end at the stream x_l, which is the output of the stem or of the block before (its Add,
+or, in an original network, the Relu behind that Add). The operand with fewer convolutions is the skip
+path. An identity has no convolution, a projection has one, and the residual branch F has two or three.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _IN_BRANCH = {"Conv", "BatchNormalization", "Relu"}
 
 @dataclass(frozen=True)
 class Junction:
-    """One Add and how the skip path reaches it.
+    """The Add at the end of one block, with the two branches that it adds.
 
     Attributes:
         add: the Add node.
-        skip_operand: index of the Add's input that is the skip path.
-        skip: nodes on the skip path between the stream and the Add, in order of execution.
-        residual: nodes of F, in order of execution.
-        stream: the value x_l both start from.
+        skip_operand: the index of the Add's input that is the skip path, 0 or 1.
+        skip: the nodes on the skip path between the stream and the Add, in order of execution.
+        residual: the nodes of the residual branch F, in order of execution.
+        stream: the value x_l that both branches start from.
     """
 
     add: ir.Node
@@ -35,45 +35,44 @@ class Junction:
 
     @property
     def skip_value(self) -> ir.Value:
-        """The Add's operand on the skip path."""
+        """The operand of the Add that comes from the skip path."""
         value = self.add.inputs[self.skip_operand]
         assert value is not None
         return value
 
 
 def junctions(model: ir.Model) -> list[Junction]:
-    """Every Add between stem and head with its skip path, in order of execution.
+    """Return the junctions of all blocks, in order of execution.
 
     Raises:
-        CheckFailed: an Add whose operands do not both come from one stream; names the node.
+        CheckFailed: the operands of an Add do not come from one stream; the error names the Add.
     """
     return [_junction(node) for node in model.graph if node.op_type == "Add"]
 
 
 def _junction(add: ir.Node) -> Junction:
     if len(add.inputs) != 2:
-        raise _fault(add, "does not have two operands")
+        raise fault_at(add, "does not have two operands")
     chains = [_chain_to_stream(value, add) for value in add.inputs]
     streams = [_stream_of(chain, value) for chain, value in zip(chains, add.inputs, strict=True)]
     counts = [sum(node.op_type == "Conv" for node in chain) for chain in chains]
     if counts[0] == counts[1]:
-        raise _fault(add, f"has {counts[0]} convolutions on both operands: neither is a skip path")
+        raise fault_at(add, f"has {counts[0]} convolutions on both operands: neither is a skip path")
     skip = 0 if counts[0] < counts[1] else 1
-    # An operand that is the stream itself has an empty chain; F starts at the same value, or, in a
-    # pre-activation block, at the activation of it.
+    # An operand that is the stream itself has an empty chain, because F starts at that very value.
     if streams[0] is not streams[1]:
-        raise _fault(add, f"adds branches that start at {streams[0].name} and {streams[1].name}")
+        raise fault_at(add, f"adds branches that start at {streams[0].name} and {streams[1].name}")
     return Junction(add, skip, chains[skip], chains[1 - skip], streams[skip])
 
 
 def _chain_to_stream(value: ir.Value | None, add: ir.Node) -> tuple[ir.Node, ...]:
-    """Nodes from the stream to `value`; empty where `value` is the stream."""
+    """Return the nodes between the stream and `value`, which are none if `value` is the stream."""
     chain: list[ir.Node] = []
     while value is not None and not _is_stream(value):
         node = value.producer()
         if node is None or node.op_type not in _IN_BRANCH:
             what = f"{node.op_type} {node.name}" if node else value.name
-            raise _fault(add, f"is fed through {what}, which belongs to no residual block")
+            raise fault_at(add, f"is fed through {what}, which belongs to no residual block")
         chain.append(node)
         value = node.inputs[0]
     return tuple(reversed(chain))
@@ -86,10 +85,11 @@ def _stream_of(chain: tuple[ir.Node, ...], value: ir.Value | None) -> ir.Value:
 
 
 def _is_stream(value: ir.Value) -> bool:
-    """Whether a value is some x_l: a block's or the stem's output.
+    """Tell whether a value is some x_l, that is, the output of a block or of the stem.
 
-    A Relu straight after an Add or the stem is x_l in an original network, where f = ReLU; its input
-    then has no other consumer. In a pre-activation network nothing but BN and Add consume x_l.
+    In an original network x_l is the output of the Relu behind an Add or behind the stem, and nothing
+    but that Relu reads the Add or the stem. In a pre-activation network x_l is the output of an Add or
+    of the stem itself, and a BatchNormalization or an Add reads it.
     """
     node = value.producer()
     if node is None:
@@ -114,5 +114,11 @@ def _only_feeds_relu(value: ir.Value) -> bool:
     return [node.op_type for node, _ in value.uses()] == ["Relu"]
 
 
-def _fault(node: ir.Node, what: str) -> CheckFailed:
-    return CheckFailed(f"skip path broken: Add {node.name} {what}", "check the model's definition")
+def fault_at(node: ir.Node, what: str) -> CheckFailed:
+    """Return the error that names a node and says what is wrong with the node."""
+    return broken(f"{node.op_type} {node.name} {what}")
+
+
+def broken(what: str) -> CheckFailed:
+    """Return the error for a skip path that is not what it must be."""
+    return CheckFailed(f"skip path broken: {what}", "check the definition of the network in models/")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 _VNNI = {"AVX512-VNNI", "AVX-VNNI"}
-# As Linux names what the CPU has.
+# The names that Linux gives these instruction sets in /proc/cpuinfo.
 _FLAGS = {
     "AVX2": "avx2",
     "AVX-VNNI": "avx_vnni",
@@ -18,7 +18,7 @@ _FLAGS = {
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Of AVX2, AVX-VNNI, AVX512, AVX512-VNNI, AVX512-bf16 and AMX, those this CPU has."""
+    """Those of AVX2, AVX-VNNI, AVX512, AVX512-VNNI, AVX512-bf16 and AMX that libraries find on this CPU."""
     import torch
 
     present = {
@@ -33,26 +33,30 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def adds_products_in_16_bits() -> bool:
-    """Whether INT8 kernels add pairs of products in 16 bits here: on x86 without VNNI."""
+    """Whether INT8 kernels add pairs of products in 16 bits here, as they do on x86 without VNNI."""
     return platform.machine() in ("x86_64", "AMD64") and not _VNNI & set(instruction_sets())
 
 
 def available_threads() -> int:
-    """CPU cores this process may use."""
+    """The number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def cpu_name(found: tuple[str, ...]) -> str:
-    """The CPU's name, with the instruction sets that the kernel knows of and the libraries do not find."""
+def cpu_name(visible: tuple[str, ...]) -> str:
+    """The CPU's name, with the instruction sets that Linux reports and libraries do not find.
+
+    Args:
+        visible: what libraries find, see `instruction_sets`.
+    """
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = ""
-    # The first of the cores.
+    # Every core has an entry of this form, and the first one is read.
     name, flags = (re.search(rf"^{field}\s*: (.*)$", text, re.MULTILINE) for field in ("model name", "flags"))
     present = flags[1].split() if flags else []
-    hidden = [known for known, flag in _FLAGS.items() if flag in present and known not in found]
+    hidden = [known for known, flag in _FLAGS.items() if flag in present and known not in visible]
     words = name[1].strip() if name else platform.processor() or platform.machine()
     return f"{words} without its {', '.join(hidden)}" if hidden else words

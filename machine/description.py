@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, in words; every table carries it."""
+"""The machine that a figure was measured on, in words. Every table of results carries it."""
 
 import platform
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from artifacts.versions import version_of
 from machine.cpu import available_threads, cpu_name, instruction_sets
 from machine.gpu import gpus
 
-_PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
+_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt", "numpy")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Machine:
     system: str
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON gives them back: lists, not tuples."""
+        """The fields as a JSON file gives them back, with lists instead of tuples."""
         return asdict(self) | {"instruction_sets": list(self.instruction_sets), "gpus": list(self.gpus)}
 
     @property
@@ -41,7 +41,7 @@ class Machine:
 
 
 def processor_of(machine: Mapping[str, Any]) -> str:
-    """CPU and instruction sets of a machine as a table records it."""
+    """CPU and instruction sets of a machine that is described in a table's JSON."""
     return f"{machine['cpu']} ({', '.join(machine['instruction_sets'])})"
 
 

@@ -22,7 +22,7 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs the driver reports; empty without a driver or a GPU (CUDA driver API)."""
+    """The GPUs that the driver reports through the CUDA driver API; none without a driver or a GPU."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -7,13 +7,14 @@ Nothing is unpickled, and the weights are loaded strictly.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from artifacts.json_codec import from_json, to_json
 from artifacts.names import CHECKPOINT, CHECKPOINT_CARD
 from artifacts.run_directory import RunDirectory
 from errors import UserError
@@ -55,7 +56,7 @@ class CheckpointCard:
 
     def to_json(self) -> str:
         """The text of checkpoint.json."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        return json.dumps({"format": FORMAT, **to_json(self)}, indent=2) + "\n"
 
 
 def card_from_json(text: str, source: Path) -> CheckpointCard:
@@ -68,16 +69,8 @@ def card_from_json(text: str, source: Path) -> CheckpointCard:
         fields = json.loads(text)
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
-        model = fields.pop("model")
-        if any(type(model[name]) is not int for name in ("depth", "num_classes", "in_channels")):
-            raise TypeError("depth, num_classes and in_channels are whole numbers")
-        card = CheckpointCard(
-            model=resnet_config(**model),
-            classes=tuple(fields.pop("classes")),
-            mean=tuple(fields.pop("mean")),
-            std=tuple(fields.pop("std")),
-            **fields,
-        )
+        card = from_json(CheckpointCard, fields)
+        resnet_config(**to_json(card.model))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{source} does not describe a checkpoint ({error})",

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-from artifacts.names import AUDIT, BENCHMARK, BLOCK_ERROR, REPORT, SEARCH, TRAINING_LOG
+from artifacts.names import AUDIT, BENCHMARK, BLOCK_ERROR, REPORT, TRAINING_LOG
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
+from calibration.searching.search import search_in
 from machine.description import package_versions
 from plots import svg
 from reporting.summary import Summary, engine_title, summary_of, tables_of
@@ -19,7 +20,7 @@ def report_from_results(run: RunDirectory, notes: list[str]) -> Summary:
     """Write report.html from what the run holds.
 
     Args:
-        notes: what was skipped and why, a line each.
+        notes: what was skipped and why, one line for each stage.
     """
     summary = summary_of(run)
     page = _page(run, summary, notes)
@@ -42,7 +43,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         notes=notes,
         latency_plot=_latency_plot(run),
         block_error_plot=_block_error_plot(run),
-        search=_current(run, SEARCH),
+        search=search_in(run),
         training_plot=_training_plot(run),
         versions=package_versions(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -59,11 +60,11 @@ def _latency_plot(run: RunDirectory) -> str | None:
 
     def draw(figure: Any) -> None:
         for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
-            own = [row for row in rows if row["batch"] == batch][::-1]
-            labels = [f"{engine_title(row['engine'], row['device'])} {row['precision']}" for row in own]
-            rates = [row["images_per_s"] for row in own]
-            bars = axes.barh(labels, rates, color=[ENGINES[row["engine"]].colour for row in own])
-            axes.bar_label(bars, [f"{row['speedup']:.2f}×" for row in own], padding=3, fontsize=8)
+            of_batch = [row for row in rows if row["batch"] == batch][::-1]
+            labels = [f"{engine_title(row['engine'], row['device'])} {row['precision']}" for row in of_batch]
+            rates = [row["images_per_s"] for row in of_batch]
+            bars = axes.barh(labels, rates, color=[ENGINES[row["engine"]].colour for row in of_batch])
+            axes.bar_label(bars, [f"{row['speedup']:.2f}×" for row in of_batch], padding=3, fontsize=8)
             axes.set_title(f"batch {batch}", fontsize=10)
             axes.set_xlabel("images/s (label: over PyTorch)", fontsize=8)
             axes.margins(x=0.3)

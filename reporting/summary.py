@@ -5,11 +5,12 @@ from typing import Any
 
 from artifacts.names import ACCURACY, BENCHMARK, CHECKPOINT, CHECKPOINT_CARD, ENGINE_FOLDER, PARITY
 from artifacts.run_directory import RunDirectory
-from graphs.card import PRECISIONS
 from machine.description import processor_of, this_machine
 from models.checkpoint import CheckpointCard, card_in
 from runtimes.engines import ENGINES, engine_named
+from runtimes.subjects import Subject
 from verification.rows import Row, is_current, read_table
+from vocabulary import Precision
 
 _TABLES = (PARITY, ACCURACY, BENCHMARK)
 _SHOWN_BATCHES = (1, 32)
@@ -20,7 +21,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Line:
-    """One engine in one precision; None where something has not been measured.
+    """One engine in one precision; a figure is None where it has not been measured.
 
     Attributes:
         latency_ms: median by batch size; `speedup` is PyTorch's median over it.
@@ -45,12 +46,12 @@ class Line:
 
     @property
     def judgement(self) -> str:
-        """The verdict, and what is known of saturation."""
+        """The verdict, followed by what is known of saturation."""
         return f"{self.verdict}, {self.saturation}" if self.saturation else self.verdict
 
     @property
     def title(self) -> str:
-        """The engine, and its device where that needs saying."""
+        """The engine, with the device if the engine runs on more than one."""
         return engine_title(self.engine, self.device)
 
     def cells(self) -> list[str]:
@@ -91,17 +92,19 @@ def summary_of(run: RunDirectory) -> Summary:
     card = card_in(run)
     tables = tables_of(run)
     rows = {name: table["rows"] for name, table in tables.items()}
-    keys = dict.fromkeys(_key(row) for name in rows for row in rows[name])
+    subjects = dict.fromkeys(Subject.of_row(row) for name in rows for row in rows[name])
     parity = tables.get(PARITY)
     original = parity["original_accuracy"] if parity else None
-    lines = [_line(run, key, rows, card.trained, original) for key in keys]
+    lines = [_line(run, subject, rows, card.trained, original) for subject in subjects]
+    measured = {subject.artifact for subject in subjects}
     lines += [
         Line("trt", name.removeprefix(f"{ENGINE_FOLDER}/").split(".")[0], name, "cuda", run.record(name).size,
              verdict="not run")
         for name in run.recorded(f"{ENGINE_FOLDER}/")
-        if name.endswith(".engine") and run.is_fresh(name) and name not in {key[2] for key in keys}
+        if name.endswith(".engine") and run.is_fresh(name) and name not in measured
     ]  # fmt: skip
-    lines.sort(key=lambda line: (list(ENGINES).index(line.engine), PRECISIONS.index(line.precision)))
+    precisions: list[str] = list(Precision)
+    lines.sort(key=lambda line: (list(ENGINES).index(line.engine), precisions.index(line.precision)))
     known = next(iter(tables.values()), None)
     return Summary(
         card=card,
@@ -138,7 +141,7 @@ def saturation_words(saturation: str | list[str] | None) -> str:
 
 
 def engine_title(engine: str, device: str) -> str:
-    """An engine's name, with its device where that is the GPU and need not be."""
+    """An engine's name, with CUDA behind it for an engine that runs on CPUs as well."""
     return f"{engine} CUDA" if device == "cuda" and engine_named(engine).only_device is None else engine
 
 
@@ -147,28 +150,26 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _key(row: Row) -> tuple[str, str, str, str]:
-    return row["engine"], row["precision"], row["artifact"], row["device"]
-
-
 def _line(
     run: RunDirectory,
-    key: tuple[str, str, str, str],
+    subject: Subject,
     rows: dict[str, list[Row]],
     trained: bool,
     accuracy_of_original: float | None,
 ) -> Line:
-    own = {name: [row for row in table if _key(row) == key] for name, table in rows.items()}
+    of_subject = {
+        name: [row for row in table if Subject.of_row(row) == subject] for name, table in rows.items()
+    }
     figures: Row = {}
     for name in (PARITY, ACCURACY):
-        for row in own.get(name, []):
+        for row in of_subject.get(name, []):
             figures |= row
-    timed = [row for row in own.get(BENCHMARK, []) if row["batch"] in _SHOWN_BATCHES]
-    names = [CHECKPOINT, CHECKPOINT_CARD] if key[2] == CHECKPOINT else [key[2]]
-    if key[0] == "torch":
+    timed = [row for row in of_subject.get(BENCHMARK, []) if row["batch"] in _SHOWN_BATCHES]
+    names = [CHECKPOINT, CHECKPOINT_CARD] if subject.artifact == CHECKPOINT else [subject.artifact]
+    if engine_named(subject.engine).is_original:
         figures["accuracy"] = accuracy_of_original
     return Line(
-        *key,
+        **vars(subject),
         size=sum(run.record(name).size for name in names),
         accuracy=figures.get("accuracy") if trained else None,
         drop=figures.get("drop") if trained else None,
@@ -176,19 +177,19 @@ def _line(
         snr_db=figures.get("snr_db"),
         latency_ms={row["batch"]: row["p50_ms"] for row in timed} or None,
         speedup={row["batch"]: row["speedup"] for row in timed} or None,
-        verdict=_verdict(key[0], figures),
+        verdict=_verdict(subject, figures),
         saturation=saturation_words(figures.get("saturation")),
     )
 
 
 def _elsewhere(machine: Row) -> str | None:
-    """An INT8 verdict of one instruction set says little of another."""
+    """The processor of the figures, if it is not this machine's: INT8 depends on the instruction set."""
     measured = processor_of(machine)
     return measured if measured != this_machine().processor else None
 
 
-def _verdict(engine: str, figures: Row) -> str:
-    if engine == "torch":
+def _verdict(subject: Subject, figures: Row) -> str:
+    if engine_named(subject.engine).is_original:
         return "original"
     if "passed" not in figures:
         return "–"

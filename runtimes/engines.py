@@ -1,4 +1,4 @@
-"""The table of engines. A new engine is a row here and an adapter; nothing else lists engines by name."""
+"""The table of engines. A new engine needs a row here and an adapter; no other list names the engines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from vocabulary import Device, Precision
 if TYPE_CHECKING:
     from runtimes.runtime import Runtime
 
-# The graphs made for TensorRT.
+# The graphs that are made for TensorRT.
 GPU_GRAPHS: Mapping[str, str] = {
     Precision.fp32: MODEL,
     Precision.fp16: MODEL_FP16,
@@ -32,18 +32,18 @@ GPU_GRAPHS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """All that is particular to one engine.
+    """One row of the table: what distinguishes one engine from the others.
 
     Attributes:
-        name: as `--engine` and every table have it.
-        adapter: "module:class" of its `Runtime`, which is imported when it is needed, because each
-            adapter loads a framework.
+        name: the name of the engine, as `--engine` and every table have it.
+        adapter: the `Runtime` of the engine as "module:class". The module is imported only when the engine
+            is used, because each adapter loads a framework.
         graphs: the ONNX file of each precision; empty for an engine that opens weights.
-        opens_plans: whether the file that is opened is built from the graph first.
-        only_device: the one device it runs on, if there is only one.
-        by_default: whether a command that names no engine takes it, and a search times it.
-        is_timed: whether its latency means anything.
-        colour: in plots.
+        colour: the colour of the engine in plots.
+        opens_plans: whether the engine opens plans, which are built from the graphs first.
+        only_device: the device that the engine runs on, if there is only one.
+        by_default: whether a command that names no engine uses this engine, and a search times it.
+        is_timed: whether the latency of the engine means anything.
     """
 
     name: str
@@ -57,15 +57,15 @@ class EngineSpec:
 
     @property
     def is_original(self) -> bool:
-        """Whether it runs the weights themselves, which everything else is compared with."""
+        """Whether the engine runs the trained weights, which all other engines are compared with."""
         return not self.graphs
 
     def device(self, wanted: str) -> str:
-        """The device it is used on where `wanted` was asked for."""
+        """Return the only device of the engine, or else the `wanted` one."""
         return self.only_device or wanted
 
     def runtime(self) -> "type[Runtime]":
-        """Import the adapter's class."""
+        """Import the adapter and return its class."""
         module, _, name = self.adapter.partition(":")
         return getattr(import_module(module), name)
 
@@ -94,7 +94,7 @@ _TABLE = (
         opens_plans=True,
         only_device=Device.cuda,
     ),
-    # What TensorRT is given, evaluated operator by operator where there is no GPU.
+    # This engine shows the numerics of the graphs for TensorRT on machines without a GPU.
     EngineSpec(
         "reference",
         "runtimes.ort_runtime:ReferenceRuntime",
@@ -108,7 +108,11 @@ ORIGINAL = next(spec for spec in _TABLE if spec.is_original)
 
 
 def engine_named(name: str) -> EngineSpec:
-    """The row of an engine; UserError lists the names."""
+    """Return the row of an engine.
+
+    Raises:
+        UserError: no engine has this name; the error lists the names.
+    """
     if name not in ENGINES:
-        raise UserError(f"unknown engine '{name}'", f"use {' or '.join(ENGINES)}")
+        raise UserError(f"unknown --engine '{name}'", f"use {' or '.join(ENGINES)}")
     return ENGINES[name]

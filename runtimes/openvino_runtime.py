@@ -1,26 +1,26 @@
-"""OpenVINO on the CPU: float32 and INT8."""
+"""OpenVINO on the CPU, in float32 and INT8."""
 
 from collections import Counter
 from typing import Any
 
 import openvino
 
-from errors import CheckFailed
 from graphs.card import Batch, GraphCard
 from runtimes.runtime import Runtime
+from vocabulary import Device, Flavour, Precision
 
 
 class OpenVinoRuntime(Runtime):
-    """Runs an ONNX file, compiled once for each batch size: fixed shapes give its fastest kernels."""
+    """Runs an ONNX file, which is compiled for each batch size, because fixed shapes give faster kernels."""
 
     name = "openvino"
-    supports = frozenset({("cpu", "fp32"), ("cpu", "int8")})
+    title = "OpenVINO"
+    supports = frozenset({(Device.cpu, Precision.fp32), (Device.cpu, Precision.int8)})
     refusal = (
-        "used here for x86 CPUs, where it computes in float32 and INT8",
+        "skipfold uses OpenVINO on x86 CPUs, where it computes in float32 and INT8",
         "use --device cpu with --precision fp32 or int8, or another --engine",
     )
-
-    flavours = frozenset({"any", "cpu", "openvino"})
+    flavours = frozenset({Flavour.any, Flavour.cpu, Flavour.openvino})
 
     def _open(self) -> GraphCard:
         card = self._checked_card()
@@ -32,35 +32,30 @@ class OpenVinoRuntime(Runtime):
         return card
 
     def _left_float(self, convolutions: Counter[str]) -> str:
-        """What runs in float though it is quantized in the file; empty if nothing does."""
+        """Return "convolutions" if more run in float than the card says, otherwise an empty string."""
         integer = convolutions["i8"] + convolutions["u8"]
         as_meant = integer > 0 and convolutions.total() - integer == self._float_convolutions
         return "" if as_meant else "convolutions"
 
     def _request(self, batch: int) -> openvino.InferRequest:
         if batch not in self._requests:
-            model = self._model.clone()
-            model.reshape([batch, *list(model.input().partial_shape)[1:]])
-            # Left alone, it computes float32 graphs in bfloat16 on CPUs that have it.
-            compiled = self._core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": "f32",
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": self.threads,
-                },
-            )
-            request = compiled.create_infer_request()
-            convolutions = _convolution_precisions(request)
-            if self.precision == "int8" and (kind := self._left_float(convolutions)):
-                raise CheckFailed(
-                    f"OpenVINO runs {self.path.name} with float {kind} ({dict(convolutions)}) at batch "
-                    f"{batch}",
-                    "calibrate again with this version of skipfold",
-                )
+            request = self._compiled(batch).create_infer_request()
+            if self.precision == Precision.int8:
+                convolutions = _convolution_precisions(request)
+                self._require_integer(self._left_float(convolutions), convolutions, f" at batch {batch}")
             self._requests[batch] = request
         return self._requests[batch]
+
+    def _compiled(self, batch: int) -> openvino.CompiledModel:
+        model = self._model.clone()
+        model.reshape([batch, *list(model.input().partial_shape)[1:]])
+        options = {
+            # Without this hint OpenVINO computes float32 graphs in bfloat16 on CPUs that have bfloat16.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self.threads,
+        }
+        return self._core.compile_model(model, "CPU", options)
 
     def _infer(self, images: Batch) -> Batch:
         request = self._request(len(images))
@@ -80,7 +75,7 @@ class OpenVinoRuntime(Runtime):
 
 
 def _convolution_precisions(request: openvino.InferRequest) -> Counter[str]:
-    """How many convolutions of the compiled graph run in each precision."""
+    """Count the convolutions of the compiled graph by the precision that they run in."""
     operations = request.get_compiled_model().get_runtime_model().get_ops()
     return Counter(
         op.get_rt_info()["runtimePrecision"].astype(str)

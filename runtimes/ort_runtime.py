@@ -1,4 +1,4 @@
-"""ONNX Runtime: float32 and INT8 on the CPU, float32 and FP16 on CUDA."""
+"""ONNX Runtime, in float32 and INT8 on the CPU and in float32 and FP16 on CUDA."""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -9,22 +9,32 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from errors import CheckFailed, UserError
-from graphs.card import FLAVOURS, PRECISIONS, Batch, GraphCard
+from errors import UserError
+from graphs.card import Batch, GraphCard
+from graphs.evaluation import session_options
 from graphs.onnx_file import graph_from_file
 from graphs.rounding import make_rounding_explicit
 from runtimes.runtime import Runtime
+from vocabulary import Device, Flavour, Precision
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {Device.cpu: "CPUExecutionProvider", Device.cuda: "CUDAExecutionProvider"}
 
 
 class OrtRuntime(Runtime):
     """Runs an ONNX file with all graph optimizations."""
 
     name = "ort"
-    supports = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "fp16")})
+    title = "ONNX Runtime"
+    supports = frozenset(
+        {
+            (Device.cpu, Precision.fp32),
+            (Device.cpu, Precision.int8),
+            (Device.cuda, Precision.fp32),
+            (Device.cuda, Precision.fp16),
+        }
+    )
     refusal = (
-        "its CPU kernels have no float16 and its CUDA kernels no quantized convolution",
+        "ONNX Runtime has no float16 kernels for CPUs and no quantized convolution for CUDA",
         "use --precision fp32 or int8 on the CPU, fp32 or fp16 on CUDA, or --engine trt",
     )
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -35,31 +45,24 @@ class OrtRuntime(Runtime):
             optimized = Path(folder, "optimized.onnx")
             self._session = self._session_for(optimized)
             self._operators = _operators_in(optimized)
-        if self.precision == "int8" and (kind := self._left_float(card)):
-            raise CheckFailed(
-                f"ONNX Runtime runs {self.path.name} with float {kind} ({dict(self._operators)})",
-                "calibrate again with this version of skipfold",
-            )
+        if self.precision == Precision.int8:
+            self._require_integer(self._left_float(card), self._operators)
         return card
 
     def _session_for(self, optimized: Path) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options = session_options(self.threads)
         options.inter_op_num_threads = 1
         options.graph_optimization_level = self._optimization
         options.optimized_model_filepath = str(optimized)
-        options.log_severity_level = 3
-        # Workers that go on spinning after a call slow down whatever is measured next to this.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = _PROVIDERS[self.device]
         if provider not in onnxruntime.get_available_providers():
             raise UserError(
                 f"this ONNX Runtime has no {provider}", "install onnxruntime-gpu, or use --device cpu"
             )
-        # CUDA would run float32 convolutions in TF32 by itself.
-        settings = {"use_tf32": "0"} if self.device == "cuda" else {}
+        # The CUDA provider would compute float32 convolutions in TF32, which keeps 10 bits of a mantissa.
+        settings = {"use_tf32": "0"} if self.device == Device.cuda else {}
         session = onnxruntime.InferenceSession(self._graph(), options, providers=[(provider, settings)])
-        # A provider that cannot load is dropped with a log line, and the CPU is used.
+        # ONNX Runtime drops a provider that cannot load, writes one line to the log and uses the CPU.
         if session.get_providers()[0] != provider:
             raise UserError(
                 f"ONNX Runtime could not load {provider}",
@@ -71,10 +74,14 @@ class OrtRuntime(Runtime):
         return str(self.path)
 
     def _left_float(self, card: GraphCard) -> str:
-        """What runs in float though it is quantized in the file; empty if nothing does."""
+        """Return "convolutions" or "additions" if ONNX Runtime left some in float that the file quantizes.
+
+        The result is empty if there are none.
+        """
         if not self._operators["QLinearConv"] or self._operators["Conv"] != card.float_convolutions:
             return "convolutions"
-        # An Add whose sum has codes of another type than its operands, say, is left in float without a word.
+        # ONNX Runtime silently leaves some additions in float, for example one whose operands have uint8
+        # codes and whose sum has int8 codes.
         quantized = quantized_additions(onnx.load(self.path, load_external_data=False).graph)
         return "additions" if self._operators["QLinearAdd"] != quantized else ""
 
@@ -96,21 +103,22 @@ class OrtRuntime(Runtime):
 class ReferenceRuntime(OrtRuntime):
     """Evaluates a graph operator by operator, as ONNX defines it, on the CPU.
 
-    For the numerics of graphs meant for other hardware: tensors of 16 bits are rounded after every
-    operator and Q/DQ pairs, FP8 among them, are executed as they stand. It is slow, and no latency is
-    claimed of it.
+    The logits show what a graph for other hardware computes: 16-bit tensors are rounded after every
+    operator, and each QuantizeLinear and DequantizeLinear, FP8 included, is computed as it is written. The
+    evaluation is slow, so its latency is never reported.
     """
 
     name = "reference"
-    supports = frozenset(("cpu", precision) for precision in PRECISIONS)
-    refusal = ("it evaluates on the CPU", "use --device cpu")
-    flavours = frozenset(FLAVOURS)
+    supports = frozenset((Device.cpu, precision) for precision in Precision)
+    refusal = ("the reference evaluates on the CPU alone", "use --device cpu")
+    flavours = frozenset(Flavour)
     integer_kernels = False
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)
-        # Without 16-bit kernels, ONNX Runtime computes in float32 from end to end, or not at all.
+        # ONNX Runtime has no 16-bit kernels for CPUs. Without explicit rounding it would compute such a
+        # graph in float32 from end to end, or refuse it.
         make_rounding_explicit(model)
         return ir.to_proto(model).SerializeToString()
 
@@ -119,18 +127,21 @@ class ReferenceRuntime(OrtRuntime):
 
 
 def quantized_additions(graph: onnx.GraphProto) -> int:
-    """How many Adds of a Q/DQ graph have dequantized operands and a quantized sum, behind a Relu or not."""
+    """Count the Adds of a Q/DQ graph whose operands are dequantized and whose sum is quantized.
+
+    A Relu may stand between the Add and the QuantizeLinear.
+    """
     producers = {name: node.op_type for node in graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
 
-    def is_quantized(name: str) -> bool:
-        own = readers[name]
-        if len(own) == 1 and own[0].op_type == "Relu":
-            own = readers[own[0].output[0]]
-        return bool(own) and all(node.op_type == "QuantizeLinear" for node in own)
+    def is_quantized(total: str) -> bool:
+        after = readers[total]
+        if len(after) == 1 and after[0].op_type == "Relu":
+            after = readers[after[0].output[0]]
+        return bool(after) and all(node.op_type == "QuantizeLinear" for node in after)
 
     return sum(
         {producers.get(name) for name in node.input} == {"DequantizeLinear"} and is_quantized(node.output[0])
@@ -140,9 +151,10 @@ def quantized_additions(graph: onnx.GraphProto) -> int:
 
 
 def _operators_in(optimized: Path) -> Counter[str]:
-    """Convolutions and quantized sums of the graph as ONNX Runtime runs it, fused ones under their names.
+    """Count the convolutions and quantized additions of a graph that ONNX Runtime has optimized.
 
-    Between float convolutions in its blocked layout it runs a BatchNormalization as one more: not counted.
+    A fused float convolution counts as "Conv". A BatchNormalization between float convolutions in the
+    blocked layout, which ONNX Runtime runs as one more convolution, is not counted.
     """
     graph = onnx.load(optimized, load_external_data=False).graph
     names = {"FusedConv": "Conv", "NhwcFusedConv": "Conv"}

@@ -1,12 +1,12 @@
-"""What every runtime is to its callers.
+"""The base class of all runtimes, which load one artifact and turn normalised images into logits.
 
-A runtime is opened on one artifact and then turns normalised images into logits. This base owns the
-lifecycle and the checks of what goes in and comes out; an adapter adds four hooks. What was asked
-for runs, or opening it is a `UserError` that says what is missing: nothing falls back.
+The base class owns the lifecycle and checks the images that go in and the logits that come out; an adapter
+adds four hooks. A runtime computes in the precision and on the device that were asked for, or raises a
+`UserError` that says what is missing. No runtime falls back to another precision or device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,74 +18,115 @@ from errors import CheckFailed, UserError
 from graphs.card import Batch, GraphCard
 from graphs.onnx_file import card_from_file
 from machine.cpu import adds_products_in_16_bits, available_threads
+from vocabulary import Device, Flavour, Precision, Saturation
 
 
 def infer_in_batches(runtime: "Runtime", batches: Iterable[Batch], size: int) -> Batch:
-    """Logits float32 [N, classes] of batches of at most `size` images, one after another.
+    """Return the logits float32 [N, classes] of all images in `batches`, in order.
 
-    A smaller one is filled up with its own images: some runtimes compile for each batch size.
+    Args:
+        runtime: an open runtime.
+        batches: batches of at most `size` images each.
+        size: the number of images in each call. A smaller batch is filled up by repeating its images,
+            because OpenVINO, for one, compiles the network again for each new batch size.
     """
     parts = [runtime.infer(np.resize(images, (size, *images.shape[1:])))[: len(images)] for images in batches]
     return np.concatenate(parts)
 
 
 def require_sums_that_fit(name: str, saturation: str) -> None:
-    """Refuse weights of the full 8 bits where sums of their products overflow.
+    """Refuse full 8-bit weights on a CPU whose kernels add two products in 16 bits.
 
     Args:
-        name: of what has them.
-        saturation: see `GraphCard`.
+        name: the file or the command that has the weights, for the error.
+        saturation: which weights are kept small; see `GraphCard`.
 
     Raises:
-        UserError: they are, and this CPU adds products in 16 bits.
+        UserError: `saturation` is "full", and this CPU has no VNNI.
     """
-    if saturation == "full" and adds_products_in_16_bits():
+    if saturation == Saturation.full and adds_products_in_16_bits():
         raise UserError(
-            f"{name} has weights of the full 8 bits, and this CPU has no VNNI: sums of its products "
+            f"{name} has weights of the full 8 bits, and this CPU has no VNNI: sums of two products "
             "overflow 16 bits",
             "calibrate with --saturation stem or proved, or insist with --allow-saturation",
         )
 
 
+def require_made_for(
+    reader: str, file: str, card: GraphCard, precision: str, flavours: Collection[Flavour]
+) -> None:
+    """Refuse a graph that was made in another precision or for another runtime.
+
+    Args:
+        reader: what is about to read the file, for the error.
+        file: the name of the file, for the error.
+        card: the card of the file.
+        precision: the precision that was asked for.
+        flavours: the flavours that the reader can read.
+
+    Raises:
+        UserError: the card names another precision or flavour.
+    """
+    if card.precision != precision or card.flavour not in flavours:
+        raise UserError(
+            f"{file} is {card.precision} of flavour {card.flavour}, and {reader} was asked for {precision} "
+            f"of flavour {' or '.join(sorted(flavours))}",
+            f"use the file that was made for {reader} in {precision}",
+        )
+
+
 class Runtime(ABC):
-    """One artifact, opened for inference; a context manager.
+    """One artifact that is open for inference; a context manager.
 
     Args:
         path: the artifact.
-        precision: one of `PRECISIONS`, as asked for; opening fails if that is not what would run.
+        precision: the precision to compute in, for example "int8".
         device: "cpu" or "cuda".
-        threads: CPU threads inside one call; all available cores if None.
-        allow_saturation: open a graph whose weights take the full 8 bits on a CPU whose kernels add
-            products in 16 bits, where its answers are wrong.
+        threads: the number of CPU threads of one call; None takes all available cores.
+        allow_saturation: True opens a graph with full 8-bit weights even on a CPU whose kernels add two
+            products in 16 bits, where the logits are wrong.
+
+    Raises:
+        UserError: the runtime does not compute in this precision on this device.
+
+    Attributes:
+        name: the name of the engine, as `--engine` has it.
+        title: the name of the library, for messages.
+        supports: the pairs of device and precision that the runtime really computes in.
+        refusal: why any other pair is refused, and what to use instead.
+        flavours: the flavours of ONNX files that the runtime reads.
+        integer_kernels: whether INT8 runs in integer kernels of a CPU, whose sums can saturate.
     """
 
     name: str
-    #: (device, precision) pairs this runtime really computes in.
-    supports: frozenset[tuple[str, str]]
-    #: why another pair is refused, and what to use instead
-    refusal = ("not offered by it", "see `python cli.py doctor`")
-    #: flavours of ONNX files it is meant for
-    flavours = frozenset({"any", "cpu"})
-    #: whether it computes INT8 in integer kernels, which can saturate
+    title: str
+    supports: frozenset[tuple[Device, Precision]]
+    refusal = ("the engine does not offer this pair", "see `python cli.py doctor`")
+    flavours = frozenset({Flavour.any, Flavour.cpu})
     integer_kernels = True
 
     def __init__(
         self,
         path: Path,
         precision: str,
-        device: str = "cpu",
+        device: str = Device.cpu,
         threads: int | None = None,
         allow_saturation: bool = False,
     ) -> None:
-        if (device, precision) not in self.supports:
-            reason, fix = self.refusal
-            raise UserError(f"{self.name} cannot run {precision} on {device} ({reason})", fix)
+        self.require_support(precision, device)
         self.path = path
-        self.precision = precision
-        self.device = device
+        self.precision = Precision(precision)
+        self.device = Device(device)
         self.threads = threads or available_threads()
         self.allow_saturation = allow_saturation
         self._card: GraphCard | None = None
+
+    @classmethod
+    def require_support(cls, precision: str, device: str) -> None:
+        """Raise a `UserError` unless the runtime computes in this precision on this device."""
+        if (device, precision) not in cls.supports:
+            reason, fix = cls.refusal
+            raise UserError(f"{cls.name} cannot run {precision} on {device} ({reason})", fix)
 
     def __enter__(self) -> Self:
         self._card = self._open()
@@ -102,62 +143,86 @@ class Runtime(ABC):
 
     @property
     def card(self) -> GraphCard:
-        """What the artifact says of itself; RuntimeError if the runtime is not open."""
+        """The card of the artifact; RuntimeError if the runtime is not open."""
         if self._card is None:
             raise RuntimeError(f"{self.name} is not open")
         return self._card
 
     def infer(self, images: Batch) -> Batch:
-        """Normalised images float32 [N, C, 32, 32] -> logits float32 [N, classes], on the host.
+        """Return the logits float32 [N, classes] of normalised images float32 [N, C, 32, 32].
 
-        Returns when the result is there, copies to and from a device included.
+        Images and logits lie in host memory. The call returns when the logits are there, so its duration
+        includes the copies to and from a device.
 
         Raises:
-            ValueError: other type, rank, channel count or size, no images, or values that are not finite.
-            CheckFailed: the logits have another shape or are not finite.
+            ValueError: the images have another type, rank, channel count or size, there are none, or a
+                value is not finite.
+            CheckFailed: the logits have another shape, or a logit is not finite.
         """
-        card = self.card
-        expected = (len(card.mean), IMAGE_SIZE, IMAGE_SIZE)
+        self._check_images(images)
+        logits = self._infer(np.ascontiguousarray(images))
+        self._check_logits(logits, len(images))
+        return logits
+
+    def _check_images(self, images: Batch) -> None:
+        expected = (len(self.card.mean), IMAGE_SIZE, IMAGE_SIZE)
         if images.dtype != np.float32 or images.shape[1:] != expected:
             sizes = ", ".join(map(str, expected))
             raise ValueError(
                 f"{self.name} takes float32 [N, {sizes}], not {images.dtype} {list(images.shape)}"
             )
         if not len(images):
-            raise ValueError("no images")
-        # Some kernels turn NaN into 0 and codes saturate: finite logits would come of it.
+            raise ValueError(f"{self.name} was given no images")
+        # Some kernels turn NaN into 0, and codes saturate, so that such images would give finite logits.
         if not np.isfinite(images).all():
-            raise ValueError("images that are not finite")
-        logits = self._infer(np.ascontiguousarray(images))
-        if logits.shape != (len(images), len(card.classes)) or logits.dtype != np.float32:
+            raise ValueError(f"{self.name} was given images that are not finite")
+
+    def _check_logits(self, logits: Batch, images: int) -> None:
+        classes = len(self.card.classes)
+        if logits.shape != (images, classes) or logits.dtype != np.float32:
             raise CheckFailed(
-                f"{self.name} gave {logits.dtype} {list(logits.shape)} for {len(images)} images of "
-                f"{len(card.classes)} classes",
+                f"{self.name} gave {logits.dtype} {list(logits.shape)} for {images} images of "
+                f"{classes} classes",
                 f"make {self.path.name} again",
             )
         if not np.isfinite(logits).all():
             raise CheckFailed(
                 f"{self.name} {self.precision} gave logits that are not finite",
-                "the network overflows in this precision; use another",
+                "the network overflows in this precision; use another --precision",
             )
-        return logits
 
     def _checked_card(self) -> GraphCard:
-        """The card of the ONNX file, if it was made for this runtime, precision and CPU.
+        """Return the card of the ONNX file, which must fit this runtime, the precision and the CPU.
 
         Raises:
-            UserError: it was not, or is no file of skipfold's.
+            UserError: the file was made for something else, or skipfold did not write the file.
         """
         card = card_from_file(self.path)
-        if card.precision != self.precision or card.flavour not in self.flavours:
-            raise UserError(
-                f"{self.path.name} is {card.precision} for {card.flavour}, and {self.name} was asked "
-                f"for {self.precision} on {self.device}",
-                "open the file made for this runtime",
-            )
+        self._require_made_for_this(card)
         if self.integer_kernels and not self.allow_saturation:
             require_sums_that_fit(self.path.name, card.saturation)
         return card
+
+    def _require_made_for_this(self, card: GraphCard) -> None:
+        require_made_for(self.name, self.path.name, card, self.precision, self.flavours)
+
+    def _require_integer(self, left_float: str, operators: Mapping[str, int], where: str = "") -> None:
+        """Refuse a graph that quantizes more operators than the library runs in integers.
+
+        Args:
+            left_float: the kind of operators that the library left in float, for example "convolutions";
+                empty if there are none.
+            operators: how many operators the library runs of each kind or type, for the error.
+            where: an addition to the error, for example " at batch 32".
+
+        Raises:
+            CheckFailed: `left_float` is not empty.
+        """
+        if left_float:
+            raise CheckFailed(
+                f"{self.title} runs {self.path.name} with float {left_float} ({dict(operators)}){where}",
+                "calibrate again with this version of skipfold",
+            )
 
     @abstractmethod
     def _open(self) -> GraphCard:
@@ -165,7 +230,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def _infer(self, images: Batch) -> Batch:
-        """Run a checked batch."""
+        """Return the logits of a batch that was checked."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -173,4 +238,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Version, device and evidence of what really runs; JSON values. Only while open."""
+        """Return the version, the device and the evidence of what runs, as JSON values.
+
+        The runtime must be open.
+        """

@@ -1,69 +1,79 @@
-"""Which file of a run an engine opens in which precision."""
+"""Choose the file of a run that an engine opens in a precision, and open the file."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
+from typing import Any
 
 from artifacts.names import CHECKPOINT, ENGINE_FOLDER
 from artifacts.run_directory import RunDirectory
 from errors import UserError
-from graphs.card import PRECISIONS
 from machine.gpu import gpus
 from runtimes.engines import engine_named
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.engine_card import card_of_engine
 from runtimes.tensorrt.fit import misfit
 from runtimes.tensorrt.targets import precisions_here
+from vocabulary import Device, Precision
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One engine with one artifact: a row of every table.
+    """One engine with one artifact, which is a row of every table.
 
     Attributes:
-        artifact: name of the file in the run directory.
-        device: "cpu" or "cuda".
+        engine: the name of the engine, for example "ort".
+        precision: the precision that the engine computes in.
+        artifact: the name of the file in the run directory.
+        device: the device that the engine runs on.
     """
 
     engine: str
-    precision: str
+    precision: Precision
     artifact: str
-    device: str
+    device: Device
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "Subject":
+        """Whom a row of a table is about; KeyError if it does not say so."""
+        return cls(*(row[entry.name] for entry in fields(cls)))
 
 
-def precisions_of(engine: str, device: str) -> list[str]:
-    """The precisions an engine really computes in on a device, fp32 first; TensorRT's are the GPU's."""
+def precisions_of(engine: str, device: str) -> list[Precision]:
+    """Return the precisions that an engine computes in on a device, fp32 first.
+
+    TensorRT has the precisions that every GPU of this machine has.
+    """
     spec = engine_named(engine)
     offered = {precision for at, precision in spec.runtime().supports if at == device}
     if spec.opens_plans:
         offered &= set(precisions_here())
-    return [precision for precision in PRECISIONS if precision in offered]
+    return [precision for precision in Precision if precision in offered]
 
 
 def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cpu") -> Subject:
-    """Find the artifact an engine opens.
+    """Choose the artifact that an engine opens in a precision.
 
     Raises:
-        UserError: unknown engine, a precision it does not compute in, or no such artifact.
+        UserError: no engine has this name, the engine does not compute in this precision, or the run has
+            no engine file for the GPU of this machine.
     """
     spec = engine_named(engine)
     at = spec.device(device)
-    runtime = spec.runtime()
-    if (at, precision) not in runtime.supports:
-        reason, fix = runtime.refusal
-        raise UserError(f"{engine} cannot run {precision} on {at} ({reason})", fix)
+    spec.runtime().require_support(precision, at)
     if spec.is_original:
         artifact = CHECKPOINT
     elif spec.opens_plans:
         artifact = _engine_in(run, precision)
     else:
         artifact = spec.graphs[precision]
-    return Subject(engine, precision, artifact, at)
+    return Subject(engine, Precision(precision), artifact, Device(at))
 
 
 def open_subject(
     run: RunDirectory, subject: Subject, threads: int | None = None, allow_saturation: bool = False
 ) -> Runtime:
-    """The runtime of a subject, to be used as a context manager; its files are verified first."""
+    """Verify the files of a subject and return the runtime, which is a context manager."""
     spec = engine_named(subject.engine)
     path = run.verified(subject.artifact)
     if spec.is_original or spec.opens_plans:
@@ -72,12 +82,15 @@ def open_subject(
 
 
 def _description_of(artifact: str) -> str:
-    """The JSON file that belongs to weights or a plan and is read with them."""
+    """Return the name of the JSON file that describes weights or a plan."""
     return str(PurePosixPath(artifact).with_suffix(".json"))
 
 
 def _engine_in(run: RunDirectory, precision: str) -> str:
-    """The newest engine of a precision that a GPU here can run; without a GPU, the newest of all."""
+    """Return the newest engine file of a precision that a GPU of this machine can run.
+
+    Without a GPU, the newest file is returned, whatever GPUs it was built for.
+    """
     recorded = run.recorded(f"{ENGINE_FOLDER}/{precision}.")
     names = [name for name in recorded if name.endswith(".engine") and run.is_fresh(name)]
     names.sort(key=lambda name: run.record(name).written, reverse=True)

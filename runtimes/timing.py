@@ -1,9 +1,9 @@
-"""Latency of open runtimes, measured in turns.
+"""Measure the latency of several open runtimes in turns.
 
-The runtimes take turns: machines change their speed over seconds, and a ratio of two figures that
-were measured in alternation survives that. A call is timed from images on the host to logits on the
-host, so copies to a device and its synchronisation are inside. The first call after a change of
-engine is not counted: it finds another engine's data in the caches.
+The runtimes take turns because a machine changes its speed from second to second; the ratio of two
+latencies stays the same only if both were measured in alternation. A call is timed from images in host
+memory to logits in host memory, so the copies to a device and the synchronisation are included. The first
+call of every turn is not timed, because the caches then hold the data of another runtime.
 """
 
 import time
@@ -25,7 +25,16 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a call, over `calls` timed calls; `images_per_s` is batch over the median."""
+    """The latency of one runtime at one batch size.
+
+    Attributes:
+        batch: the number of images in each call.
+        calls: the number of timed calls.
+        p50_ms: the median of the calls, in milliseconds.
+        p90_ms: the 90th percentile of the calls, in milliseconds.
+        p99_ms: the 99th percentile of the calls, in milliseconds.
+        images_per_s: `batch` divided by the median.
+    """
 
     batch: int
     calls: int
@@ -45,9 +54,15 @@ def latencies(
     """Time open runtimes in turns on the first `batch` images.
 
     Args:
-        runtimes: under keys of the caller's choice.
-        images: normalised, at least one; repeated where the batch is larger.
-        seconds: time for each runtime, all rounds together; each round has two timed calls at least.
+        runtimes: the open runtimes, under keys of the caller's choice.
+        images: at least one normalised image; the images repeat if there are fewer than `batch`.
+        batch: the number of images in each call.
+        seconds: the time to spend on each runtime in all rounds together. Each round has at least two
+            timed calls, so that slow runtimes take longer.
+        progress: wraps the loop over the rounds, so that a display can follow.
+
+    Returns:
+        the latency of each runtime, under the same keys.
     """
     inputs = np.resize(images, (batch, *images.shape[1:]))
     for runtime in runtimes.values():
@@ -61,7 +76,7 @@ def latencies(
 
 
 def summary(seconds: Sequence[float], batch: int) -> Latency:
-    """Percentiles of call times given in seconds."""
+    """Return the percentiles of the durations of calls, which are given in seconds."""
     p50, p90, p99 = (1000 * float(q) for q in np.percentile(seconds, [50, 90, 99]))
     return Latency(batch, len(seconds), p50, p90, p99, 1000 * batch / p50)
 
@@ -69,8 +84,10 @@ def summary(seconds: Sequence[float], batch: int) -> Latency:
 def _timed_calls(runtime: Runtime, inputs: Batch, seconds: float) -> list[float]:
     runtime.infer(inputs)
     times: list[float] = []
-    while len(times) < 2 or sum(times) < seconds:
+    total = 0.0
+    while len(times) < 2 or total < seconds:
         started = time.perf_counter()
         runtime.infer(inputs)
         times.append(time.perf_counter() - started)
+        total += times[-1]
     return times

@@ -5,37 +5,34 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from graphs.card import PRECISIONS, Batch, GraphCard
+from graphs.card import Batch, GraphCard
 from machine.gpu import gpus
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.cuda import Cuda, TorchCuda
-from runtimes.tensorrt.engine_card import EngineCard, card_of_engine
+from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, card_of_engine
 from runtimes.tensorrt.fit import fitting_gpu
-from runtimes.tensorrt.package import BUILDERS
+from runtimes.tensorrt.package import BUILDERS, Builder
 from runtimes.tensorrt.session import EngineSession
+from vocabulary import Device, Precision
 
 
 class TrtRuntime(Runtime):
     """Runs a plan file on the first GPU of this machine that the plan was built for."""
 
     name = "trt"
-    supports = frozenset(("cuda", precision) for precision in PRECISIONS)
+    title = "TensorRT"
+    supports = frozenset((Device.cuda, precision) for precision in Precision)
     refusal = ("TensorRT runs on NVIDIA GPUs", "use --engine ort or --engine openvino on a CPU")
-    #: What holds the GPU's memory.
+    flavours = FLAVOURS
+    integer_kernels = False
+    #: What holds the memory of the GPU.
     cuda: type[Cuda] = TorchCuda
 
     def _open(self) -> GraphCard:
         sidecar = card_of_engine(self.path)
-        self._require_precision(sidecar)
-        devices = gpus()
-        if not devices:
-            raise UserError(
-                f"the engine {self.path} is built, but this machine has no NVIDIA driver or GPU to run it",
-                "take it to one that has, or use --engine ort or --engine openvino here",
-            )
-        self._require_version(sidecar)
-        gpu = fitting_gpu(sidecar, devices)
-        builder = BUILDERS[sidecar.builder]
+        self._require_made_for_this(sidecar.graph)
+        builder = self._builder_of(sidecar)
+        gpu = fitting_gpu(sidecar, gpus())
         self._sidecar, self._gpu = sidecar, gpu
         self._version = f"{builder.title} {sidecar.version}"
         cuda = self.cuda(gpu.index)  # type: ignore[call-arg]
@@ -43,8 +40,9 @@ class TrtRuntime(Runtime):
         return sidecar.graph
 
     def _infer(self, images: Batch) -> Batch:
-        if len(images) > self._session.largest:
-            parts = np.array_split(images, -(-len(images) // self._session.largest))
+        largest = self._session.largest
+        if len(images) > largest:
+            parts = np.array_split(images, -(-len(images) // largest))
             return np.concatenate([self._infer(np.ascontiguousarray(part)) for part in parts])
         return self._session.run(images)
 
@@ -59,18 +57,22 @@ class TrtRuntime(Runtime):
             **self._session.describe(),
         }
 
-    def _require_precision(self, sidecar: EngineCard) -> None:
-        if sidecar.precision != self.precision:
-            raise UserError(
-                f"{self.path.name} is an {sidecar.precision} engine, and trt was asked for {self.precision}",
-                "open the engine of that precision",
-            )
+    def _builder_of(self, sidecar: EngineCard) -> Builder:
+        """Return the package that built the plan and can run it here.
 
-    def _require_version(self, sidecar: EngineCard) -> None:
+        Raises:
+            UserError: there is no GPU, or the package has another version or is not installed.
+        """
+        if not gpus():
+            raise UserError(
+                f"the engine {self.path} is built, but this machine has no NVIDIA driver or GPU to run it",
+                "take the engine to a machine with a GPU, or use --engine ort or --engine openvino here",
+            )
         builder = BUILDERS[sidecar.builder]
         if builder.version != sidecar.version:
             raise UserError(
                 f"{self.path.name} was built by {builder.title} {sidecar.version}, and "
-                f"{builder.version or 'none'} is installed: plans are not portable",
-                "build it again here",
+                f"{builder.version or 'none'} is installed: plans run only in the version that built them",
+                "build the engine again here",
             )
+        return builder

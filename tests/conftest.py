@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 TINY_DEPTH = 8
 TINY_EPOCHS = 4
 
-CIFAR10_DIR = Path(os.environ.get("SKIPFOLD_CIFAR10_DIR", Path(__file__).parents[2] / "shared/data/cifar10"))
+CIFAR10_DIR = Path(os.environ.get("SKIPFOLD_CIFAR10_DIR") or "no-such-folder")
 
 needs_cifar10 = pytest.mark.skipif(
     not CIFAR10_DIR.is_dir(), reason="no CIFAR-10 parquet files (SKIPFOLD_CIFAR10_DIR names their folder)"

@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from artifacts.files import sha256_of
+from artifacts.json_codec import to_text
 from artifacts.names import MODEL
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
@@ -29,7 +30,7 @@ def graph_in(run: RunDirectory, name: str) -> onnx.ModelProto:
 
 
 def publish(run: RunDirectory, name: str, graph: onnx.ModelProto) -> None:
-    with run.writing(Step("seeded-fault", {}, (), (name,))) as folder:
+    with run.writing(Step("export", {}, (), (name,))) as folder:
         onnx.save(graph, folder / name)
 
 
@@ -79,7 +80,7 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
             "properties": graph.to_properties(),
         }
         card = EngineCard(**(fields | values))  # type: ignore[arg-type]
-        (folder / sidecar).write_text(json.dumps(card.to_json()))
+        (folder / sidecar).write_text(to_text(card))
 
 
 class MinuteClock:

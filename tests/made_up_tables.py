@@ -20,7 +20,7 @@ def write_table(
     run: RunDirectory, name: str, *rows: tuple[Subject, Row], machine: Row = MACHINE, **more: Any
 ) -> None:
     document = table_text(machine, [row_of(run, subject, figures) for subject, figures in rows], **more)
-    with run.writing(Step("test", {}, (), (name,))) as folder:
+    with run.writing(Step("export", {}, (), (name,))) as folder:
         (folder / name).write_text(document)
 
 

@@ -3,47 +3,28 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-
-_SHARED = {"artifacts", "errors", "progress", "vocabulary"}
-# Imports point one way: to what a package may import of the project. `cli` may import everything.
-ALLOWED = {
-    "errors": set(),
-    "plots": set(),
-    "progress": set(),
-    "vocabulary": set(),
-    "artifacts": {"errors"},
-    "machine": {"artifacts", "errors"},
-    "data": {"errors", "progress", "vocabulary"},
-    "models": {"artifacts", "errors", "vocabulary"},
-    "graphs": {"machine", "errors", "progress", "vocabulary"},
-    "training": {"models", "data", "machine", *_SHARED},
-    "analysis": {"models", "data", "plots", *_SHARED},
-    "runtimes": {"models", "graphs", "data", "machine", *_SHARED},
-    "export": {"models", "graphs", "runtimes", "data", *_SHARED},
-    "calibration": {"runtimes", "graphs", "data", "machine", *_SHARED},
-    "verification": {"runtimes", "graphs", "data", "machine", *_SHARED},
-    "reporting": {"verification", "runtimes", "graphs", "models", "machine", "plots", *_SHARED},
-    "workflow": {
-        *("training", "analysis", "export", "calibration", "verification", "reporting"),
-        *("runtimes", "graphs", "models", "data", "machine", *_SHARED),
-    },
-    "commands": {
-        *("workflow", "training", "analysis", "calibration", "reporting"),
-        *("runtimes", "graphs", *_SHARED),
-    },
-}
-PROJECT = {*ALLOWED, "cli"}
-# Beside what is installed; nothing imports them.
-OUTSIDE = {"benchmarks", "tests", "tools"}
+from source_walkers import (
+    ALLOWED,
+    PROJECT,
+    ROOT,
+    SHARED,
+    circle_in,
+    files_that_are_too_long,
+    forbidden_imports,
+    imports,
+    module_graph,
+    printing_or_exiting,
+    sources,
+    tree_of,
+    unpickling,
+)
 
 HEAVY = [
     "torch",
@@ -56,93 +37,20 @@ HEAVY = [
     "tensorrt_rtx",
     "matplotlib",
 ]
-UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-LOADERS = {"torch.load", "joblib.load", "pandas.read_pickle"}
-EXITS = {
-    "print",
-    "exit",
-    "quit",
-    "sys.exit",
-    "os._exit",
-    "os.abort",
-    "typer.Exit",
-    "typer.echo",
-    "SystemExit",
-}
-
-
-def sources(name: str) -> list[Path]:
-    package = ROOT / name
-    return sorted(package.rglob("*.py")) if package.is_dir() else [ROOT / f"{name}.py"]
-
-
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
-
-
-def imports(tree: ast.AST) -> Iterator[tuple[int, str, str | None]]:
-    """Line, module and imported name of every import, those inside functions too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name, None
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield node.lineno, "." * node.level + (node.module or ""), alias.name
-
-
-def names_used(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of what is called or raised, with the names imports gave it undone."""
-    real = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            real |= {alias.asname: alias.name for alias in node.names if alias.asname}
-        elif isinstance(node, ast.ImportFrom):
-            real |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    for node in ast.walk(tree):
-        target = (
-            node.func if isinstance(node, ast.Call) else node.exc if isinstance(node, ast.Raise) else None
-        )
-        if isinstance(target, ast.Name | ast.Attribute):
-            first, *rest = ast.unparse(target).split(".")
-            yield target.lineno, ".".join([real.get(first, first), *rest])
-
-
-def forbidden_imports(tree: ast.AST, name: str) -> list[str]:
-    """Project imports that `name` may not have; relative ones are not used here at all."""
-    found = []
-    for line, module, _ in imports(tree):
-        top = module.split(".")[0]
-        if module.startswith(".") or (top in PROJECT | OUTSIDE and top not in {name, *ALLOWED[name]}):
-            found.append(f"line {line}: {module}")
-    return found
-
-
-def unpickling(tree: ast.AST) -> list[str]:
-    found = [f"line {n}: {module}" for n, module, _ in imports(tree) if module.split(".")[0] in UNPICKLING]
-    found += [f"line {n}: {name}" for n, name in names_used(tree) if name in LOADERS]
-    keywords = (node for node in ast.walk(tree) if isinstance(node, ast.keyword))
-    return found + [
-        f"line {node.value.lineno}: allow_pickle" for node in keywords if node.arg == "allow_pickle"
-    ]
-
-
-def printing_or_exiting(tree: ast.AST) -> list[str]:
-    found = [f"line {n}: {name}" for n, name in names_used(tree) if name in EXITS]
-    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    return found + [
-        f"line {node.lineno}: {ast.unparse(node)}"
-        for node in attributes
-        if ast.unparse(node) in ("sys.stdout", "sys.stderr")
-    ]
 
 
 def test_every_package_has_its_rule() -> None:
+    """In the wheel every folder lies in `skipfold/app`, and the launcher is `skipfold` itself."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = [path.parent.relative_to(ROOT) for path in ROOT.rglob("*/__init__.py")]
     packages = {".".join(folder.parts) for folder in folders if folder.parts[0] in PROJECT}
     modules = {path.stem for path in ROOT.glob("*.py")}
-    assert {*listed["packages"], *listed["py-modules"]} == packages | modules
+    assert set(listed["packages"]) == {
+        "skipfold",
+        "skipfold.app",
+        *(f"skipfold.app.{name}" for name in packages),
+    }
+    assert listed["package-dir"] == {"skipfold": "launcher", "skipfold.app": "."}
     assert {name.split(".")[0] for name in packages} | modules == PROJECT
 
 
@@ -152,6 +60,26 @@ def test_rules_have_no_cycle() -> None:
         free = [name for name in ALLOWED if name not in order and ALLOWED[name] <= set(order)]
         assert free, f"a cycle among {set(ALLOWED) - set(order)}"
         order += free
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    assert circle_in(module_graph(ROOT, PROJECT)) == []
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_file_is_long_without_a_reason() -> None:
+    assert files_that_are_too_long(ROOT) == []
+
+
+def rows_of_table(text: str) -> dict[str, set[str]]:
+    """The layering table of CONTRIBUTING.md: what each package may import."""
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", allowed)) for name, allowed in rows}
+
+
+def test_contributing_has_the_same_table() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("## How the code is laid out")[1].split("\n## ")[0]
+    assert rows_of_table(text) == ALLOWED
 
 
 @pytest.mark.parametrize("name", ALLOWED)
@@ -176,7 +104,7 @@ def test_command_line_imports_the_stages_inside_its_commands(path: Path) -> None
     """`workflow.options` and the table of engines are light, because they import no framework."""
     at_import = [node for node in tree_of(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {module for node in at_import for _, module, _ in imports(node)}
-    of_stages = {module for module in modules if module.split(".")[0] in PROJECT - {*_SHARED, "commands"}}
+    of_stages = {module for module in modules if module.split(".")[0] in PROJECT - {*SHARED, "commands"}}
     assert of_stages <= {"workflow.options", "runtimes.engines"}
 
 
@@ -211,87 +139,6 @@ def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
         if isinstance(node, ast.ExceptHandler) and node.type and "UserError" in ast.unparse(node.type)
     }
     assert catching <= {"cli.py", "workflow/doctor.py", "workflow/deploy.py"}
-
-
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("errors", "import artifacts"),
-        ("data", "from models.config import VARIANTS"),
-        ("graphs", "import runtimes.timing as m"),
-        ("models", "def late():\n    from training import loop"),
-        ("runtimes", "if TYPE_CHECKING:\n    from calibration.quantizing.qdq import FILES"),
-        ("analysis", "from training.checkpoints import require_same_network"),
-        ("verification", "from training.loop import device_named"),
-        ("calibration", "import cli"),
-        ("models", "import benchmarks.peers"),
-        ("export", "from . import fold"),
-        ("export", "from ..calibration import qdq"),
-    ],
-)
-def test_walker_finds_a_forbidden_import(name: str, code: str) -> None:
-    assert len(forbidden_imports(ast.parse(code), name)) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("export", "from export.fold import Folded"),
-        ("verification", "import numpy as np\nfrom machine.description import this_machine"),
-        ("data", "import datasets_of_others"),
-        ("errors", "import cli_helpers"),
-    ],
-)
-def test_walker_lets_pass_what_is_allowed(name: str, code: str) -> None:
-    assert forbidden_imports(ast.parse(code), name) == []
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import pickle",
-        "from pickle import loads",
-        "def f():\n    import dill as d",
-        "import torch\ntorch.load(path)",
-        "import torch as t\nt.load(path)",
-        "from torch import load\nload(path)",
-        "from torch import load as read\nread(path)",
-        "np.load(path, allow_pickle=True)",
-    ],
-)
-def test_walker_finds_unpickling(code: str) -> None:
-    assert unpickling(ast.parse(code))
-
-
-@pytest.mark.parametrize(
-    "code", ["import onnx\nonnx.load(path)", "from safetensors.torch import load\nload(b)"]
-)
-def test_walker_lets_pass_other_loading(code: str) -> None:
-    assert unpickling(ast.parse(code)) == []
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "print('x')",
-        "import sys\nsys.exit(1)",
-        "from sys import exit as leave\nleave(1)",
-        "raise SystemExit",
-        "raise SystemExit(2)",
-        "import typer\nraise typer.Exit(1)",
-        "from typer import Exit\nraise Exit(1)",
-        "import sys\nsys.stdout.write('x')",
-        "import sys\nprogress(file=sys.stderr)",
-        "import os\nos._exit(0)",
-    ],
-)
-def test_walker_finds_printing_and_exiting(code: str) -> None:
-    assert printing_or_exiting(ast.parse(code))
-
-
-def test_walker_lets_pass_methods_of_the_same_names() -> None:
-    code = "self.print()\nrun.exit()\nsys.executable\ncontext.__exit__(None)"
-    assert printing_or_exiting(ast.parse(code)) == []
 
 
 _DRIVER = """

@@ -1,19 +1,16 @@
 """How a training is run, as against what it computes: device, arithmetic, memory."""
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from errors import UserError
+from machine.memory import gpu_memory, host_memory
 
 ARITHMETIC = {"fp32": "float32", "bf16": "bfloat16 autocast"}
 # Of the memory there is: room for weights, data set and the workspace of convolutions.
 _SHARE_FOR_ACTIVATIONS = 0.5
-# Linux, cgroup v2: what a container may use.
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,8 @@ class Execution:
         Args:
             sharing: processes on this machine; each has a GPU of its own, and its part of the host's memory.
         """
-        return activations > _SHARE_FOR_ACTIVATIONS * self._memory(sharing)
-
-    def _memory(self, sharing: int) -> int:
-        if self.device == "cuda":
-            return torch.cuda.mem_get_info()[1]
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
-        return (memory if limit == "max" else min(memory, int(limit))) // sharing
+        memory = gpu_memory() if self.device == "cuda" else host_memory() // sharing
+        return activations > _SHARE_FOR_ACTIVATIONS * memory
 
     def _has_bfloat16(self) -> bool:
         if self.device == "cuda":

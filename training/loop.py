@@ -310,7 +310,7 @@ class _Training:
             "device": " and ".join(dict.fromkeys(line["device"] for line in log)),
             "processes": max(line["processes"] for line in log),
             "recompute": any(line["recompute"] for line in log),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "seconds": round(sum(line["seconds"] for line in log), 1),
             **more,
         }

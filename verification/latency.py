@@ -10,7 +10,7 @@ from machine.description import this_machine
 from progress import Progress, silent
 from runtimes.subjects import Subject, open_subject, subject_in
 from runtimes.timing import latencies
-from verification.rows import Row, kept_rows, read_table, row_of, table_text
+from verification.rows import Row, kept_rows, read_table, row_of, rows_of, table_text
 
 BATCH_SIZES = (1, 8, 32)
 
@@ -44,13 +44,10 @@ def benchmark_from_artifacts(
         },
         inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects[1:])),
         outputs=(BENCHMARK,),
-        packages=("torch", "onnxruntime-gpu", "openvino"),
+        packages=("torch", "onnxruntime", "openvino"),
     )
     if run.is_current(step) and not force:
-        rows = read_table(run.path / BENCHMARK)["rows"]
-        wanted = {(s.engine, s.precision, s.artifact, s.device) for s in subjects}
-        fields = ("engine", "precision", "artifact", "device")
-        return [row for row in rows if tuple(row[name] for name in fields) in wanted], False
+        return rows_of(subjects, read_table(run.path / BENCHMARK)["rows"]), False
     with run.writing(step) as folder:
         rows = _measure(run, dataset, subjects, threads, seconds, progress, allow_saturation)
         kept = kept_rows(run, BENCHMARK, machine, rows)

@@ -6,9 +6,11 @@ if it was measured on this machine and the same images.
 """
 
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from artifacts.json_codec import to_json
 from artifacts.names import CHECKPOINT
 from artifacts.run_directory import RunDirectory
 from errors import UserError
@@ -20,10 +22,7 @@ Row = dict[str, Any]
 def row_of(run: RunDirectory, subject: Subject, figures: Row) -> Row:
     """A row: who was measured, on which files, and the figures."""
     return {
-        "engine": subject.engine,
-        "precision": subject.precision,
-        "device": subject.device,
-        "artifact": subject.artifact,
+        **to_json(subject),
         "artifact_sha256": run.record(subject.artifact).sha256,
         "checkpoint_sha256": run.record(CHECKPOINT).sha256,
         **figures,
@@ -41,8 +40,8 @@ def kept_rows(run: RunDirectory, name: str, machine: Row, new: list[Row], **more
     document = read_table(run.path / name)
     if any(document.get(field) != value for field, value in {"machine": machine, **more}.items()):
         return []
-    replaced = {_key(row) for row in new}
-    return [row for row in document["rows"] if is_current(run, row) and _key(row) not in replaced]
+    replaced = {_identity(row) for row in new}
+    return [row for row in document["rows"] if is_current(run, row) and _identity(row) not in replaced]
 
 
 def is_current(run: RunDirectory, row: Row) -> bool:
@@ -69,5 +68,11 @@ def table_text(machine: Row, rows: list[Row], **more: Any) -> str:
     return json.dumps({**more, "machine": machine, "rows": rows}, indent=1) + "\n"
 
 
-def _key(row: Row) -> tuple[Any, ...]:
-    return row["engine"], row["precision"], row["device"], row["artifact"], row.get("batch")
+def rows_of(subjects: Collection[Subject], rows: Iterable[Row]) -> list[Row]:
+    """Those rows of a table that are about some subjects."""
+    return [row for row in rows if Subject.of_row(row) in subjects]
+
+
+def _identity(row: Row) -> tuple[Subject, int | None]:
+    """What tells a row from every other row of its table."""
+    return Subject.of_row(row), row.get("batch")

@@ -14,10 +14,10 @@ class Tolerance:
         untrained_snr_db: the same for random weights. Deep random networks amplify every rounding: at depth
             164 float32 kernels agree to 90 dB and FP16 to 25, where a trained ResNet-20 gives 133 and 65, and
             bfloat16, INT8 and FP8 give 16, 13 and 11 dB at depth 164; at 1001 float32, FP16 and INT8 give
-            45, 14 and 8 dB. So this limit tells the network from noise, no more.
+            45, 14 and 8 dB. So this limit tells the network from noise and proves nothing more.
         agreement: least share of images with the original's top-1 class, in %.
         drop: most points of accuracy that may be lost.
-        reason: why these.
+        reason: why the limits are what they are.
     """
 
     snr_db: float
@@ -69,28 +69,28 @@ TOLERANCES = {
         "dB at depth 20, 5 to 11 less than INT8",
     ),
 }
-# On a small test split one image is more than the limit in points.
+# On a small test split one image is more than the limit in points: 1 of 200 images is half a point.
 IMAGES_ALWAYS_ALLOWED = 2
 
 
 def failures(figures: Comparison, precision: str, trained: bool) -> list[str]:
-    """What is out of tolerance, a line each; empty if nothing is.
+    """Say what is out of tolerance, a line for each limit; the list is empty if nothing is.
 
     Args:
         trained: whether accuracy and agreement mean anything; the logits of random weights hardly
             differ between classes, so only their signal to noise is judged.
     """
     limit = TOLERANCES[precision]
-    found = []
+    faults = []
     least = limit.snr_db if trained else limit.untrained_snr_db
     if not figures.snr_db >= least:
-        found.append(f"signal to noise {figures.snr_db:.1f} dB, under {least:.0f}")
+        faults.append(f"signal to noise {figures.snr_db:.1f} dB, under {least:.0f}")
     if not trained:
-        return found
-    # Half an image more: percentages are rounded.
+        return faults
+    # Half an image is added, because percentages are rounded.
     allowed = 100 * (IMAGES_ALWAYS_ALLOWED + 0.5) / figures.images
     if not figures.agreement >= min(limit.agreement, 100 - allowed):
-        found.append(f"agreement {figures.agreement:.2f} %, under {limit.agreement:g}")
+        faults.append(f"agreement {figures.agreement:.2f} %, under {limit.agreement:g}")
     if not figures.drop <= max(limit.drop, allowed):
-        found.append(f"accuracy drop {figures.drop:.2f} points, over {limit.drop:g}")
-    return found
+        faults.append(f"accuracy drop {figures.drop:.2f} points, over {limit.drop:g}")
+    return faults

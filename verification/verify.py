@@ -5,7 +5,6 @@ parity.json     signal to noise, largest error, agreement and verdict of each en
 accuracy.json   top-1 accuracy of the original and of each engine, and the drop
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from machine.description import this_machine
 from progress import Progress, silent
 from runtimes.subjects import Subject, open_subject, subject_in
 from verification.compare import Comparison, compare, logits_of_split
-from verification.rows import Row, kept_rows, read_table, row_of, table_text
+from verification.rows import Row, kept_rows, read_table, row_of, rows_of, table_text
 from verification.tolerances import TOLERANCES, failures
 
 
@@ -77,10 +76,10 @@ def verdicts_from_artifacts(
         },
         inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects)),
         outputs=(PARITY, ACCURACY),
-        packages=("torch", "onnxruntime-gpu", "openvino"),
+        packages=("torch", "onnxruntime", "openvino"),
     )
     if run.is_current(step) and not force:
-        return _rows_of(subjects, read_table(run.path / PARITY)["rows"]), False
+        return rows_of(subjects, read_table(run.path / PARITY)["rows"]), False
     with run.writing(step) as folder:
         verdicts, original = _measure(run, dataset, subjects, threads, progress, allow_saturation)
         parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
@@ -126,11 +125,11 @@ def _measure(
             description = f"{subject.engine} {subject.precision}"
             logits = logits_of_split(runtime, dataset, dataset.test, description, progress)
         figures = compare(original, logits, dataset.test.labels)
-        found = failures(figures, subject.precision, reference.trained)
+        faults = failures(figures, subject.precision, reference.trained)
         saturation = _saturation(run, subject) if card.saturation else None
         if card.saturation == "proved" and saturation != "free":
-            found.append(f"said to be free of saturation, which is not proved of {saturation}")
-        verdicts.append(Verdict(subject, figures, tuple(found), saturation))
+            faults.append(f"the file claims freedom from saturation, which is not proved of {saturation}")
+        verdicts.append(Verdict(subject, figures, tuple(faults), saturation))
     itself = compare(original, original, dataset.test.labels)
     return verdicts, {"trained": reference.trained, "original_accuracy": itself.accuracy}
 
@@ -156,12 +155,3 @@ def _parity_figures(verdict: Verdict) -> Row:
 
 def _accuracy_figures(verdict: Verdict) -> Row:
     return {"accuracy": verdict.figures.accuracy, "drop": verdict.figures.drop}
-
-
-def _rows_of(subjects: list[Subject], rows: list[Row]) -> list[Row]:
-    wanted = [json.dumps(asdict(subject), sort_keys=True) for subject in subjects]
-
-    def identity(row: Row) -> str:
-        return json.dumps({name: row[name] for name in asdict(subjects[0])}, sort_keys=True)
-
-    return [row for row in rows if identity(row) in wanted]

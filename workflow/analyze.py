@@ -1,7 +1,7 @@
 """Both variants of a network measured side by side, in a run of their own."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from artifacts.run_directory import RunDirectory
 from errors import CheckFailed
@@ -12,26 +12,23 @@ from workflow.options import AnalyzeOptions, RedoOptions, RunOptions
 from workflow.weights import DEFAULT_SEED
 
 if TYPE_CHECKING:
-    from analysis.network import Measured
+    from analysis.both_variants import Analysis
     from models.config import ResNetConfig
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """What was measured, and where it was written.
-
-    Attributes:
-        networks: each variant initialised and, where a run holds trained weights of it, trained.
-    """
+class Analyzed:
+    """What was measured, and where it was written."""
 
     run: RunDirectory
     network: "ResNetConfig"
-    document: dict[str, Any]
-    networks: "tuple[Measured, ...]"
+    analysis: "Analysis"
 
     def require_identity(self) -> None:
         """Raise CheckFailed where the skip path of a pre-activation network changes what it carries."""
-        if not all(entry.identity_holds for entry in self.networks if entry.variant == Variant.preact):
+        if not all(
+            entry.identity_holds for entry in self.analysis.networks if entry.variant == Variant.preact
+        ):
             raise CheckFailed(
                 "the skip path of the pre-activation network is no identity", "restore models/blocks.py"
             )
@@ -39,10 +36,9 @@ class Analysis:
 
 def analyze(
     options: AnalyzeOptions, redo: RedoOptions = RedoOptions(), listener: Listener = NOBODY
-) -> Analysis:
+) -> Analyzed:
     """Measure what the skip path carries forward and backward, unless that is up to date."""
     from analysis.both_variants import DEFAULT_IMAGES, analysis_from_networks
-    from analysis.network import measured_from_json
 
     shared = RunOptions(
         depth=options.depth, block=options.block, dataset=options.dataset, data_dir=options.data_dir
@@ -61,7 +57,7 @@ def analyze(
         ).run
         for variant in Variant
     }
-    document, done = analysis_from_networks(
+    result, done = analysis_from_networks(
         run,
         session.dataset,
         network,
@@ -72,5 +68,4 @@ def analyze(
         listener.progress,
     )
     listener.say("analyze", f"{'' if done else 'up to date: '}{run.path}")
-    networks = tuple(measured_from_json(fields) for fields in document["networks"])
-    return Analysis(run, network, document, networks)
+    return Analyzed(run, network, result)

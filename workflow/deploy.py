@@ -33,6 +33,7 @@ from workflow.stages import built, calibrated_as_chosen, exported, refuse_beside
 from workflow.weights import beginning_session, trained_unless_done
 
 if TYPE_CHECKING:
+    from calibration.searching.result import SearchResult
     from reporting.summary import Summary
     from runtimes.subjects import Subject
 
@@ -46,14 +47,14 @@ class Deployment:
         summary: a line for each engine and precision.
         rows: the verdicts of this deployment.
         skipped: what this machine cannot do, with the reasons.
-        search: the document of the search, if there was one, and `searched_now` whether it ran now.
+        search: what the search came to, if there was one, and `searched_now` whether it ran now.
     """
 
     session: Session
     summary: "Summary"
     rows: list[Row]
     skipped: list[str]
-    search: dict[str, Any] | None = None
+    search: "SearchResult | None" = None
     searched_now: bool = False
 
     @property

@@ -12,6 +12,7 @@ from workflow.weights import ensure_checkpoint
 
 if TYPE_CHECKING:
     from calibration.plan import Plan
+    from calibration.searching.result import SearchResult
     from export.graph_from_checkpoint import Export
     from runtimes.tensorrt.engine_card import EngineCard
 
@@ -75,22 +76,21 @@ def calibrated(session: Session, plan: "Plan") -> None:
 
 def searched(
     session: Session, options: QuantizeOptions, limit: LimitOptions, runtime: RuntimeOptions
-) -> tuple[dict[str, Any], bool]:
+) -> "tuple[SearchResult, bool]":
     """Search for the best INT8 graphs, write them, and measure the error of each block.
 
     Returns:
-        the document of the search, and whether anything was searched now.
+        what the search came to, and whether anything was searched now.
 
     Raises:
         UserError: an option that names what a search finds.
     """
-    from calibration.plan import plan_from_json
     from calibration.searching.block_error import block_errors_from_ranges
     from calibration.searching.search import DEFAULT_MAX_DROP, search_from_graph
 
     refuse_beside_search(options)
     _ensure_exported(session)
-    document, done = search_from_graph(
+    result, done = search_from_graph(
         session.run,
         session.dataset,
         plan_from_options(options),
@@ -100,10 +100,11 @@ def searched(
         session.force,
         session.listener.progress,
     )
-    chosen = plan_from_json(document["choice"])
-    calibrated(session, chosen)
-    block_errors_from_ranges(session.run, session.dataset, chosen, session.force, session.listener.progress)
-    return document, done
+    calibrated(session, result.choice)
+    block_errors_from_ranges(
+        session.run, session.dataset, result.choice, session.force, session.listener.progress
+    )
+    return result, done
 
 
 def refuse_beside_search(options: QuantizeOptions) -> None:
@@ -160,13 +161,13 @@ def built(
 def ensure_graphs(session: Session, precisions: list[Precision]) -> None:
     """Export where that is missing or stale, and calibrate likewise where a precision needs codes.
 
-    Graphs are quantized again by the plan that the run's graphs were made by.
+    Graphs are quantized again by the run's own plan, and by the default one where there is none.
     """
-    from calibration.plan import is_quantized, plan_of
+    from calibration.plan import is_quantized, plan_in
 
     _ensure_exported(session)
     if any(precision.is_quantized for precision in precisions) and not is_quantized(session.run):
-        calibrated(session, plan_of(session.run))
+        calibrated(session, plan_in(session.run) or plan_from_options(QuantizeOptions()))
 
 
 def ensure_engines(session: Session, precisions: list[Precision]) -> None:

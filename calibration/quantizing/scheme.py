@@ -1,13 +1,12 @@
 """How a float32 graph is quantized, beside its ranges."""
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from artifacts.json_codec import to_json
 from errors import UserError
 
-# Raised when a scheme comes to make another graph of the same ranges: graphs made before are then redone.
-FORMAT = 2
 # The skip path of each flavour.
 STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
 PRECISIONS = ("int8", "fp8")
@@ -59,7 +58,7 @@ class Scheme:
 
     def to_json(self) -> dict[str, Any]:
         """What decides the result, as JSON values."""
-        fields = asdict(self) | {"float_blocks": list(self.float_blocks), "format": FORMAT}
+        fields: dict[str, Any] = to_json(self)
         if not self.is_for_cpus:
             del fields["saturation"]
         return fields

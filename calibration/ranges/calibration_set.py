@@ -1,4 +1,4 @@
-"""What a set of images must be to calibrate on: pictures, and none that the accuracy is measured on."""
+"""Check the images for calibration: they must be pictures, and none may belong to the test split."""
 
 import hashlib
 
@@ -9,60 +9,64 @@ from data.dataset import LEAST_PICTURES, Dataset, Images, Split, check_disjoint
 from errors import UserError
 from graphs.card import Batch
 
-# Of neighbouring pixels, median over the images. Measured: digits 0.97, CIFAR-10 0.89 (any single test image
-# at least 0.46, the median of any five in a row at least 0.77); uniform, Gaussian and shuffled pixels 0.00,
-# noise made larger and scaled down to 32 x 32 0.24 to 0.30.
+# The least correlation of neighbouring pixels, as the median over the images. Pictures measured 0.97 (digits)
+# and 0.89 (CIFAR-10, where every single test image had at least 0.46 and the median of every five in a row at
+# least 0.77). Uniform, Gaussian and shuffled pixels measured 0.00, and larger noise that was scaled down to
+# 32 x 32 measured 0.24 to 0.30.
 LEAST_CORRELATION = 0.5
+# The most images that choices of quantization are scored on.
 HELD_OUT_IMAGES = 256
 
 
 def fingerprint(split: Split) -> str:
-    """sha256 of the images of a split, in order."""
+    """Return the sha256 of all images of a split, in order."""
     return hashlib.sha256(split.images.tobytes()).hexdigest()
 
 
 def calibration_images(dataset: Dataset) -> Batch:
-    """The calibration split, checked and normalised: float32 [N, C, H, W].
+    """Check the calibration split and return its normalised images, float32 [N, C, H, W].
 
     Raises:
-        UserError: see `check_calibration_set`.
+        UserError: the split is not fit to calibrate on; see `check_calibration_set`.
     """
     check_calibration_set(dataset.calibration, dataset.test)
     return dataset.normalised(dataset.calibration.images)
 
 
 def held_out_images(dataset: Dataset) -> Images:
-    """Training images that choices of quantization are scored on: uint8 [N, C, H, W], N <= `HELD_OUT_IMAGES`.
+    """Return the training images that choices of quantization are scored on.
 
-    None is in the calibration split, whose ranges would fit its own images best, or in the test split,
-    which chooses nothing. Those with the smallest sha256 are taken, so the choice depends on the pictures
-    alone; labels are not looked at.
+    Images of the calibration split are left out, because the ranges fit these images best, and so are images
+    of the test split, because nothing may be chosen on them. The images with the smallest sha256 are taken,
+    so the choice depends on the pictures alone. Labels are not used.
+
+    Returns:
+        uint8 [N, C, H, W], with N at most `HELD_OUT_IMAGES`.
 
     Raises:
-        UserError: no training image is left.
+        UserError: every training image is in the calibration or the test split.
     """
-    seen = {*dataset.calibration.hashes, *dataset.test.hashes}
-    own = {digest: index for index, digest in enumerate(dataset.train.hashes) if digest not in seen}
-    order = sorted(own.items())
-    if not order:
+    taken = {*dataset.calibration.hashes, *dataset.test.hashes}
+    indices = {digest: index for index, digest in enumerate(dataset.train.hashes) if digest not in taken}
+    if not indices:
         raise UserError(
-            "no training image is outside the calibration and the test split", "add training images"
+            "every training image is in the calibration split or the test split", "add training images"
         )
-    return dataset.train.images[[index for _, index in order[:HELD_OUT_IMAGES]]]
+    return dataset.train.images[[index for _, index in sorted(indices.items())[:HELD_OUT_IMAGES]]]
 
 
 def check_calibration_set(calibration: Split, test: Split) -> None:
-    """Refuse images whose ranges would not be those of the images to come.
+    """Refuse images whose ranges would not fit the images that the network will meet.
 
     Raises:
-        UserError: the calibration split has too few different pictures, is flat or noise, or shares an
-            image with the test split.
+        UserError: the calibration split has fewer than `LEAST_PICTURES` different pictures, all its images
+            are of one flat colour, its images are noise, or it shares an image with the test split.
     """
     images = calibration.images
     if (different := len(set(calibration.hashes))) < LEAST_PICTURES:
         raise UserError(
-            f"the calibration split has {different} different pictures, and {LEAST_PICTURES} are the least",
-            "add training images: a tenth of them is set aside for it",
+            f"the calibration split has {different} different pictures and needs at least {LEAST_PICTURES}",
+            "add training images: a tenth of them becomes the calibration split",
         )
     correlation = neighbour_correlation(images)
     if not len(correlation):
@@ -70,16 +74,17 @@ def check_calibration_set(calibration: Split, test: Split) -> None:
     if np.median(correlation) < LEAST_CORRELATION:
         raise UserError(
             "the calibration images are noise: neighbouring pixels correlate by "
-            f"{np.median(correlation):.2f}, in pictures by {LEAST_CORRELATION} or more",
+            f"{np.median(correlation):.2f}, and in pictures by at least {LEAST_CORRELATION}",
             "calibrate on real pictures",
         )
     check_disjoint(calibration, test)
 
 
 def neighbour_correlation(images: Images) -> NDArray[np.float64]:
-    """Correlation of each pixel with those right of it and below it, of each image that is not flat.
+    """Return the correlation of neighbouring pixels in each image that is not of one flat colour.
 
-    Deviations are from the mean of each channel of each image, so neither brightness nor colour counts.
+    Each pixel is paired with the pixel to its right and the pixel below it. Deviations are taken from the
+    mean of each channel of each image, so that neither brightness nor colour counts.
 
     Args:
         images: uint8 [N, C, H, W].

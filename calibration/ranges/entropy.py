@@ -1,28 +1,29 @@
-"""The clip point of least Kullback-Leibler divergence: TensorRT's entropy calibration.
+"""Find the clip point of least Kullback-Leibler divergence, which is TensorRT's entropy calibration.
 
-S. Migacz, "8-bit Inference with TensorRT" (GTC 2017), over the histogram p_0 ... p_(N-1) of |x|. For
-each number i of bins that may be kept, from 128 to N:
+The method is that of S. Migacz, "8-bit Inference with TensorRT" (GTC 2017). It starts from the histogram
+p_0 ... p_(N-1) of |x|. For each number i of bins that may be kept, from 128 to N, it compares
 
-    reference  P = p_0 ... p_(i-1), all that lies beyond added to its last bin
-    candidate  Q = p_0 ... p_(i-1) merged into 128 levels, level(j) = floor(128 j / i), and the count
-                   of each level spread evenly over those of its bins that are not empty
+    reference  P = p_0 ... p_(i-1), with the counts of all bins beyond added to the last bin
+    candidate  Q = p_0 ... p_(i-1) merged into 128 levels, level(j) = floor(128 j / i), with the count
+                   of each level spread evenly over the bins of the level that are not empty
 
-and the threshold is the upper edge of the i bins for which KL(P || Q), each normalised to 1, is least.
+and the threshold is the upper edge of the i bins with the least KL(P || Q), P and Q normalised to 1.
 
-Where the slides leave something open this follows NVIDIA's own calibrators (pytorch-quantization and
-Model Optimizer, `_compute_amax_entropy`):
+The slides leave three points open. They are settled as in NVIDIA's own calibrators (pytorch-quantization
+and Model Optimizer, `_compute_amax_entropy`):
 
-1. The bin at zero counts as much as the one next to it. Zero is exact whatever the scale is, and half
-   of what leaves a ReLU is zero: that spike, spread over a whole level, would outweigh all the rest.
-2. Of equal divergences the widest threshold wins.
-3. A last bin that is empty but takes what was clipped has an infinite divergence: Q is 0 there.
+1. The bin at zero counts as much as the bin next to it. Zero is exact under every scale, and half of the
+   values behind a ReLU are zero; spread over a whole level, their count would outweigh all others.
+2. If several thresholds have the same divergence, the widest one is taken.
+3. If the last bin is empty but receives the clipped counts, the divergence is infinite, because Q is 0
+   in that bin.
 
-With q_l and c_l the count and the number of bins that are not empty of level l, P_l its share of P
-before normalisation, S the sum of all p and S_i that of the first i,
+Call q_l the count of level l, c_l the number of its bins that are not empty, P_l the part of P in level l
+before normalisation, S the sum of all p, and S_i the sum of the first i. Then
 
     KL = (sum_j P_j log P_j - sum_l P_l log(q_l / c_l)) / S + log(S_i / S)
 
-which needs only differences of running sums: 128 terms a candidate, not i.
+This form needs only differences of running sums: 128 terms for each candidate instead of i.
 """
 
 from functools import cache
@@ -33,27 +34,30 @@ from numpy.typing import NDArray
 from calibration.ranges.histogram import BINS, Histogram
 
 LEVELS = 128
-# Divergences are sums of thousands of float64 terms: closer than this they are equal.
+# Two divergences that differ by less are taken as equal, because each is a sum of thousands of float64 terms.
 _TIE = 1e-11
 
 
 def entropy_threshold(histogram: Histogram) -> float:
-    """The magnitude to clip at; at most the largest one seen."""
+    """Return the magnitude to clip at, which is at most the largest magnitude in the histogram."""
     counts = histogram.magnitudes().counts[BINS:]
     occupied = np.flatnonzero(counts)
-    # Bins may be too few only where floats end; there is nothing to gain by clipping there.
+    # There are fewer bins than levels only near the smallest floats, where clipping gains nothing.
     if not histogram.amax or occupied[-1] < LEVELS:
         return histogram.amax
-    found = divergences(counts[: occupied[-1] + 1])
-    best = np.flatnonzero(found <= found.min() + _TIE)[-1]
+    by_kept = divergences(counts[: occupied[-1] + 1])
+    best = np.flatnonzero(by_kept <= by_kept.min() + _TIE)[-1]
     return min((LEVELS + int(best)) * histogram.width, histogram.amax)
 
 
 def divergences(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(P || Q) in nats for each number of bins kept, from LEVELS to all.
+    """Return KL(P || Q) in nats for each number of bins kept, from LEVELS to all.
 
     Args:
-        counts: of |x|, [N] with N >= LEVELS; the last bin is not empty.
+        counts: the histogram of |x|, [N] with N >= LEVELS; the last bin must not be empty.
+
+    Returns:
+        float64 [N - LEVELS + 1].
     """
     p = counts.astype(np.float64)
     p[0] = p[1]
@@ -73,18 +77,24 @@ def divergences(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 @cache
 def _level_starts() -> NDArray[np.intp]:
-    """First bin of each level, and one past the last: [BINS - LEVELS + 1, LEVELS + 1], a row for each i."""
+    """Return the first bin of each level and, at the end, the bin behind the last level.
+
+    The result is [BINS - LEVELS + 1, LEVELS + 1], with a row for each number of bins kept.
+    """
     kept = np.arange(LEVELS, BINS + 1)[:, None]
     return -(-np.arange(LEVELS + 1) * kept // LEVELS)
 
 
 def _running(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Sum of the first n values, for n from 0 to all."""
+    """Return the sums of the first n values, for n from 0 to all."""
     return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
 
 
 def _log(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Natural logarithm of counts, each 0 or at least 1; 0 for 0, which is then multiplied by 0."""
+    """Return the natural logarithm of counts, each of which is 0 or at least 1.
+
+    The logarithm of 0 is given as 0, because every such term is then multiplied by 0.
+    """
     return np.log(np.maximum(counts, 1))
 
 

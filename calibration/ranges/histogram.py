@@ -1,11 +1,11 @@
-"""A streaming histogram whose result does not depend on the order of what it saw.
+"""A streaming histogram whose counts do not depend on the order of the batches.
 
-4,096 equal bins on each side of zero, up to a limit that is always a power of two above the largest
-magnitude seen. When the limit has to grow, it doubles and adjacent bins merge two by two, towards
-zero; since bin edges are then powers of two apart, each value lands where it would have landed had
-the final limit been known at the start. So batches may come in any order, histograms of parts may be
-merged, and memory is constant. The largest magnitude lies in the upper half of its side, so at least
-2,048 bins cover what was seen.
+The histogram has 4,096 equal bins on each side of zero, up to a limit that is always a power of two above
+the largest magnitude counted so far. When a larger magnitude comes, the limit doubles and adjacent bins
+merge two by two. All bin widths are powers of two, so each value ends up in the bin that it would have had
+if the final limit had been known from the start. Batches may therefore come in any order, the histograms
+of parts can be merged, and the memory is constant. The largest magnitude lies in the upper half of the bins
+of its side, so at least 2,048 bins cover the values.
 """
 
 import math
@@ -19,11 +19,14 @@ _LEAST_EXPONENT = -100
 
 
 class Histogram:
-    """Counts of the values of one tensor, with their exact minimum and maximum.
+    """The counts of the values of one tensor, with the exact minimum and maximum.
 
     Attributes:
         counts: int64 [2 * BINS], from minus `limit` to `limit`.
-        zeros: how many values are exactly 0; `counts` has them too, in bin BINS.
+        zeros: how many values are exactly 0; `counts` has these values, too, in bin BINS.
+        exponent: the power of two that `limit` is; None if no value was counted.
+        minimum: the least value; inf if no value was counted.
+        maximum: the greatest value; -inf if no value was counted.
     """
 
     def __init__(self) -> None:
@@ -35,7 +38,7 @@ class Histogram:
 
     @property
     def limit(self) -> float:
-        """Upper edge of the last bin; the first one begins at minus this."""
+        """The upper edge of the last bin; the first bin begins at minus this limit."""
         return 2.0 ** (self.exponent or 0)
 
     @property
@@ -45,12 +48,12 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of one bin."""
+        """The width of one bin."""
         return self.limit / BINS
 
     @property
     def amax(self) -> float:
-        """The largest magnitude seen; 0 if nothing was."""
+        """The largest magnitude; 0 if no value was counted."""
         return max(-self.minimum, self.maximum, 0.0)
 
     def update(self, values: NDArray[np.float32]) -> Self:
@@ -63,15 +66,15 @@ class Histogram:
             return self
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError("values that are not finite have no range")
+            raise ValueError("a tensor with values that are not finite has no range")
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self._grow_to(_exponent_above(max(-low, high)))
-        # Scaling by a power of two is exact, so no value can slip into a neighbouring bin.
+        # Scaling by a power of two is exact, so that no value can slip into a neighbouring bin.
         index = values.ravel() * np.float32(BINS / self.limit)
         if low < 0:
             np.floor(index, out=index)
             if self.limit > BINS:
-                # A scale below 1 can turn a tiny negative value into -0, whose bin is another.
+                # A scale below 1 can turn a tiny negative value into -0, which would land in the bin of 0.
                 index[(index == 0) & (values.ravel() < 0)] = -1
         shifted = index.astype(np.int32)
         shifted += BINS
@@ -80,7 +83,7 @@ class Histogram:
         return self
 
     def merge(self, other: Self) -> Self:
-        """Add what another histogram counted; it may be grown, its counts stay the same."""
+        """Add the counts of another histogram, whose limit may grow by that."""
         if other.exponent is not None:
             self._grow_to(other.exponent)
             assert self.exponent is not None
@@ -92,30 +95,33 @@ class Histogram:
         return self
 
     def quantile(self, share: float) -> float:
-        """The upper edge of the bin below which at least `share` of all values lie, at most the maximum."""
+        """Return the upper edge of the first bin up to which at least `share` of all values lie.
+
+        The result is at most the maximum and at least the minimum.
+        """
         target = share * self.counts.sum()
         index = int(np.searchsorted(self.counts.cumsum(), target - 1e-9))
         return float(np.clip(self.edges[index + 1], self.minimum, self.maximum))
 
     def nonzero_counts(self) -> NDArray[np.int64]:
-        """`counts` without the values that are exactly 0."""
+        """Return `counts` without the values that are exactly 0."""
         counts = self.counts.copy()
         counts[BINS] -= self.zeros
         return counts
 
     def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation, with each value but 0 at the centre of its bin."""
+        """Return mean and standard deviation; every value that is not 0 counts as the centre of its bin."""
         counts, total = self.nonzero_counts(), self.counts.sum()
         centres = (np.arange(-BINS, BINS) + 0.5) * self.width
         mean = float(counts @ centres / total)
         return mean, math.sqrt((counts @ (centres - mean) ** 2 + self.zeros * mean**2) / total)
 
     def mirrored(self) -> Self:
-        """The histogram of -x; a value on the edge of two bins changes its bin."""
+        """Return the histogram of -x; a value on the edge of two bins moves to the other bin."""
         return self._with(self.counts[::-1], -self.maximum, -self.minimum)
 
     def magnitudes(self) -> Self:
-        """The histogram of |x|; a negative value on the edge of two bins goes to the lower one."""
+        """Return the histogram of |x|; a negative value on the edge of two bins goes to the lower bin."""
         folded = np.zeros_like(self.counts)
         folded[BINS:] = self.counts[BINS:] + self.counts[BINS - 1 :: -1]
         return self._with(folded, max(self.minimum, -self.maximum, 0.0), self.amax)
@@ -130,7 +136,7 @@ class Histogram:
         if self.exponent is None or self.exponent >= exponent:
             self.exponent = exponent if self.exponent is None else self.exponent
             return
-        # Merging all bins of a side into one is as far as it can go.
+        # All bins of one side can merge into one bin at most.
         ratio = 2 ** min(exponent - self.exponent, BINS.bit_length() - 1)
         merged = self.counts.reshape(-1, ratio).sum(1)
         self.counts = np.zeros(2 * BINS, np.int64)
@@ -140,8 +146,8 @@ class Histogram:
 
 
 def _exponent_above(magnitude: float) -> int:
-    """The smallest e with magnitude < 2**e; kept where float32 can still scale by it.
+    """Return the smallest e with magnitude < 2**e, but at least -100, so that float32 can scale by the limit.
 
-    Zero asks for the least limit: a batch that is all zeros must not widen the bins of the others.
+    Zero gives -100, because a batch of zeros must not widen the bins of the other batches.
     """
     return max(math.frexp(magnitude)[1], _LEAST_EXPONENT) if magnitude else _LEAST_EXPONENT

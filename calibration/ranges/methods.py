@@ -1,4 +1,4 @@
-"""From what was seen of a tensor to the range it is quantized over."""
+"""Choose the range that a tensor is quantized over from the histogram of the tensor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from calibration.ranges.mse import mse_amax, mse_range
 from errors import UserError
 
 DEFAULT_METHOD = "percentile"
-# The best of min-max, 99.9, 99.99 and 99.999 in results/calibration.md.
+# results/calibration.md compares min-max, 99.9, 99.99 and 99.999; this percentile was the best of them.
 DEFAULT_PERCENTILE = 99.999
 
 
@@ -20,7 +20,11 @@ class Method:
 
     Attributes:
         name: one of `METHODS`.
-        percentile: per cent of the values that stay inside each end; used by `percentile` alone.
+        percentile: how many per cent of the values lie inside each end of the range. Only the method
+            `percentile` uses it.
+
+    Raises:
+        UserError: the name is unknown, or the percentile is not over 50 and at most 100.
     """
 
     name: str = DEFAULT_METHOD
@@ -28,59 +32,63 @@ class Method:
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
-            raise UserError(f"unknown calibration method '{self.name}'", f"use {' or '.join(METHODS)}")
+            raise UserError(f"unknown --method '{self.name}'", f"use {' or '.join(METHODS)}")
         if not 50 < self.percentile <= 100:
-            raise UserError(f"percentile {self.percentile}", "give a value over 50 and up to 100")
+            raise UserError(
+                f"--percentile must be over 50 and at most 100, got {self.percentile:g}",
+                f"leave --percentile out for the default, {DEFAULT_PERCENTILE}",
+            )
 
     def __str__(self) -> str:
         return f"{self.name} {self.percentile:g}" if self.name == "percentile" else self.name
 
     def range_of(self, histogram: Histogram) -> Range:
-        """Choose the range of one tensor; it always contains 0, which must be exact."""
+        """Return the range of one tensor, which always contains 0, because 0 must be exact."""
         low, high, amax = METHODS[self.name](histogram, self)
         return Range(min(low, 0.0), max(high, 0.0), max(amax, 0.0))
 
     @classmethod
     def from_options(cls, name: str | None = None, percentile: float | None = None) -> "Method":
-        """A method with the defaults for what is None.
+        """Return the method that the options name; an option that is None takes its default.
 
         Raises:
-            UserError: no such method, a percentile that is none, or one for a method that has none.
+            UserError: the method is unknown, the percentile is out of bounds, or a percentile is given for
+                a method that takes none.
         """
         method = cls(name or DEFAULT_METHOD, DEFAULT_PERCENTILE if percentile is None else percentile)
         if percentile is not None and method.name != "percentile":
             raise UserError(
-                f"a percentile, {percentile:g}, for the method '{method.name}', which has none",
-                "leave one of --percentile and --method out",
+                f"--percentile {percentile:g} was given, and --method {method.name} takes no percentile",
+                "leave --percentile out, or use --method percentile",
             )
         return method
 
     def to_json(self) -> dict[str, object]:
-        """What decides the result, as JSON values."""
+        """Return what decides the ranges: a percentile decides nothing but in `percentile`."""
         if self.name == "percentile":
             return {"name": self.name, "percentile": self.percentile}
         return {"name": self.name}
 
 
 def _minmax(histogram: Histogram, method: Method) -> Range:
-    """Everything that was seen."""
+    """Return the range of all values."""
     return Range.spanning(histogram.minimum, histogram.maximum)
 
 
 def _percentile(histogram: Histogram, method: Method) -> Range:
-    """All but the outermost (100 - percentile) % at either end."""
+    """Return the range without the outermost (100 - percentile) % of the values at either end."""
     share = method.percentile / 100
     return Range.spanning(-histogram.mirrored().quantile(share), histogram.quantile(share))
 
 
 def _entropy(histogram: Histogram, method: Method) -> Range:
-    """Both ends clipped at TensorRT's threshold for the magnitudes."""
+    """Return the range of all values, clipped at both ends at TensorRT's threshold for the magnitudes."""
     threshold = entropy_threshold(histogram)
     return Range(max(histogram.minimum, -threshold), min(histogram.maximum, threshold), threshold)
 
 
 def _mse(histogram: Histogram, method: Method) -> Range:
-    """The least squared error of each quantizer by itself."""
+    """Return the uint8 range and the int8 range of least squared error, each found by itself."""
     return Range(*mse_range(histogram), mse_amax(histogram))
 
 

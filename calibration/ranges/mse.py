@@ -1,18 +1,19 @@
-"""The ranges of least expected squared quantization error.
+"""Find the ranges of least expected squared quantization error.
 
-A quantizer with step s and codes a ... b turns x into k s where x lies between the decision boundaries
-(k - 1/2) s and (k + 1/2) s, and into a s or b s beyond the outermost ones. With the integrated
-distribution function R(t) = E[max(t - x, 0)], since going down from code k + 1 to k takes
-2 s ((k + 1/2) s - x) off (x - Q)^2,
+A quantizer with step s and codes a ... b turns x into k s if x lies between the decision boundaries
+(k - 1/2) s and (k + 1/2) s, and into a s or b s if x lies beyond the outermost boundary. Going down from
+code k + 1 to code k takes 2 s ((k + 1/2) s - x) off (x - Q)^2. With the integrated distribution function
+R(t) = E[max(t - x, 0)] it follows that
 
     E[(x - Q(x))^2] = E[(x - b s)^2] - 2 s sum_(k = a ... b - 1) R((k + 1/2) s)
 
-so the sum of one function at 255 points is the whole error, rounding inside and clipping outside,
-without a pass over the bins. R is exact for values spread evenly within their bins, where it is
-quadratic. Values that are exactly 0 have no error under any range and are left out.
+The sum of one function at 255 points is therefore the whole error, from rounding inside the range and from
+clipping outside, and no pass over the bins is needed. R is computed as if the values were spread evenly
+within each bin, where R is then quadratic. Values that are exactly 0 have no error under any range and are
+left out.
 
-The quantizers are those of `calibration.quantizing.scales`: uint8 with a rounded zero point over [low, high],
-and int8 with the codes -127 ... 127 over [-amax, amax]. Lengths below are in bins.
+The quantizers are those of `calibration.quantizing.scales`: uint8 with a rounded zero point over
+[low, high], and int8 with the codes -127 ... 127 over [-amax, amax]. All lengths below are in bins.
 """
 
 from collections.abc import Callable
@@ -24,15 +25,16 @@ from calibration.quantizing.scales import INT8_LIMIT, UINT8_LEVELS
 from calibration.ranges.histogram import BINS, Histogram
 
 Array = NDArray[np.float64]
-# The first grid goes from one bin to all that was seen, by a factor of at most sqrt(2); each of the
-# others puts 4 steps into one of the grid before, down to 0.5 %.
+# The first grid of extents has 25 points from one bin to the extreme value, each at most sqrt(2) times the
+# one before. Each of the 3 grids after it divides a step of the grid before by 4, so that the last step is
+# 0.5 %.
 _COARSE = 25
 _FINE = 9
 _ROUNDS = 3
 
 
 def mse_range(histogram: Histogram) -> tuple[float, float]:
-    """The ends of the uint8 range; (0, 0) where nothing but zeros was seen."""
+    """Return the two ends of the uint8 range; (0, 0) if all values are 0."""
     error = _error_of(histogram)
 
     def of_range(below: Array, above: Array) -> Array:
@@ -44,7 +46,7 @@ def mse_range(histogram: Histogram) -> tuple[float, float]:
 
 
 def mse_amax(histogram: Histogram) -> float:
-    """The end of the int8 range; 0 where nothing but zeros was seen."""
+    """Return the end of the int8 range; 0 if all values are 0."""
     error = _error_of(histogram)
 
     def of_amax(_: Array, amax: Array) -> Array:
@@ -54,22 +56,23 @@ def mse_amax(histogram: Histogram) -> float:
 
 
 def _error_of(histogram: Histogram) -> Callable[[Array, Array, int], Array]:
-    """The summed squared error of quantizers, in square bins, as a function of theirs.
+    """Return the function that computes the summed squared error of K quantizers.
 
-    The function takes steps s [K], first codes a [K] and the number of codes, and gives errors [K].
+    The function takes the steps s [K], the first codes a [K] and the number of codes, and returns the errors
+    [K] in square bins.
     """
     counts = histogram.nonzero_counts().astype(np.float64)
     centres = np.arange(-BINS, BINS) + 0.5
     total, first, second = (float((counts * centres**n).sum()) for n in (0, 1, 2))
     second += total / 12
-    # At the left edge of each bin: how many values lie below, and R.
+    # Both arrays refer to the left edge of each bin: how many values lie below the edge, and R at the edge.
     below = np.cumsum(counts) - counts
     integrated = np.cumsum(below + counts / 2) - (below + counts / 2)
 
     def error(step: Array, first_code: Array, codes: int) -> Array:
         boundaries = (first_code[:, None] + np.arange(codes - 1) + 0.5) * step[:, None]
         boundaries += BINS
-        # No boundary lies beyond the limit, at most on it.
+        # A boundary may lie on the limit of the histogram, but never beyond.
         index = np.minimum(boundaries.astype(np.intp), 2 * BINS - 1)
         inside = boundaries - index
         r = integrated[index] + inside * (below[index] + inside / 2 * counts[index])
@@ -82,36 +85,40 @@ def _error_of(histogram: Histogram) -> Callable[[Array, Array, int], Array]:
 def _least(
     error: Callable[[Array, Array], Array], below: float, above: float, width: float
 ) -> tuple[float, float]:
-    """How far to go below and above zero.
+    """Return how far the range of least error reaches below and above zero.
 
     Args:
-        error: of extents [K] below and [K] above, in bins, where not both are 0.
-        below: the largest extent below zero; nothing lies there if it is not positive.
-        above: likewise above.
-        width: of a bin.
+        error: computes the errors [K] of the extents [K] below and [K] above zero, in bins, which must not
+            both be 0.
+        below: the largest extent below zero; no value is negative if this is not positive.
+        above: the largest extent above zero; no value is positive if this is not positive.
+        width: the width of a bin.
     """
     extremes = [max(below, 0.0) / width, max(above, 0.0) / width]
     if not any(extremes):
         return 0.0, 0.0
     ratios = [max(e, 1.0) ** (1 / (_COARSE - 1)) for e in extremes]
     grids = [np.geomspace(e, min(e, 1.0), _COARSE) if e else np.zeros(1) for e in extremes]
-    found = _best_of(error, grids)
+    extents = _best_of(error, grids)
     for _ in range(_ROUNDS):
-        grids = [_around(*side) for side in zip(found, ratios, extremes, strict=True)]
-        found = _best_of(error, grids)
-        ratios = [r ** (2 / (_FINE - 1)) for r in ratios]
-    # Where in the outermost bin its values lie is not known, only that the extreme is one of them.
-    kept = [e if f > e - 1 else f for f, e in zip(found, extremes, strict=True)]
-    return kept[0] * width, kept[1] * width
+        grids = [_around(*side) for side in zip(extents, ratios, extremes, strict=True)]
+        extents = _best_of(error, grids)
+        ratios = [ratio ** (2 / (_FINE - 1)) for ratio in ratios]
+    # Of the values in the outermost bin only the extreme is known, so an extent that ends in that bin is
+    # taken to the extreme.
+    below, above = (
+        extreme if extent > extreme - 1 else extent for extent, extreme in zip(extents, extremes, strict=True)
+    )
+    return below * width, above * width
 
 
 def _best_of(error: Callable[[Array, Array], Array], grids: list[Array]) -> tuple[float, float]:
-    """The pair of extents with the least error; of equal ones the first, which is the widest."""
+    """Return the pair of extents with the least error, and the widest pair if several have that error."""
     lows, highs = (grid.ravel() for grid in np.meshgrid(*grids))
     best = error(lows, highs).argmin()
     return float(lows[best]), float(highs[best])
 
 
 def _around(extent: float, ratio: float, extreme: float) -> Array:
-    """Extents by a factor of up to `ratio` wider and narrower, widest first."""
+    """Return extents that are wider and narrower by a factor of up to `ratio`, widest first."""
     return np.unique(np.minimum(extent * np.geomspace(1 / ratio, ratio, _FINE), extreme))[::-1]

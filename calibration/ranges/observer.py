@@ -1,4 +1,4 @@
-"""What was seen of one tensor: a histogram of its values and the mean of each channel."""
+"""Observe one tensor over all batches: a histogram of the values and the mean of each channel."""
 
 from typing import Self
 
@@ -10,7 +10,10 @@ from graphs.card import Batch
 
 
 class Observer:
-    """Streams over batches [N, C, H, W], in any order; memory is constant."""
+    """A histogram and channel sums over batches [N, C, H, W], which may come in any order.
+
+    The memory does not grow with the number of batches.
+    """
 
     def __init__(self) -> None:
         self.histogram = Histogram()
@@ -18,7 +21,11 @@ class Observer:
         self._count = 0
 
     def update(self, values: Batch) -> Self:
-        """Count a batch; ValueError if a value is not finite."""
+        """Add a batch.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
         self.histogram.update(values)
         sums = values.sum((0, 2, 3), dtype=np.float64)
         self._sums = self._sums + sums if self._count else sums
@@ -26,7 +33,7 @@ class Observer:
         return self
 
     def merge(self, other: Self) -> Self:
-        """Add what another observer of the same tensor has seen."""
+        """Add the batches that another observer of the same tensor has counted."""
         self.histogram.merge(other.histogram)
         if other._count:
             self._sums = self._sums + other._sums if self._count else other._sums
@@ -34,5 +41,5 @@ class Observer:
         return self
 
     def channel_means(self) -> NDArray[np.float32]:
-        """Mean of each channel [C]; the order of the batches shows only in its rounding."""
+        """Return the mean of each channel [C]; the order of the batches changes only the rounding."""
         return (self._sums / self._count).astype(np.float32)

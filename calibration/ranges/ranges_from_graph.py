@@ -1,15 +1,16 @@
-"""Calibration: run the float32 graphs over the calibration images and write ranges.json.
+"""Calibrate: run the float32 graphs over the calibration images and write ranges.json.
 
     {"format", "method", "images", "split" (sha256),
      "graphs": {file: {"sha256",
-       "tensors": {name: {"min", "max",               what was seen
-                          "low", "high", "amax",      what is kept, see `scales.Range`
-                          "mean", "std", "zeros",     of all values; the share that is exactly 0
+       "tensors": {name: {"min", "max",               the extreme values
+                          "low", "high", "amax",      the range that is kept, see `scales.Range`
+                          "mean", "std",              of all values
+                          "zeros",                    the share of the values that are exactly 0
                           "magnitudes": {share: quantile of |x|},
                           "channel_means": [...]}}}}}
 
-The file is neutral: every flavour of Q/DQ graph takes its scales from it. Mean, deviation and quantiles
-are those of the histogram, true to a bin.
+The graphs for all runtimes take their scales from this one file. Mean, deviation and quantiles come from
+the histogram and are therefore exact to the width of a bin.
 """
 
 import json
@@ -39,12 +40,17 @@ FORMAT = 4
 GRAPHS = (MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN)
 _SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999)
 
-# By the tensor's name; see above.
+# The "tensors" of one graph, by the name of the tensor.
 Entries = dict[str, dict[str, Any]]
 
 
 class Calibrated(NamedTuple):
-    """What quantization needs to know of a tensor: its range, and the mean of each channel [C]."""
+    """What quantization needs to know about a tensor.
+
+    Attributes:
+        range: the range that is not clipped.
+        channel_means: the mean of each channel, [C].
+    """
 
     range: Range
     channel_means: NDArray[np.float64]
@@ -57,22 +63,29 @@ def ranges_from_graph(
     force: bool = False,
     progress: Progress = silent,
 ) -> bool:
-    """Write ranges.json from the reparametrized graphs, unless it is up to date.
+    """Write ranges.json from the reparametrized graphs, unless the file is up to date.
+
+    Args:
+        run: the run directory, which must hold `GRAPHS`.
+        dataset: the data set with the calibration split.
+        method: how ranges are chosen.
+        force: True writes the file even if it is up to date.
+        progress: wraps the loop over the batches, so that a display can follow.
 
     Returns:
         whether anything was done.
 
     Raises:
-        UserError: a graph is missing or changed, or the calibration split is not fit to calibrate on,
-            see `check_calibration_set`.
+        UserError: a graph is missing or changed, or the calibration split is not fit to calibrate on; see
+            `check_calibration_set`.
     """
     split = fingerprint(dataset.calibration)
     step = Step(
-        stage="calibrate",
-        options={"format": FORMAT, "method": method.to_json(), "split": split},
+        stage="observe",
+        options={"method": method.to_json(), "split": split},
         inputs=GRAPHS,
         outputs=(RANGES,),
-        packages=("onnxruntime-gpu", "numpy"),
+        packages=("onnxruntime", "numpy"),
     )
     if run.is_current(step) and not force:
         return False
@@ -80,23 +93,24 @@ def ranges_from_graph(
     head = {"format": FORMAT, "method": method.to_json(), "images": len(images), "split": split}
     with run.writing(step) as folder:
         digests = {file: run.record(file).sha256 for file in GRAPHS}
-        # By content: where no BN was absorbed, both files hold one graph, and it is run once.
+        # Both files hold the same graph if no BN was absorbed; that graph is then run only once.
         tensors: dict[str, Entries] = {}
         for file, sha256 in digests.items():
             if sha256 not in tensors:
-                seen = observe(graph_from_file(run.verified(file)), images, progress)
-                tensors[sha256] = {name: _entry(observer, method) for name, observer in seen.items()}
+                observers = observe(graph_from_file(run.verified(file)), images, progress)
+                tensors[sha256] = {name: _entry(observer, method) for name, observer in observers.items()}
         text = _text(head, digests, tensors)
         (folder / RANGES).write_text(text)
     return True
 
 
 def observe(model: ir.Model, images: Batch, progress: Progress = silent) -> dict[str, Observer]:
-    """What every tensor that some flavour quantizes was seen to hold, by name.
+    """Run a graph over images and return an observer of each tensor that some flavour quantizes, by name.
 
     Args:
-        model: float32 graph.
-        images: normalised, float32 [N, C, H, W].
+        model: a float32 graph.
+        images: normalised images, float32 [N, C, H, W].
+        progress: wraps the loop over the batches, so that a display can follow.
     """
     values = observed_values(model)
     observers = {str(value.name): Observer() for value in values}
@@ -107,18 +121,19 @@ def observe(model: ir.Model, images: Batch, progress: Progress = silent) -> dict
 
 
 def ranges_from_file(path: Path, graph: str) -> dict[str, Calibrated]:
-    """What quantization needs of each tensor of a graph, by name.
+    """Read the range and the channel means of each tensor of a graph, by name.
 
     Args:
+        path: a file that `ranges_from_graph` wrote.
         graph: one of `GRAPHS`.
 
     Raises:
-        UserError: not a ranges file, or one with a range that is none.
+        UserError: the file is not a ranges file, or one of its ranges is not finite or is upside down.
     """
     try:
         document = json.loads(path.read_text())
         if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']}")
+            raise ValueError(f"its format is {document['format']}, not {FORMAT}")
         tensors = document["graphs"][graph]["tensors"]
         return {name: _calibrated(name, entry) for name, entry in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -126,24 +141,24 @@ def ranges_from_file(path: Path, graph: str) -> dict[str, Calibrated]:
 
 
 def calibrated(observers: dict[str, Observer], method: Method) -> dict[str, Calibrated]:
-    """The same without a file."""
+    """Return the range and the channel means of each tensor, as `ranges_from_file` reads them from a file."""
     return {
-        name: Calibrated(method.range_of(seen.histogram), seen.channel_means().astype(np.float64))
-        for name, seen in observers.items()
+        name: Calibrated(method.range_of(observer.histogram), observer.channel_means().astype(np.float64))
+        for name, observer in observers.items()
     }
 
 
 def _calibrated(name: str, entry: dict[str, Any]) -> Calibrated:
-    found = Range(*(float(entry[field]) for field in Range._fields))
+    kept = Range(*(float(entry[field]) for field in Range._fields))
     means = np.array(entry["channel_means"], np.float64)
-    finite = np.isfinite([*found, *means]).all() and len(means)
-    if not (finite and found.low <= found.high and found.amax >= 0):
-        raise ValueError(f"{name}: {found}")
-    return Calibrated(found, means)
+    finite = np.isfinite([*kept, *means]).all() and len(means)
+    if not (finite and kept.low <= kept.high and kept.amax >= 0):
+        raise ValueError(f"{name} has no valid range: {kept}")
+    return Calibrated(kept, means)
 
 
-def _entry(seen: Observer, method: Method) -> dict[str, Any]:
-    histogram = seen.histogram
+def _entry(observer: Observer, method: Method) -> dict[str, Any]:
+    histogram = observer.histogram
     magnitudes = histogram.magnitudes()
     mean, std = histogram.moments()
     return {
@@ -154,12 +169,18 @@ def _entry(seen: Observer, method: Method) -> dict[str, Any]:
         "std": std,
         "zeros": histogram.zeros / int(histogram.counts.sum()),
         "magnitudes": {str(share): magnitudes.quantile(share) for share in _SHARES},
-        "channel_means": [float(f"{value:.6g}") for value in seen.channel_means()],
+        "channel_means": [float(f"{value:.6g}") for value in observer.channel_means()],
     }
 
 
 def _text(head: dict[str, Any], digests: dict[str, str], tensors: dict[str, Entries]) -> str:
-    """JSON with a line for each tensor, from the sha256 of each file and the entries by sha256."""
+    """Return the JSON of ranges.json, with a line for each tensor.
+
+    Args:
+        head: the entries in front of "graphs".
+        digests: the sha256 of each graph, by file name.
+        tensors: the entries of each graph, by the sha256 of the graph.
+    """
     parts = []
     for file, sha256 in digests.items():
         lines = [f"   {json.dumps(name)}: {json.dumps(entry)}" for name, entry in tensors[sha256].items()]

@@ -85,11 +85,11 @@ def reparametrized_from_graph(
         CheckFailed: a pass changed the network; names it.
     """
     step = Step(
-        stage="calibrate",
+        stage="reparametrize",
         options={"passes": list(passes), "split": fingerprint(dataset.calibration)},
         inputs=(MODEL,),
         outputs=(MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION),
-        packages=("onnxruntime-gpu", "numpy"),
+        packages=("onnxruntime", "numpy"),
     )
     if run.is_current(step) and not force:
         entries = json.loads((run.path / REPARAMETRIZATION).read_text())

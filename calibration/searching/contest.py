@@ -25,13 +25,13 @@ class Timed:
 
     @property
     def ran(self) -> Candidate:
-        """What stands for the candidate in the engine."""
+        """The candidate that the engine ran; see `Candidate.in_engine`."""
         assert self.candidate is not None
         return self.candidate.in_engine(self.engine)
 
     @property
     def mean_ms(self) -> float:
-        """Geometric mean over the batch sizes, so that each counts the same."""
+        """The geometric mean over the batch sizes, in which each batch size counts the same."""
         return math.exp(sum(math.log(ms) for ms in self.ms.values()) / len(self.ms))
 
     def to_json(self) -> dict[str, float]:
@@ -39,7 +39,7 @@ class Timed:
         return {str(batch): ms for batch, ms in self.ms.items()}
 
     def words(self) -> str:
-        """The engine with its latencies."""
+        """The engine with the latencies, in words."""
         return f"{self.engine} " + "/".join(f"{ms:.2f}" for ms in self.ms.values()) + " ms"
 
 
@@ -55,7 +55,7 @@ def timed_in_turns(
     """Time the candidates and the float graph at `BATCHES` in each of `RUNTIMES`.
 
     Args:
-        folder: for the candidates' files.
+        folder: where the candidates' files are written.
 
     Raises:
         UserError: a runtime does not run a file as it is meant; says why.
@@ -67,15 +67,15 @@ def timed_in_turns(
             trials.write(candidate.in_engine(engine), files[engine, candidate])
     with ExitStack() as stack:
         opened = {
-            (engine, own): stack.enter_context(
+            (engine, candidate): stack.enter_context(
                 ENGINES[engine].runtime()(
-                    path, "int8" if own else "fp32", threads=threads, allow_saturation=allow_saturation
+                    path, "int8" if candidate else "fp32", threads=threads, allow_saturation=allow_saturation
                 )
             )
-            for (engine, own), path in files.items()
+            for (engine, candidate), path in files.items()
         }
         measured = {batch: latencies(opened, trials.held_out, batch, _SECONDS, progress) for batch in BATCHES}
     return [
-        Timed(engine, own, {batch: measured[batch][engine, own].p50_ms for batch in BATCHES})
-        for engine, own in opened
+        Timed(engine, candidate, {batch: measured[batch][engine, candidate].p50_ms for batch in BATCHES})
+        for engine, candidate in opened
     ]

@@ -1,33 +1,11 @@
 """What to run on this machine: INT8 if it is accurate enough and pays, or the float graph."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 from artifacts.names import MODEL, MODEL_INT8_CPU, MODEL_INT8_OPENVINO
 from calibration.searching.contest import Timed
+from calibration.searching.result import Recommendation
 
-# Latencies this close count as equal: to choose by them would be to choose by noise.
+# Latencies that differ by less count as equal, because they differ as much from run to run.
 SAME_SPEED = 1.03
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """An artifact and the runtime it is fastest in.
-
-    Attributes:
-        int8_pays: whether it is INT8.
-        reason: one line for the user.
-    """
-
-    engine: str
-    precision: str
-    artifact: str
-    int8_pays: bool
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return asdict(self)
 
 
 def recommendation(
@@ -37,7 +15,7 @@ def recommendation(
 
     Args:
         int8: the best INT8 graph in its fastest runtime.
-        drop: its, in points of accuracy; None where the weights are not trained.
+        drop: of the INT8 graph, in points of accuracy; None where the weights are not trained.
         best_float: the float graph in its fastest runtime.
         accurate: whether INT8 keeps to `max_drop`.
     """

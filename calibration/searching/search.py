@@ -1,40 +1,41 @@
 """Find the best INT8 graph for this machine, and say when INT8 does not pay: search.json.
 
-(1) candidates   every reparametrization that applies, with every method of `METHODS`, on the cpu
-                 flavour with an int8 stream; the best method of each with an fp32 stream too. They
-                 are ranked by signal to noise, see `calibration.searching.trials`.
-(2) finalists    the best of each shape: those that differ in numbers alone are as fast
-(3) accuracy     each finalist has a graph for each CPU runtime; those of which one keeps the drop within the
-                 limit go on; without trained weights, those within `MARGIN_DB` of the best
-(4) float blocks if none is left, the blocks that hurt stay in float in the best, see
-                 `calibration.searching.float_blocks`
-(5) latency      what is left is timed in every CPU runtime in turns with the float graph. Of the graphs that
-                 keep the drop within the limit the fastest wins; of those as fast but for `SAME_SPEED`, the
-                 one with most signal to noise.
-(6) gpu          the same method, passes and float blocks; since TensorRT is not timed here, an int8
-                 stream only if it is within `MARGIN_DB` of an fp16 one
+(1) candidates   Every reparametrization that applies is combined with every method of `METHODS`, for the cpu
+                 flavour with an int8 stream; the best method of each reparametrization is tried with an
+                 fp32 stream too. Candidates are ranked by signal to noise (`calibration.searching.trials`).
+(2) finalists    The best candidate of each shape goes on, because candidates that differ in numbers alone are
+                 equally fast.
+(3) accuracy     A finalist has a graph for each CPU runtime. It goes on if one of these graphs keeps the drop
+                 within the limit; without trained weights, if it is within `MARGIN_DB` of the best.
+(4) float blocks If no finalist goes on, the blocks that hurt stay in float in the best finalist
+                 (`calibration.searching.float_blocks`).
+(5) latency      The graphs that are left are timed in every CPU runtime, in turns with the float graph. Of
+                 those that keep the drop within the limit the fastest wins; among graphs whose times differ
+                 by less than `SAME_SPEED`, the one with most signal to noise.
+(6) gpu          The graph for TensorRT has the same method, passes and float blocks. Because TensorRT is not
+                 timed here, its stream is int8 only if that is within `MARGIN_DB` of an fp16 stream.
 """
 
-import json
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any
 
 import onnx_ir as ir
 
+from artifacts.json_codec import from_text, to_text
 from artifacts.names import MODEL, SEARCH
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, plan_from_json
-from calibration.quantizing.scheme import FORMAT, Scheme
+from calibration.plan import Plan
+from calibration.quantizing.scheme import Scheme
 from calibration.ranges.methods import Method
 from calibration.searching.block_error import block_error, finite
 from calibration.searching.contest import RUNTIMES, Timed, timed_in_turns
 from calibration.searching.float_blocks import Blocks, Hurt, blocks_that_hurt
 from calibration.searching.recommendation import SAME_SPEED, recommendation
+from calibration.searching.result import Images, LatencyByEngine, SearchResult
 from calibration.searching.trials import Candidate, Trials
 from data.dataset import Dataset
+from errors import UserError
 from graphs.onnx_file import card_of_graph, graph_from_file
 from graphs.streams import streams_of
 from machine.description import this_machine
@@ -52,8 +53,6 @@ METHODS = (
 MARGIN_DB = 1.0
 DEFAULT_MAX_DROP = 0.1
 
-Document = dict[str, Any]
-
 
 def search_from_graph(
     run: RunDirectory,
@@ -64,7 +63,7 @@ def search_from_graph(
     allow_saturation: bool = False,
     force: bool = False,
     progress: Progress = silent,
-) -> tuple[Document, bool]:
+) -> tuple[SearchResult, bool]:
     """Search from model.onnx and write search.json, unless it is up to date.
 
     Args:
@@ -73,7 +72,7 @@ def search_from_graph(
         threads: CPU threads of a timed call.
 
     Returns:
-        the document, and whether anything was done.
+        the result, and whether anything was searched now.
 
     Raises:
         UserError: weights of the full 8 bits on a CPU on which their sums overflow.
@@ -81,9 +80,8 @@ def search_from_graph(
     """
     machine = this_machine().to_json()
     step = Step(
-        stage="calibrate",
+        stage="search",
         options={
-            "format": FORMAT,
             "max_drop": max_drop,
             "saturation": base.saturation,
             "correct_bias": base.correct_bias,
@@ -93,12 +91,12 @@ def search_from_graph(
         },
         inputs=(MODEL,),
         outputs=(SEARCH,),
-        packages=("onnxruntime-gpu", "openvino", "numpy"),
+        packages=("onnxruntime", "openvino", "numpy"),
     )
     if run.is_current(step) and not force:
-        return json.loads((run.path / SEARCH).read_text()), False
+        return _read(run), False
     if not allow_saturation:
-        # Before minutes of work, not when the first graph is timed.
+        # Refused here, because the first graph is timed only after minutes of work.
         require_sums_that_fit("a search with --saturation full", base.saturation)
     path = run.verified(MODEL)
     model = graph_from_file(path)
@@ -108,29 +106,28 @@ def search_from_graph(
         def time(candidates: list[Candidate]) -> list[Timed]:
             return timed_in_turns(trials, candidates, path, folder, threads, allow_saturation, progress)
 
-        document = {"machine": machine, **search(trials, base, max_drop, time, progress)}
-        (folder / SEARCH).write_text(json.dumps(document, indent=1) + "\n")
-    return document, True
+        result = replace(search(trials, base, max_drop, time, progress), machine=machine)
+        (folder / SEARCH).write_text(to_text(result))
+    return result, True
 
 
 def chosen_plan(run: RunDirectory) -> Plan | None:
-    """What the last search chose, if it was of the network that is there now."""
-    if not (run.is_intact(SEARCH) and run.is_fresh(SEARCH)):
-        return None
-    return plan_from_json(json.loads((run.path / SEARCH).read_text())["choice"])
+    """The plan that the last search chose, if that search was of the network that is there now."""
+    result = search_in(run)
+    return None if result is None else result.choice
 
 
-def best_of_each_kind(document: Document) -> list[Document]:
-    """Of the candidates that differ in method alone the best, without the trials of float blocks but the
-    one that was timed.
-    """
-    best: dict[Hashable, Document] = {}
-    for row in document["candidates"]:
-        kind = row["flavour"], row["stream"], row["reparametrization"], *row["float_blocks"]
-        tried = row["float_blocks"] and not row["latency_ms"]
-        if not tried and (kind not in best or _db(row) > _db(best[kind])):
-            best[kind] = row
-    return list(best.values())
+def search_in(run: RunDirectory) -> SearchResult | None:
+    """The last search, if there was one and it was of the network that is there now."""
+    return _read(run) if run.is_intact(SEARCH) and run.is_fresh(SEARCH) else None
+
+
+def _read(run: RunDirectory) -> SearchResult:
+    path = run.verified(SEARCH)
+    try:
+        return from_text(SearchResult, path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not the result of a search ({error})", "search again") from error
 
 
 def search(
@@ -139,7 +136,7 @@ def search(
     max_drop: float,
     time: Callable[[list[Candidate]], list[Timed]],
     progress: Progress = silent,
-) -> Document:
+) -> SearchResult:
     """Everything but the file: steps (1) to (6).
 
     Args:
@@ -156,38 +153,38 @@ def search(
     assert on_cpu is not None
     on_gpu = _gpu_candidate(trials, on_cpu)
 
-    def latencies(candidate: Candidate | None) -> Document:
+    def latencies(candidate: Candidate | None) -> LatencyByEngine:
         return {
             entry.engine: entry.to_json()
             for entry in timed
             if (entry.ran if entry.candidate else None) == candidate
         }
 
-    chosen = {
-        "cpu": trials.measured(on_cpu),
-        "openvino": trials.measured(on_cpu.in_engine("openvino")),
-        "gpu": trials.measured(on_gpu),
-    }
-    candidates = [
-        trials.measured(candidate) | {"latency_ms": latencies(candidate)} for candidate in trials.candidates
-    ]
-    drops = [row["drop"] for row in candidates if row["flavour"] != "gpu" and row["drop"] is not None]
+    candidates = tuple(
+        replace(trials.measured(candidate), latency_ms=latencies(candidate))
+        for candidate in trials.candidates
+    )
+    drops = [row.drop for row in candidates if row.flavour != "gpu" and row.drop is not None]
     drop = trials.drop(winner.ran) if accurate else min(drops)
-    return {
-        "trained": trials.card.trained,
-        "max_drop": max_drop,
-        "images": {"calibration": len(trials.calibration), "held_out": len(trials.held_out)},
-        "candidates": candidates,
-        "float": latencies(None),
-        "gains_db": {name: finite(gain) for name, gain in hurt.gains.items()} if hurt else {},
-        "choice": _plan(base, on_cpu, on_gpu).to_json(),
-        "chosen": chosen,
-        "recommendation": recommendation(winner, drop, best_float, max_drop, bool(accurate)).to_json(),
-    }
+    return SearchResult(
+        trained=trials.card.trained,
+        max_drop=max_drop,
+        images=Images(calibration=len(trials.calibration), held_out=len(trials.held_out)),
+        candidates=candidates,
+        float_ms=latencies(None),
+        gains_db={name: finite(gain) for name, gain in hurt.gains.items()} if hurt else {},
+        choice=_plan(base, on_cpu, on_gpu),
+        chosen={
+            "cpu": trials.measured(on_cpu),
+            "openvino": trials.measured(on_cpu.in_engine("openvino")),
+            "gpu": trials.measured(on_gpu),
+        },
+        recommendation=recommendation(winner, drop, best_float, max_drop, bool(accurate)),
+    )
 
 
 def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
-    """By which all files are made."""
+    """The plan that all files of the run are made by."""
     return replace(
         base,
         method=on_cpu.method,
@@ -199,7 +196,7 @@ def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
 
 
 def reparametrizations(model: ir.Model) -> list[tuple[str, ...]]:
-    """Those that change a network: absorbing and centring need a BN that reads a stream."""
+    """The reparametrizations that change a network: absorbing and centring need a BN that reads a stream."""
     streams = streams_of(model)
     if any(stream.batchnorm(index) for stream in streams for index in range(len(stream.values))):
         return [(), ("absorb",), ("absorb", "equalize"), ("centre", "equalize")]
@@ -207,7 +204,7 @@ def reparametrizations(model: ir.Model) -> list[tuple[str, ...]]:
 
 
 def _finalists(trials: Trials, base: Plan, progress: Progress) -> list[Candidate]:
-    """(1), (2): the best of each shape, most signal to noise first."""
+    """Steps (1) and (2): the best candidate of each shape, the one with most signal to noise first."""
     scheme = Scheme("cpu", saturation=base.saturation, correct_bias=base.correct_bias)
     grid = [
         Candidate(passes, method, scheme) for passes in reparametrizations(trials.model) for method in METHODS
@@ -219,32 +216,27 @@ def _finalists(trials: Trials, base: Plan, progress: Progress) -> list[Candidate
     return _best_of_each(trials, [*grid, *others], lambda candidate: candidate.shape)
 
 
-def _db(row: Document) -> float:
-    """Of a row in JSON, where no error is no number."""
-    return math.inf if row["snr_db"] is None else row["snr_db"]
-
-
 def _best_of_each(
     trials: Trials, candidates: list[Candidate], kind: Callable[[Candidate], Hashable]
 ) -> list[Candidate]:
-    """Of each kind the one with most signal to noise, the best first."""
-    found: dict[Hashable, Candidate] = {}
+    """The candidate of each kind that has most signal to noise, the best kind first."""
+    best: dict[Hashable, Candidate] = {}
     for candidate in sorted(candidates, key=trials.snr_db, reverse=True):
-        found.setdefault(kind(candidate), candidate)
-    return list(found.values())
+        best.setdefault(kind(candidate), candidate)
+    return list(best.values())
 
 
 def _eligible(
     trials: Trials, finalists: list[Candidate], max_drop: float, progress: Progress
 ) -> tuple[list[Candidate], Hurt | None]:
-    """(3), (4): the candidates that are accurate enough, and which blocks hurt if none was at first."""
+    """Steps (3) and (4): the candidates that are accurate enough, and which blocks hurt if none was."""
     best = finalists[0]
     if not trials.card.trained:
         least = trials.snr_db(best) - MARGIN_DB
         return [candidate for candidate in finalists if trials.snr_db(candidate) >= least], None
-    # All of them are measured, for the record.
+    # Every finalist is measured in every runtime, because search.json records all drops.
     drops = {c: [_drop(trials, c.in_engine(engine)) for engine in RUNTIMES] for c in finalists}
-    within = [candidate for candidate, found in drops.items() if min(found) <= max_drop]
+    within = [candidate for candidate, by_engine in drops.items() if min(by_engine) <= max_drop]
     if within:
         return within, None
 
@@ -269,21 +261,21 @@ def _drop(trials: Trials, candidate: Candidate) -> float:
 
 
 def _keeps_to(max_drop: float, drop: float | None) -> bool:
-    """Whether a drop is within the limit; without trained weights there is none to hold to it."""
+    """Whether a drop is within the limit. Untrained weights have no drop, so every graph keeps to it."""
     return drop is None or drop <= max_drop
 
 
 def _winner(trials: Trials, timed: list[Timed]) -> Timed:
-    """(5) of graphs that are accurate enough."""
+    """Step (5): the fastest of graphs that are accurate enough, or the most exact of the fastest."""
     fastest = min(entry.mean_ms for entry in timed)
     as_fast = [entry for entry in timed if entry.mean_ms <= fastest * SAME_SPEED]
-    # The first of equals: the faster one.
+    # `max` returns the first of equals, so the faster one has to come first.
     as_fast.sort(key=lambda entry: entry.mean_ms)
     return max(as_fast, key=lambda entry: trials.snr_db(entry.ran))
 
 
 def _gpu_candidate(trials: Trials, on_cpu: Candidate) -> Candidate:
-    """(6), with its drop measured."""
+    """Step (6), with the drop of the chosen graph measured."""
     common = replace(on_cpu.scheme, flavour="gpu", saturation="stem")
     coarse, fine = (replace(on_cpu, scheme=replace(common, stream=stream)) for stream in ("int8", "fp16"))
     chosen = coarse if trials.snr_db(coarse) >= trials.snr_db(fine) - MARGIN_DB else fine

@@ -2,21 +2,20 @@
 
 Ranges come from the calibration split, as always. Two things are measured:
 
-    signal to noise   of the logits against the float graph's, on training images outside that split:
-                      ranges fit the images they were made from best
-    drop              of accuracy, in points, on the calibration split: its labelled images were held out
-                      from training, so the float network's accuracy on them is not that of images it
-                      knows by heart, and a range is no fit to labels
+    signal to noise   The logits are compared with the float graph's on training images outside the
+                      calibration split, because ranges fit the images that they were made from best.
+    drop              The loss of accuracy is counted in points on the calibration split. These images were
+                      held out from training, so the float network does not know them by heart, and ranges
+                      are made without looking at labels.
 
-Each graph is run as its runtime runs it, so that what a CPU without VNNI gets wrong counts; a gpu graph is
-evaluated operator by operator. Test images choose nothing: what `verify` measures on them stays a
+Each graph is run as its runtime runs it, so that what a CPU without VNNI gets wrong counts. A gpu graph is
+evaluated operator by operator. Test images choose nothing, and what `verify` measures on them stays a
 measurement.
 """
 
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +29,7 @@ from calibration.ranges.observer import Observer
 from calibration.ranges.ranges_from_graph import Calibrated, calibrated, observe
 from calibration.rewriting.reparametrize import LIMITS, passes_for, reparametrize
 from calibration.searching.block_error import finite, quantized_twin
+from calibration.searching.result import MeasuredCandidate
 from data.dataset import Dataset
 from graphs.card import Batch, GraphCard
 from graphs.evaluation import logits_of_graph
@@ -52,25 +52,15 @@ class Candidate:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Candidates of one shape compute the same operators, on other numbers, and so are as fast."""
+        """What candidates have in common that compute the same operators, on other numbers, equally fast."""
         return "absorb" in self.passes, self.scheme
 
     def in_engine(self, engine: str) -> "Candidate":
-        """The graph that stands for it in an engine: OpenVINO has a flavour of its own."""
+        """The candidate that an engine runs instead: OpenVINO has a flavour and passes of its own."""
         if engine != "openvino" or self.scheme.flavour != "cpu":
             return self
         passes = passes_for(MODEL_REPARAMETRIZED_BN, self.passes)
         return replace(self, passes=passes, scheme=replace(self.scheme, flavour="openvino"))
-
-    def to_json(self) -> dict[str, Any]:
-        """What tells it from others."""
-        return {
-            "flavour": self.scheme.flavour,
-            "reparametrization": "+".join(self.passes) or "none",
-            "method": str(self.method),
-            "stream": self.scheme.stream,
-            "float_blocks": list(self.scheme.float_blocks),
-        }
 
 
 class Trials:
@@ -109,14 +99,14 @@ class Trials:
         return self._observed[passes]
 
     def ranges(self, candidate: Candidate) -> dict[str, Calibrated]:
-        """Ranges of every tensor."""
+        """The ranges of every tensor under the candidate's method."""
         key = candidate.passes, candidate.method
         if key not in self._ranges:
             self._ranges[key] = calibrated(self.observed(candidate.passes)[1], candidate.method)
         return self._ranges[key]
 
     def snr_db(self, candidate: Candidate) -> float:
-        """Of the logits of the held-out images."""
+        """Signal to noise in dB of the logits of the held-out images."""
         if candidate not in self._snr_db:
             logits = self._logits(candidate, self.held_out)
             self._snr_db[candidate] = Noise().update(self._exact, logits).snr_db
@@ -131,14 +121,22 @@ class Trials:
             self._drop[candidate] = 100 * lost / len(self._labels)
         return self._drop[candidate]
 
-    def measured(self, candidate: Candidate) -> dict[str, Any]:
-        """The candidate with the figures that are known of it."""
-        figures = {"snr_db": finite(self.snr_db(candidate)), "drop": self._drop.get(candidate)}
-        return candidate.to_json() | figures
+    def measured(self, candidate: Candidate) -> MeasuredCandidate:
+        """The candidate with the figures that are known of it; none is measured for this."""
+        scheme = candidate.scheme
+        return MeasuredCandidate(
+            flavour=scheme.flavour,
+            reparametrization="+".join(candidate.passes) or "none",
+            method=str(candidate.method),
+            stream=scheme.stream,
+            float_blocks=scheme.float_blocks,
+            snr_db=finite(self.snr_db(candidate)),
+            drop=self._drop.get(candidate),
+        )
 
     @property
     def candidates(self) -> list[Candidate]:
-        """All of which something was measured."""
+        """All candidates of which something was measured."""
         return list(dict.fromkeys([*self._snr_db, *self._drop]))
 
     def write(self, candidate: Candidate, path: Path) -> None:
@@ -161,7 +159,7 @@ class Trials:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "candidate.onnx")
             self.write(candidate, path)
-            # Measured here, saturated or not; whether it may be used is for others to say.
+            # A graph that saturates is measured too: its drop is what keeps the search from choosing it.
             with OpenVinoRuntime(path, "int8", allow_saturation=True) as runtime:
                 return infer_in_batches(runtime, batches, _OPENVINO_BATCH)
 

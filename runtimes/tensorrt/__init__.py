@@ -1,1 +1,1 @@
-"""Building TensorRT engines, and what is known of a built one."""
+"""Build TensorRT engines, and describe engines that are built."""

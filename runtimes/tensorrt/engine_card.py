@@ -1,14 +1,18 @@
-"""The sidecar of a plan file: what is known of an engine without loading it."""
+"""The sidecar of a plan file, which describes an engine to readers that cannot load the plan."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from artifacts.json_codec import from_text
 from artifacts.names import ENGINE_FOLDER
 from errors import UserError
 from graphs.card import GraphCard, card_from_properties
 from runtimes.tensorrt.package import Builder
+from vocabulary import BuilderName, Flavour, Precision
+
+# The flavours of ONNX files that TensorRT reads. It would read uint8 codes as int8, so that codes over 127
+# would saturate with no more than a warning.
+FLAVOURS = frozenset({Flavour.any, Flavour.gpu})
 
 
 @dataclass(frozen=True)
@@ -16,19 +20,26 @@ class EngineCard:
     """The sidecar of a plan file.
 
     Attributes:
-        builder: "rtx" or "tensorrt"; `version` is that package's.
-        targets: compute capabilities it was built for; empty for the builder's own default.
-        convolutions: number of convolutions by the type they compute in.
-        batches: smallest, best tuned and largest batch.
-        source: sha256 of the ONNX file; `properties` are that file's metadata.
-        plan: sha256 of the plan file.
-        gpu: name of the GPU that TensorRT built it on and for, and `capability` is that GPU's compute
-            capability; empty and 0 for an engine of TensorRT for RTX, which is built for targets.
+        builder: the package that built the engine.
+        version: the version of that package.
+        precision: the precision of the ONNX file that the engine was built from.
+        targets: the compute capabilities that the engine was built for, for example "sm89"; empty if the
+            builder chose them.
+        convolutions: the number of convolutions by the type that they compute in.
+        batches: the smallest, the best tuned and the largest batch size.
+        source: the sha256 of the ONNX file.
+        plan: the sha256 of the plan file.
+        seconds: how long the build took.
+        size: the size of the plan file in bytes.
+        properties: the metadata of the ONNX file.
+        gpu: the name of the GPU that TensorRT built the engine on and for; empty for an engine of TensorRT for
+            RTX, which is built for targets.
+        capability: the compute capability of that GPU, for example 89; 0 likewise.
     """
 
-    builder: str
+    builder: BuilderName
     version: str
-    precision: str
+    precision: Precision
     targets: tuple[str, ...]
     convolutions: dict[str, int]
     batches: tuple[int, ...]
@@ -42,29 +53,25 @@ class EngineCard:
 
     @property
     def graph(self) -> GraphCard:
-        """The card of the graph it was built from."""
+        """The card of the graph that the engine was built from."""
         return card_from_properties(self.properties)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
 
 
 def card_of_engine(plan: Path) -> EngineCard:
     """Read the sidecar of a plan file.
 
     Raises:
-        UserError: there is none, or it is not one.
+        UserError: the sidecar does not exist, or the file is no sidecar.
     """
     sidecar = plan.with_suffix(".json")
     try:
-        fields = json.loads(sidecar.read_text())
-        fields["targets"], fields["batches"] = tuple(fields["targets"]), tuple(fields["batches"])
-        return EngineCard(**fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{sidecar} does not describe an engine ({error})", "build it again") from error
+        return from_text(EngineCard, sidecar.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{sidecar} does not describe an engine ({error})", "build the engine again"
+        ) from error
 
 
 def engine_name(precision: str, builder: Builder, targets: tuple[str, ...]) -> str:
-    """File name of an engine in a run directory."""
+    """Return the file name of an engine in a run directory, for example "engines/int8.rtx-sm89.engine"."""
     return f"{ENGINE_FOLDER}/{'-'.join([f'{precision}.{builder.name}', *targets])}.engine"

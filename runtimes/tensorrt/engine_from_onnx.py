@@ -1,15 +1,14 @@
-"""ONNX graph -> TensorRT engine, with one code path for TensorRT 10, 11 and TensorRT for RTX.
+"""Build a TensorRT engine from an ONNX graph, with one code path for TensorRT 10, 11 and TensorRT for RTX.
 
-Networks are strongly typed: the precision of every tensor stands in the graph, so an FP16 engine
-comes from an FP16 graph and an INT8 engine from a Q/DQ graph. What the parser made of it is then
-counted, and an engine whose convolutions are not of the precision asked for is refused: TensorRT
-builds a float32 engine from a float32 graph without a word, whatever one meant.
+Networks are strongly typed, which means that the graph fixes the precision of every tensor: an FP16 engine
+comes from an FP16 graph and an INT8 engine from a Q/DQ graph. TensorRT would silently build a float32
+engine from a float32 graph even if INT8 was meant. The convolutions of the parsed network are therefore
+counted by type, and a network with convolutions in another precision is refused.
 
     engines/<precision>.<builder>[-<targets>].engine   the plan, as TensorRT wrote it
-    engines/<same>.json                                `EngineCard`
+    engines/<precision>.<builder>[-<targets>].json     the sidecar, an `EngineCard`
 """
 
-import json
 import time
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -17,24 +16,34 @@ from types import ModuleType
 from typing import Any
 
 from artifacts.files import sha256_of
+from artifacts.json_codec import to_text
 from artifacts.names import ENGINE_FOLDER
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from data.dataset import IMAGE_SIZE
-from errors import CheckFailed, UserError
+from errors import CheckFailed
 from graphs.card import INPUT, GraphCard
 from graphs.onnx_file import card_from_file
 from machine.gpu import gpus
 from progress import Progress, silent
 from runtimes.engines import GPU_GRAPHS
-from runtimes.tensorrt.engine_card import EngineCard, engine_name
+from runtimes.runtime import require_made_for
+from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, engine_name
 from runtimes.tensorrt.logger import collecting_logger
 from runtimes.tensorrt.package import Builder, installed_builder
 from runtimes.tensorrt.targets import targets_for
+from vocabulary import Precision
 
-# Smallest, best tuned and largest batch of an engine.
+# The smallest, the best tuned and the largest batch size of an engine.
 BATCHES = (1, 32, 128)
-_EXPECTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
+# The type that convolutions of each precision compute in, and the names of the types in TensorRT.
+_EXPECTED = {
+    Precision.fp32: "float32",
+    Precision.fp16: "float16",
+    Precision.bf16: "bfloat16",
+    Precision.int8: "int8",
+    Precision.fp8: "float8",
+}
 _TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
 
 
@@ -46,19 +55,23 @@ def engine_from_onnx(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[str, bool]:
-    """Build the engine of a precision, unless it is up to date.
+    """Build the engine of a precision, unless the engine is up to date.
 
     Args:
+        run: the run directory, which must hold the graph of this precision for TensorRT.
+        precision: the precision of the engine, for example "int8".
         targets: compute capabilities such as "sm89"; see `targets_for`.
         builder_name: "rtx" or "tensorrt"; see `installed_builder`.
+        force: True builds the engine even if it is up to date.
+        progress: wraps the build, so that a display can follow.
 
     Returns:
-        the engine's name in the run directory, and whether anything was done.
+        the name of the engine in the run directory, and whether anything was done.
 
     Raises:
-        UserError: no builder, a target that is unknown or has not the precision, or a graph made for
-            another runtime.
-        CheckFailed: TensorRT refuses the graph, or would not run it in this precision.
+        UserError: no builder is installed, a target is unknown or lacks the precision, or the graph was
+            made for another runtime.
+        CheckFailed: TensorRT refuses the graph, or would not run the graph in this precision.
     """
     builder = installed_builder(builder_name)
     targets = targets_for(builder, targets, precision)
@@ -79,7 +92,8 @@ def engine_from_onnx(
     if run.is_current(step) and not force:
         return name, False
     graph = run.verified(source)
-    card = _checked_card(graph, precision)
+    card = card_from_file(graph)
+    require_made_for("TensorRT", graph.name, card, precision, FLAVOURS)
     with run.writing(step) as folder:
         (folder / ENGINE_FOLDER).mkdir()
         started = time.perf_counter()
@@ -90,7 +104,7 @@ def engine_from_onnx(
         sidecar = EngineCard(
             builder=builder.name,
             version=str(builder.version),
-            precision=precision,
+            precision=card.precision,
             targets=targets,
             convolutions=convolutions,
             batches=BATCHES,
@@ -101,8 +115,7 @@ def engine_from_onnx(
             properties=card.to_properties(),
             **_built_on(builder),
         )
-        text = json.dumps(sidecar.to_json(), indent=1) + "\n"
-        (folder / name).with_suffix(".json").write_text(text)
+        (folder / name).with_suffix(".json").write_text(to_text(sidecar))
     return name, True
 
 
@@ -117,10 +130,20 @@ def _built_on(builder: Builder) -> dict[str, Any]:
 def build(
     graph: Path, card: GraphCard, builder: Builder, targets: tuple[str, ...]
 ) -> tuple[bytes, dict[str, int]]:
-    """Build a plan.
+    """Build the plan of one ONNX file.
+
+    Args:
+        graph: the ONNX file.
+        card: the card of the file, which says in what precision its convolutions must compute.
+        builder: the package that builds the plan.
+        targets: the compute capabilities to build for; empty leaves the choice to the builder.
 
     Returns:
-        the plan, and the number of convolutions by the type they compute in.
+        the plan, and the number of convolutions by the type that they compute in.
+
+    Raises:
+        CheckFailed: TensorRT cannot parse the file or build the plan, or would run convolutions in another
+            precision.
     """
     trt = builder.load()
     logger = collecting_logger(trt)
@@ -149,18 +172,23 @@ def build(
 
 
 def _is_expected(convolutions: Counter[str], card: GraphCard) -> bool:
-    """Whether all compute in the graph's precision but those its card says are left in float."""
-    own = convolutions[_EXPECTED[card.precision]]
-    left = {"float16", "float32"} & set(convolutions) - {_EXPECTED[card.precision]}
-    in_float = sum(convolutions[kind] for kind in left)
-    return own > 0 and in_float == card.float_convolutions and own + in_float == convolutions.total()
+    """Tell whether all convolutions compute in the precision of the graph.
+
+    As many as the card says may compute in float16 or float32 instead.
+    """
+    expected = _EXPECTED[card.precision]
+    as_meant = convolutions[expected]
+    in_float = sum(convolutions[kind] for kind in ("float16", "float32") if kind != expected)
+    return (
+        as_meant > 0 and in_float == card.float_convolutions and as_meant + in_float == convolutions.total()
+    )
 
 
 def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
-    """The type each convolution of a parsed network computes in.
+    """Count the convolutions of a parsed network by the type that they compute in.
 
-    That of the codes where data and weights come straight from DequantizeLinear: strong typing leaves
-    TensorRT no other choice.
+    A convolution whose input and weight both come straight from DequantizeLinear computes in the type of
+    the codes, because strong typing leaves TensorRT no other choice.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     producers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
@@ -180,24 +208,14 @@ def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
     return types
 
 
-def _checked_card(graph: Path, precision: str) -> GraphCard:
-    card = card_from_file(graph)
-    if card.precision != precision or card.flavour not in ("any", "gpu"):
-        # TensorRT reads uint8 codes as int8: those over 127 saturate, with a warning at most.
-        raise UserError(
-            f"{graph.name} is {card.precision} for {card.flavour}, not {precision} for TensorRT",
-            "build from the graph made for it",
-        )
-    return card
-
-
 def _strongly_typed(trt: ModuleType) -> int:
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
 def _config(trt: ModuleType, builder: Any, network: Any, targets: tuple[str, ...]) -> Any:
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # float32 is to mean float32
+    # A float32 engine must compute in float32; TF32 would keep 10 bits of a mantissa.
+    config.clear_flag(trt.BuilderFlag.TF32)
     profile = builder.create_optimization_profile()
     channels = network.get_input(0).shape[1]
     profile.set_shape(INPUT, *[(batch, channels, IMAGE_SIZE, IMAGE_SIZE) for batch in BATCHES])

@@ -1,17 +1,19 @@
-"""Which TensorRT is installed: TensorRT for RTX, or TensorRT 10 and later.
+"""Find the TensorRT package that is installed: TensorRT for RTX, or TensorRT 10 and later.
 
-Both have the same Python API for what is done here. They differ in where an engine may be built:
-TensorRT for RTX compiles ahead of time for the compute capabilities it is given and needs no GPU;
-TensorRT builds for the GPU of the machine it runs on.
+Both packages have the same Python API for everything that skipfold does. They differ in where an engine
+can be built: TensorRT for RTX compiles ahead of time for the compute capabilities that it is given and needs
+no GPU, whereas TensorRT builds for the GPU of the machine that it runs on.
 """
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
 from errors import UserError
 from machine.gpu import gpus
+from vocabulary import BuilderName
 
 
 def version_of(package: str) -> str | None:
@@ -31,32 +33,36 @@ def version_of(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class Builder:
-    """An installed package that builds engines.
+    """A package that builds engines.
 
     Attributes:
-        name: "rtx" or "tensorrt", as in `--builder` and engine file names.
-        module: name to import.
-        package: name of the distribution.
-        title: for people.
+        name: the name in `--builder` and in the file names of engines.
+        module: the name of the module to import.
+        package: the name of the distribution to install.
+        title: the name in messages.
     """
 
-    name: str
+    name: BuilderName
     module: str
     package: str
     title: str
 
     @property
     def version(self) -> str | None:
-        """Version of the installed package, None if it is not installed or does not load."""
+        """The version of the installed package; None if it is not installed or does not load."""
         return version_of(self.package)
 
     @property
     def ahead_of_time(self) -> bool:
-        """Whether it builds without a GPU, for chosen compute capabilities."""
-        return self.name == "rtx"
+        """Whether the package builds without a GPU, for the compute capabilities that it is given."""
+        return self.name == BuilderName.rtx
 
     def load(self) -> ModuleType:
-        """Import the package; UserError if it is not installed or its libraries do not load."""
+        """Import the package.
+
+        Raises:
+            UserError: the package is not installed, or its libraries do not load.
+        """
         try:
             return importlib.import_module(self.module)
         except (ImportError, OSError) as error:
@@ -65,35 +71,41 @@ class Builder:
             ) from error
 
 
-BUILDERS = {
-    "rtx": Builder("rtx", "tensorrt_rtx", "tensorrt-rtx", "TensorRT for RTX"),
-    "tensorrt": Builder("tensorrt", "tensorrt", "tensorrt", "TensorRT"),
+BUILDERS: Mapping[str, Builder] = {
+    BuilderName.rtx: Builder(BuilderName.rtx, "tensorrt_rtx", "tensorrt-rtx", "TensorRT for RTX"),
+    BuilderName.tensorrt: Builder(BuilderName.tensorrt, "tensorrt", "tensorrt", "TensorRT"),
 }
 
 
 def installed_builder(name: str | None = None) -> Builder:
-    """The builder asked for; if None, the one that suits this machine.
+    """Return the builder `name`, or the builder that suits this machine if `name` is None.
 
-    With an NVIDIA GPU that is TensorRT, if installed; without one only TensorRT for RTX can build.
+    On a machine with an NVIDIA GPU that is TensorRT, if it is installed, and otherwise TensorRT for RTX.
+    Without a GPU only TensorRT for RTX can build.
 
     Raises:
-        UserError: not installed, unknown, or TensorRT without a GPU.
+        UserError: the builder is unknown or not installed, or it is TensorRT and there is no GPU.
     """
     if name is not None and name not in BUILDERS:
-        raise UserError(f"unknown builder '{name}'", f"use {' or '.join(BUILDERS)}")
+        raise UserError(f"unknown --builder '{name}'", f"use {' or '.join(BUILDERS)}")
     have_gpu = bool(gpus())
-    order = [name] if name else (["tensorrt", "rtx"] if have_gpu else ["rtx", "tensorrt"])
-    for candidate in order:
-        builder = BUILDERS[candidate]
+    candidates = [BUILDERS[name]] if name else _in_order_of_choice(have_gpu)
+    for builder in candidates:
         if builder.version is None:
             continue
         if not builder.ahead_of_time and not have_gpu:
             raise UserError(
-                "TensorRT builds engines for the GPU of this machine, and there is none",
+                "TensorRT builds engines for the GPU of this machine, and this machine has no GPU",
                 "pip install tensorrt-rtx, which builds ahead of time",
             )
         return builder
+    titles = " and ".join(builder.title for builder in candidates)
     raise UserError(
-        f"{' and '.join(BUILDERS[c].title for c in order)} not installed",
-        f"pip install {BUILDERS[order[0]].package} (Linux and Windows, x86-64)",
+        f"{titles} {'is' if len(candidates) == 1 else 'are'} not installed",
+        f"pip install {candidates[0].package} (Linux and Windows, x86-64)",
     )
+
+
+def _in_order_of_choice(have_gpu: bool) -> list[Builder]:
+    rtx, tensorrt = BUILDERS[BuilderName.rtx], BUILDERS[BuilderName.tensorrt]
+    return [tensorrt, rtx] if have_gpu else [rtx, tensorrt]

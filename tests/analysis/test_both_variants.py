@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis.both_variants import analysis_from_networks, spread
+from artifacts.json_codec import to_json
 from artifacts.names import ANALYSIS, ANALYSIS_FILES, CHECKPOINT
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
@@ -29,12 +30,12 @@ def test_both_variants_before_and_after_training(
     digits: Dataset, runs: dict[str, RunDirectory], tmp_path: Path
 ) -> None:
     run = RunDirectory(tmp_path / "analysis")
-    document, done = analysis_from_networks(run, digits, CONFIG, runs, images=4)
+    analysis, done = analysis_from_networks(run, digits, CONFIG, runs, images=4)
     assert done
-    assert document == json.loads(run.verified(ANALYSIS).read_text())
-    states = [(network["variant"], network["trained"]) for network in document["networks"]]
+    assert to_json(analysis) == json.loads(run.verified(ANALYSIS).read_text())
+    states = [(network.variant, network.trained) for network in analysis.networks]
     assert states == [(variant, trained) for variant in VARIANTS for trained in (False, True)]
-    losses = {(n["variant"], n["trained"]): n["loss"] for n in document["networks"]}
+    losses = {(n.variant, n.trained): n.loss for n in analysis.networks}
     for variant in VARIANTS:
         assert losses[variant, True] < losses[variant, False]
     assert run.recorded() == sorted(ANALYSIS_FILES)
@@ -57,8 +58,8 @@ def test_up_to_date_until_an_option_or_a_checkpoint_changes(
 def test_untrained_checkpoints_are_passed_over(digits: Dataset, tmp_path: Path) -> None:
     own = RunDirectory(tmp_path / "network")
     checkpoint_from_initialisation(own, CONFIG, digits, seed=3)
-    document, _ = analysis_from_networks(RunDirectory(tmp_path / "a"), digits, CONFIG, {"preact": own}, 4)
-    assert [network["trained"] for network in document["networks"]] == [False, False]
+    analysis, _ = analysis_from_networks(RunDirectory(tmp_path / "a"), digits, CONFIG, {"preact": own}, 4)
+    assert [network.trained for network in analysis.networks] == [False, False]
 
 
 def test_a_damaged_checkpoint_is_not_measured(

@@ -1,6 +1,5 @@
 """The summary of a network by hand, and its way through JSON."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -8,21 +7,22 @@ from broken_networks import MISTAKES, batch, broken, network
 
 from analysis.backward import BlockGradient
 from analysis.forward import IdentitySum
-from analysis.network import Measured, measured, measured_from_json, percent
+from analysis.network import Measured, measured, percent
+from artifacts.json_codec import from_text, to_text
 from models.blocks import PreActBlock
 
 MADE_UP = Measured(
     variant="original",
     trained=True,
     loss=0.5,
-    forward=[IdentitySum(1, 1, 2, 0.25), IdentitySum(1, 1, 3, 0.75)],
-    backward=[
+    forward=(IdentitySum(1, 1, 2, 0.25), IdentitySum(1, 1, 3, 0.75)),
+    backward=(
         BlockGradient(1, 1, 8.0),
         BlockGradient(1, 2, 6.0, 0.5, 0.2, 0.1, 0.3, 0.6),
         BlockGradient(1, 3, 5.0, 0.8, 0.6, 0.2, 0.2, 0.9),
         BlockGradient(2, 1, 4.0),
         BlockGradient(2, 2, 2.0, 0.8, 0.7, 0.6, 0.6, 0.1),
-    ],
+    ),
 )
 
 
@@ -58,7 +58,7 @@ def test_a_share_that_is_not_there_is_a_dash() -> None:
 
 
 def test_json_gives_everything_back() -> None:
-    assert measured_from_json(json.loads(json.dumps(MADE_UP.to_json()))) == MADE_UP
+    assert from_text(Measured, to_text(MADE_UP)) == MADE_UP
 
 
 def test_the_identity_holds_in_a_preactivation_network_and_in_no_other() -> None:

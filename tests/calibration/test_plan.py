@@ -1,11 +1,10 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import TINY_DEPTH
 
-import calibration.quantizing.scheme
+import calibration.plan
 from artifacts.names import (
     MANIFEST,
     MODEL,
@@ -15,11 +14,14 @@ from artifacts.names import (
     MODEL_INT8_OPENVINO,
     MODEL_REPARAMETRIZED,
     MODEL_REPARAMETRIZED_BN,
+    PLAN,
     RANGES,
     REPARAMETRIZATION,
 )
+from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, is_quantized, plan_of, quantized_from_graph
+from artifacts.stages import STAGES
+from calibration.plan import Plan, is_quantized, plan_in, quantized_from_graph
 from calibration.quantizing.qdq import FILES
 from calibration.quantizing.scheme import FP8, Scheme
 from calibration.ranges.methods import Method
@@ -108,7 +110,7 @@ def test_plan_is_read_back_from_what_it_made(preact_run, few, plan):
     assert done
     assert tuple(entry.name for entry in passes) == plan.passes
     reopened = RunDirectory(preact_run.path)
-    assert plan_of(reopened) == plan
+    assert plan_in(reopened) == plan
     assert is_quantized(reopened)
     cards = [card_from_file(preact_run.verified(name)) for name in FILES.values()]
     assert [(card.precision, card.flavour) for card in cards] == list(FILES)
@@ -125,7 +127,7 @@ def test_what_is_up_to_date_is_left(preact_run, digits):
     assert not done
     assert [entry.name for entry in passes] == list(DEFAULT_PASSES)
     assert (preact_run.path / MANIFEST).read_bytes() == manifest
-    assert quantized_from_graph(preact_run, digits, plan_of(preact_run)) == (passes, False)
+    assert quantized_from_graph(preact_run, digits, plan_in(preact_run)) == (passes, False)
     assert quantized_from_graph(preact_run, digits, Plan(), force=True) == (passes, True)
     assert contents(preact_run) == before
 
@@ -158,8 +160,8 @@ def test_new_weights_are_quantized_anew_by_the_same_plan(preact_run, few):
     checkpoint_from_initialisation(preact_run, resnet_config("preact", TINY_DEPTH), few, seed=1)
     graph_from_checkpoint(preact_run)
     assert not is_quantized(preact_run)
-    assert plan_of(preact_run) == plan
-    _, done = quantized_from_graph(preact_run, few, plan_of(preact_run))
+    assert plan_in(preact_run) == plan
+    _, done = quantized_from_graph(preact_run, few, plan_in(preact_run))
     assert done
     assert is_quantized(preact_run)
     for name in FILES.values():
@@ -175,34 +177,48 @@ def test_nothing_may_be_missing(preact_run, missing):
     assert not is_quantized(preact_run)
 
 
-def test_graphs_of_an_earlier_format_are_made_again(preact_run, digits, monkeypatch):
-    monkeypatch.setattr(calibration.quantizing.scheme, "FORMAT", 0)
-    quantized_from_graph(preact_run, digits, Plan())
-    monkeypatch.undo()
+@pytest.mark.parametrize("stage", ["reparametrize", "observe", "quantize"])
+def test_graphs_of_an_earlier_revision_are_made_again(preact_run, digits, monkeypatch, stage):
+    """The code that made them has been changed since."""
+    monkeypatch.setitem(STAGES, stage, replace(STAGES[stage], revision=STAGES[stage].revision + 1))
     assert not is_quantized(preact_run)
     before = contents(preact_run)
-    _, done = quantized_from_graph(preact_run, digits, plan_of(preact_run))
+    _, done = quantized_from_graph(preact_run, digits, plan_in(preact_run))
     assert done
     assert is_quantized(preact_run)
     # Today they are the same, but the records are not.
     assert contents(preact_run) == before
 
 
-def test_plan_of_a_run_that_was_never_quantized_is_the_default(tmp_path):
+def test_a_run_that_was_never_quantized_has_no_plan(tmp_path):
     run = RunDirectory(tmp_path)
-    assert plan_of(run) == Plan()
+    assert plan_in(run) is None
     assert not is_quantized(run)
 
 
-def test_options_that_an_older_manifest_has_not_are_the_defaults(preact_run, few):
-    plan = PLANS[2]
-    quantized_from_graph(preact_run, few, plan)
-    manifest = json.loads((preact_run.path / MANIFEST).read_text())
-    for name in (MODEL_INT8_CPU, MODEL_INT8_GPU):
-        for option in ("stream", "correct_bias", "float_blocks"):
-            del manifest["files"][name]["options"][option]
-    (preact_run.path / MANIFEST).write_text(json.dumps(manifest))
-    assert plan_of(RunDirectory(preact_run.path)) == replace(plan, stream="int8", correct_bias=True)
+def test_graphs_of_another_plan_than_the_last_are_not_what_was_asked_for(preact_run, digits, monkeypatch):
+    """As after `kill -9` between the plan and the graphs."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibration.plan, "qdq_from_ranges", killed)
+    plan = Plan(saturation="proved", float_blocks=("stage2.0.add",))
+    with pytest.raises(KeyboardInterrupt):
+        quantized_from_graph(preact_run, digits, plan)
+    monkeypatch.undo()
+    run = RunDirectory(preact_run.path)
+    assert plan_in(run) == plan
+    assert not is_quantized(run)
+    assert quantized_from_graph(run, digits, plan)[1]
+    assert is_quantized(run)
+
+
+def test_a_plan_that_is_none_is_refused(preact_run):
+    with preact_run.writing(Step("plan", {}, (), (PLAN,))) as folder:
+        (folder / PLAN).write_text('{"method": {"name": "minmax"}, "streem": "int8"}')
+    with pytest.raises(UserError, match=r"plan.json is not a plan \(unknown field streem\)"):
+        plan_in(preact_run)
 
 
 def test_refused_block_leaves_the_graphs_as_they_were(preact_run, digits):

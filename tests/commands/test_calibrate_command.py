@@ -16,7 +16,7 @@ from artifacts.names import (
     RANGES,
 )
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, plan_of
+from calibration.plan import Plan, plan_in
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
 from data.dataset import Dataset
@@ -38,7 +38,7 @@ def test_calibrate_records_what_was_asked_for(skipfold: Skipfold, preact_run: Ru
     assert outcome.status == 0
     assert "percentile 99.9, centre+equalize: " in outcome.out
     run = RunDirectory(preact_run.path)
-    assert plan_of(run) == Plan(
+    assert plan_in(run) == Plan(
         method=Method("percentile", 99.9),
         passes=("centre", "equalize"),
         stream="fp32",
@@ -62,7 +62,7 @@ def test_reparametrization_is_a_choice(
 ) -> None:
     outcome = skipfold("calibrate", *DEPTH, "--force", *options)
     assert (outcome.status, words in outcome.out) == (0, True)
-    assert plan_of(RunDirectory(preact_run.path)) == Plan(passes=passes)
+    assert plan_in(RunDirectory(preact_run.path)) == Plan(passes=passes)
     operators = {node.op_type for node in onnx.load(preact_run.path / MODEL_REPARAMETRIZED).graph.node}
     assert ("BatchNormalization" in operators) == (not passes)
 

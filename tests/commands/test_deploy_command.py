@@ -9,7 +9,7 @@ from artifacts.names import (
     REPORT,
 )
 from artifacts.run_directory import RunDirectory
-from graphs.card import PRECISIONS
+from vocabulary import Precision
 
 
 @needs_rtx
@@ -21,7 +21,7 @@ def test_benchmark_of_trt_without_a_gpu_names_the_engine_it_built(
     assert_refused(outcome, "no NVIDIA driver", "--engine ort", "--engine openvino")
     named = outcome.err.split("the engine ")[1].split(" is built")[0]
     assert Path(named).is_file()
-    assert len(list((preact_run.path / "engines").glob("*.engine"))) == len(PRECISIONS)
+    assert len(list((preact_run.path / "engines").glob("*.engine"))) == len(Precision)
 
 
 @needs_rtx

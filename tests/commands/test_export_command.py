@@ -36,7 +36,7 @@ def test_export_without_a_checkpoint_says_that_the_weights_are_random(
 def test_export_says_what_the_skip_path_is_made_of(skipfold: Skipfold, run: RunDirectory) -> None:
     outcome = skipfold("export", "--run-dir", run.path, "--force")
     assert outcome.status == 0
-    expected = "clean" if "preact" in run.path.name else "3 ReLU after the Adds"
+    expected = "clean" if "preact" in run.path.name else "3 ReLUs behind the Adds"
     assert expected in outcome.out
 
 

@@ -63,12 +63,21 @@ def test_doctor_says_what_is_missing(skipfold: Skipfold) -> None:
         (("train", "--dataset", "cifar10", "--data-dir", "nowhere"), ("nowhere is not a folder",)),
         (("train", "--dataset", "imagefolder"), ("--data-dir",)),
         (("calibrate", *DEPTH, "--method", "guess"), ("method 'guess'", "percentile")),
-        (("calibrate", *DEPTH, "--percentile", 120), ("percentile 120",)),
+        (
+            ("calibrate", *DEPTH, "--percentile", 120),
+            ("--percentile must be over 50 and at most 100, got 120",),
+        ),
         (
             ("calibrate", *DEPTH, "--method", "minmax", "--percentile", 99.9),
-            ("99.9, for the method 'minmax', which has none", "--percentile"),
+            (
+                "--percentile 99.9 was given, and --method minmax takes no percentile",
+                "leave --percentile out",
+            ),
         ),
-        (("deploy", *DEPTH, "--method", "mse", "--percentile", 99.9), ("method 'mse'", "--percentile")),
+        (
+            ("deploy", *DEPTH, "--method", "mse", "--percentile", 99.9),
+            ("--method mse takes no percentile", "leave --percentile out"),
+        ),
         (("calibrate", *DEPTH, "--reparametrize", "fold"), ("'fold'", "none", "absorb,centre,equalize")),
         (("calibrate", *DEPTH, "--stream", "bf16"), ("--stream",)),
         (("calibrate", *DEPTH, "--saturation", "all"), ("--saturation",)),

@@ -5,7 +5,7 @@ from conftest import Outcome
 
 from artifacts.names import SEARCH
 from artifacts.run_directory import RunDirectory
-from calibration.plan import plan_of
+from calibration.plan import plan_in
 from calibration.ranges.methods import Method
 from calibration.searching import search as search_module
 from calibration.searching.contest import Timed
@@ -61,5 +61,5 @@ def test_search_is_shown_and_kept(
     assert "search     up to date: INT8 is not faster here" in again.err
     run = RunDirectory(preact_run.path)
     assert SEARCH in run
-    assert plan_of(run) == chosen_plan(run)
-    assert plan_of(run).method == Method("minmax")
+    assert plan_in(run) == chosen_plan(run)
+    assert plan_in(run).method == Method("minmax")

@@ -21,7 +21,7 @@ from training.checkpoints import checkpoint_from_initialisation
 
 @pytest.fixture
 def fresh_run(tmp_path, digits):
-    """An untrained checkpoint and nothing else."""
+    """A run with an untrained checkpoint and nothing else."""
     run = RunDirectory(tmp_path / "fresh")
     checkpoint_from_initialisation(run, resnet_config("preact", 8), digits, seed=0)
     return run
@@ -32,11 +32,11 @@ def files_in(run):
 
 
 def test_graph_and_audit_are_written_and_recorded(fresh_run):
-    found = graph_from_checkpoint(fresh_run)
-    assert found.done
-    assert (found.folded, found.kept) == (3, 4)
-    assert found.audit.clean
-    assert 0 <= found.error < TOLERANCE
+    exported = graph_from_checkpoint(fresh_run)
+    assert exported.done
+    assert (exported.folded, exported.kept) == (3, 4)
+    assert exported.audit.clean
+    assert 0 <= exported.error < TOLERANCE
     assert MODEL in fresh_run
     assert AUDIT in fresh_run
     graph_from_file(fresh_run.verified(MODEL))
@@ -45,18 +45,18 @@ def test_graph_and_audit_are_written_and_recorded(fresh_run):
 
 
 def test_audit_file_says_what_was_returned(fresh_run):
-    found = graph_from_checkpoint(fresh_run)
+    exported = graph_from_checkpoint(fresh_run)
     document = json.loads(fresh_run.verified(AUDIT).read_text())
     assert document == {
         "audit": {
-            "adds": list(found.audit.adds),
+            "adds": list(exported.audit.adds),
             "projections": ["stage2.0.projection", "stage3.0.projection"],
             "relus": [],
             "clean": True,
         },
         "folded": 3,
         "kept": 4,
-        "error": found.error,
+        "error": exported.error,
     }
 
 
@@ -217,8 +217,8 @@ def test_narrowed_graph_is_written_once(run, precision, name):
 def test_depth_1001_is_exported_and_audited(tmp_path, digits, variant):
     run = RunDirectory(tmp_path)
     checkpoint_from_initialisation(run, resnet_config(variant, 1001), digits, seed=0)
-    found = graph_from_checkpoint(run)
-    assert len(found.audit.adds) == 333
-    assert len(found.audit.projections) == 3
-    assert len(found.audit.relus) == (333 if variant == "original" else 0)
-    assert found.error < TOLERANCE
+    exported = graph_from_checkpoint(run)
+    assert len(exported.audit.adds) == 333
+    assert len(exported.audit.projections) == 3
+    assert len(exported.audit.relus) == (333 if variant == "original" else 0)
+    assert exported.error < TOLERANCE

@@ -22,7 +22,7 @@ from graphs.onnx_file import constant, write_graph
 from models.blocks import PreActBlock
 from models.config import resnet_config
 
-# What the two exporters write differently: torch.onnx averages over the pixels and reshapes.
+# torch.onnx writes these two operators differently: it averages over the pixels and reshapes.
 COMMON_NAMES = {"ReduceMean": "GlobalAveragePool", "Reshape": "Flatten"}
 
 
@@ -62,7 +62,7 @@ def test_nodes_are_named_after_modules(variant, depth):
     model = sample_network(resnet_config(variant, depth))
     graph, folded = onnx_from_model(model)
     leaves = {name for name, module in model.named_modules() if name and not list(module.children())}
-    leaves -= {"head"} if variant == "original" else set()  # empty there
+    leaves -= {"head"} if variant == "original" else set()  # the head of an original network has no nodes
     adds = {f"stage{stage}.0.add" for stage in (1, 2, 3)}
     names = [str(node.name) for node in graph.graph]
     assert len(names) == len(set(names))
@@ -102,7 +102,7 @@ def test_torch_exports_the_same_network(variant, depth):
             model, (torch.zeros(2, 3, 32, 32),), dynamo=True, verbose=False, dynamic_shapes=({0: batch},)
         )
     torchs = program.model
-    # It folds BN into convolutions by itself, so nothing is left to account for but the names.
+    # torch.onnx folds BN into convolutions by itself, so that the two graphs differ in the names alone.
     assert Counter(COMMON_NAMES.get(name, name) for name in op_types(torchs)) == Counter(op_types(own))
     images = sample_images(5)
     expected = run_graph(torchs, images)[0]
@@ -144,7 +144,7 @@ def test_later_changes_of_the_model_do_not_reach_the_graph():
 
 
 class Smooth(PreActBlock):
-    """Another activation."""
+    """A block with an activation that has no converter."""
 
     def __init__(self, plans):
         super().__init__(plans)
@@ -152,14 +152,14 @@ class Smooth(PreActBlock):
 
 
 class Weighted(PreActBlock):
-    """Another function on the way to the addition."""
+    """A block with a function that has no converter in front of the addition."""
 
     def forward(self, x):
         return super().forward(x) * 0.5
 
 
 class Doubled(PreActBlock):
-    """An addition with a number."""
+    """A block that adds a number, which is no tensor."""
 
     def forward(self, x):
         return super().forward(x) + 1

@@ -1,4 +1,4 @@
-"""Bounds of codes against all codes that really occur."""
+"""The bounds of codes, compared with all codes that really occur."""
 
 import numpy as np
 import onnx.parser
@@ -18,7 +18,7 @@ per_channel = st.lists(floats, min_size=CHANNELS, max_size=CHANNELS)
 
 
 def graph(body: str, initializers: str = "", ends: str = "q2") -> ir.Model:
-    """Codes 0..255 with zero point 0 and scale 1 as `d`, and then `body`."""
+    """Return a graph that dequantizes codes 0..255 with zero point 0 and scale 1 into `d`, before `body`."""
     text = (
         '<ir_version: 9, opset_import: ["": 19]>'
         f"g (float[1,{CHANNELS},16,16] x) => (uint8[1,{CHANNELS},16,16] {ends}) "
@@ -45,7 +45,7 @@ def listed(numbers: list[float]) -> str:
     relu=st.booleans(),
 )
 def test_no_code_exceeds_its_bound(slopes, offsets, scale, zero_point, relu) -> None:
-    """Every code of every channel goes through; kernels may fuse as they like."""
+    """Every code of every channel passes through the graph, with and without fused kernels."""
     initializers = (
         f", float[{CHANNELS},1,1,1] w = {listed(slopes)}, float[{CHANNELS}] b = {listed(offsets)},"
         f" float s = {{{scale!r}}}, uint8 z = {{{zero_point}}}"
@@ -76,7 +76,7 @@ def test_clip_bounds_all_channels_alike() -> None:
     ids=["none", "below", "above", "for each channel", "of another type"],
 )
 def test_padding_has_the_code_that_the_reader_takes_for_zero(padding, largest: int) -> None:
-    """Not the quantizer's zero point."""
+    """The padding code is the zero point of the reader, which may differ from that of the quantizer."""
     body = "r = Clip(d, low, five) q2 = QuantizeLinear(r, one, zero)"
     model = graph(body, ", float low = {0}, float five = {5}")
     value = None
@@ -101,7 +101,7 @@ def test_padding_that_is_not_known_may_be_any_code() -> None:
         ("q2 = QuantizeLinear(h, s, zero) h = Clip(d, one, one)", ", float[1] s = {0}"),
     ],
 )  # fmt: skip
-def test_what_is_not_bounded_has_all_codes(body: str, initializers: str) -> None:
+def test_tensor_without_a_bound_has_all_codes(body: str, initializers: str) -> None:
     assert bounds(graph(body, initializers)).tolist() == [255] * CHANNELS
 
 
@@ -114,7 +114,7 @@ def test_long_chain_ends_without_a_bound() -> None:
 
 
 def test_float16_scales_are_not_bounded() -> None:
-    """Float16 rounds far more coarsely than is allowed for."""
+    """Float16 rounds far more coarsely than the 1e-5 by which intervals are widened."""
     body = "h = Cast<to = 10>(d) r = Clip(h, low, six) q2 = QuantizeLinear(r, s, zero)"
     assert (
         bounds(graph(body, ", float16 low = {0}, float16 six = {6}, float16 s = {1}")).tolist() == [255] * 3

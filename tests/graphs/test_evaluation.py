@@ -17,7 +17,7 @@ def model():
 
 
 def values_of(model):
-    """The input, a value inside and the output."""
+    """Return the input, a value inside the graph and the output."""
     inside = node_named(model, "stage2.0.add").outputs[0]
     return [model.graph.inputs[0], inside, model.graph.outputs[0]]
 
@@ -25,9 +25,9 @@ def values_of(model):
 @pytest.mark.parametrize(("batch", "parts"), [(100, [7]), (7, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
 def test_batches_hand_out_what_the_graph_computes(model, monkeypatch, batch, parts):
     monkeypatch.setattr(graphs.evaluation, "_LARGEST_BATCH", batch)
-    found = list(activations(model, values_of(model), IMAGES, ""))
-    assert [len(tensors["images"]) for tensors in found] == parts
-    whole = {name: np.concatenate([tensors[name] for tensors in found]) for name in found[0]}
+    batches = list(activations(model, values_of(model), IMAGES, ""))
+    assert [len(tensors["images"]) for tensors in batches] == parts
+    whole = {name: np.concatenate([tensors[name] for tensors in batches]) for name in batches[0]}
     assert list(whole) == ["images", "stage2.0.add", "logits"]
     np.testing.assert_array_equal(whole["images"], IMAGES)
     assert whole["stage2.0.add"].shape == (7, 32, 16, 16)
@@ -67,9 +67,9 @@ def test_extremes_are_those_of_each_channel_over_all_batches(model, monkeypatch)
     monkeypatch.setattr(graphs.evaluation, "_LARGEST_BATCH", 3)
     images, inside, _ = values_of(model)
     parts = list(activations(model, [images, inside], IMAGES, ""))
-    found = channel_extremes(model, [images, inside], IMAGES)
-    assert list(found) == ["images", "stage2.0.add"]
-    for name, (least, greatest) in found.items():
+    extremes = channel_extremes(model, [images, inside], IMAGES)
+    assert list(extremes) == ["images", "stage2.0.add"]
+    for name, (least, greatest) in extremes.items():
         tensor = np.concatenate([tensors[name] for tensors in parts])
         assert least.shape == greatest.shape == (tensor.shape[1],)
         np.testing.assert_array_equal(least, tensor.min((0, 2, 3)))
@@ -80,13 +80,13 @@ def test_large_networks_run_in_small_batches():
     values = observed_values(sample_graph(resnet_config("preact", 164)))
     inside = [value for value in values if not value.is_graph_input()]
     batch = graphs.evaluation._batch_size(inside)
-    # float32 of C x H x W elements each.
+    # Each tensor has C x H x W elements of 4 bytes.
     image = sum(4 * int(np.prod(value.shape[1:])) for value in inside)
     assert 1 <= batch < 100
     assert batch * image <= 256 * 2**20 < (batch + 1) * image
 
 
 def test_shapes_are_known_after_a_pass(model):
-    """The size of a batch depends on them."""
+    """The size of a batch is computed from the shapes."""
     changed, _ = reparametrize(model, ("centre", "equalize"), IMAGES, limit=1)
     assert graphs.evaluation._dimensions(node_named(changed, "stage3.0.add").outputs[0]) == [64, 8, 8]

@@ -29,7 +29,7 @@ CARD = sample_card(CONFIG)
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    """A good file's bytes."""
+    """The bytes of a valid file."""
     path = tmp_path_factory.mktemp("onnx") / "good.onnx"
     write_graph(sample_graph(CONFIG), CARD, path)
     return path.read_bytes()
@@ -37,14 +37,14 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def path(tmp_path, content):
-    """A good file, for a test to spoil."""
+    """A valid file, which a test may spoil."""
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     return path
 
 
 def refusal_of(path):
-    """The refusal, which must be the user's to mend, name the file and say how."""
+    """Return the problem of a refusal that is a `UserError`, names the file and has a fix."""
     with pytest.raises(UserError) as caught:
         graph_from_file(path)
     assert caught.value.exit_status == 2

@@ -9,11 +9,10 @@ from graphs.signal_to_noise import Noise
 
 
 def test_decibels_by_hand() -> None:
-    """Signal 9 + 16 + 0 + 1 over noise 1 + 0 + 0 + 1."""
-    found = (
-        Noise().update(np.float32([3, 4]), np.float32([2, 4])).update(np.float32([0, 1]), np.float32([0, 2]))
-    )
-    assert found.snr_db == pytest.approx(10 * math.log10(26 / 2))
+    """The signal is 9 + 16 + 0 + 1 = 26 and the noise is 1 + 0 + 0 + 1 = 2."""
+    noise = Noise().update(np.float32([3, 4]), np.float32([2, 4]))
+    noise.update(np.float32([0, 1]), np.float32([0, 2]))
+    assert noise.snr_db == pytest.approx(10 * math.log10(26 / 2))
 
 
 def test_nothing_that_differs_is_infinitely_good_and_noise_on_zeros_infinitely_bad() -> None:

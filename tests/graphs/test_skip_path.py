@@ -7,7 +7,7 @@ from errors import CheckFailed
 from graphs.skip_path import junctions
 from models.config import resnet_config
 
-# Weights are graph inputs here: only the structure counts.
+# The weights are inputs of the graph, because only the structure counts in this test.
 HEADER = """
 <ir_version: 9, opset_import: ["" : 19]>
 g (float[N,4,8,8] images, float[4,4,3,3] w, float[4,4,1,1] p, float[4] b) => (float[N,4,8,8] logits) {
@@ -89,12 +89,12 @@ def test_skip_path_is_found_on_either_operand(kind, swapped):
     if swapped:
         for operand in ("x0", "s"):
             body = body.replace(f"Add({operand}, f3)", f"Add(f3, {operand})")
-    (found,) = junctions(graph_of(body))
-    assert found.add.name == "add"
-    assert found.skip_operand == int(swapped)
-    assert (names(found.skip), names(found.residual)) == (skip, residual)
-    assert found.stream.name == stream
-    assert found.skip_value.name == ("s" if skip else stream)
+    (junction,) = junctions(graph_of(body))
+    assert junction.add.name == "add"
+    assert junction.skip_operand == int(swapped)
+    assert (names(junction.skip), names(junction.residual)) == (skip, residual)
+    assert junction.stream.name == stream
+    assert junction.skip_value.name == ("s" if skip else stream)
 
 
 def test_stream_of_a_later_block_is_the_add_before():
@@ -105,7 +105,7 @@ def test_stream_of_a_later_block_is_the_add_before():
 
 
 def test_stream_is_raw_where_a_relu_and_an_add_share_it():
-    # A pre-activation network whose BN layers were absorbed: Relu stands on the Add, yet on the branch.
+    # This is a pre-activation network whose BN layers were absorbed: a Relu reads the Add, but belongs to F.
     lines = [line for line in TWO_BLOCKS.splitlines() if "BatchNormalization" not in line]
     body = "\n".join(lines).replace("Relu(n)", "Relu(x0)").replace("Relu(n2)", "Relu(x1)")
     first, second = junctions(graph_of(body))
@@ -120,9 +120,9 @@ def test_graph_without_adds_has_no_junctions():
 
 @pytest.mark.parametrize(("variant", "depth"), FOUR_BLOCKS)
 def test_exported_network_has_a_junction_a_block_in_order(variant, depth):
-    found = junctions(sample_graph(resnet_config(variant, depth)))
-    assert names(j.add for j in found) == ["stage1.0.add", "stage2.0.add", "stage3.0.add"]
-    projected = [j.skip[-1].name for j in found if j.skip]
+    blocks = junctions(sample_graph(resnet_config(variant, depth)))
+    assert names(block.add for block in blocks) == ["stage1.0.add", "stage2.0.add", "stage3.0.add"]
+    projected = [block.skip[-1].name for block in blocks if block.skip]
     assert all("projection" in name for name in projected)
     assert len(projected) == (2 if depth == 8 else 3)
 
@@ -136,14 +136,14 @@ def refusal_of(body):
 @pytest.mark.parametrize(
     ("body", "old", "new", "told"),
     [
-        # As many convolutions on both sides: neither is the skip path.
+        # Both operands have as many convolutions, so that neither is the skip path.
         (PREACT_IDENTITY, "Add(x0, f3)", "Add(f3, f3)", "Add add has 2 convolutions on both operands"),
         (PREACT_IDENTITY, "Add(x0, f3)", "Add(x0, x0)", "Add add has 0 convolutions on both operands"),
         (ORIGINAL_PROJECTION, "Conv(f2, w)", "Relu(f2)", "Add add has 1 convolutions on both operands"),
-        # The skip path comes from another stream.
+        # The skip path comes from another stream than F.
         (TWO_BLOCKS, "Add(x1, f2)", "Add(x0, f2)", "Add add2 adds branches that start at x0 and x1"),
         (TWO_BLOCKS, "Add(x1, f2)", "Add(f2, x0)", "Add add2 adds branches that start at x1 and x0"),
-        # From outside the network altogether.
+        # The skip path comes from outside the network.
         (PREACT_IDENTITY, "Add(x0, f3)", "Add(b, f3)", "Add add is fed through b, which belongs to no"),
         (PREACT_IDENTITY, "Add(x0, f3)", "Add(images, f3)", "Add add is fed through images"),
     ],
@@ -171,5 +171,5 @@ def test_foreign_operator_on_the_identity_is_refused_and_named(kind, operator):
 
 def test_roles_do_not_depend_on_names():
     body = PREACT_IDENTITY.replace("[stem]", "[add]").replace("[add] logits", "[stem] logits")
-    (found,) = junctions(graph_of(body))
-    assert (found.add.op_type, found.add.name) == ("Add", "stem")
+    (junction,) = junctions(graph_of(body))
+    assert (junction.add.op_type, junction.add.name) == ("Add", "stem")

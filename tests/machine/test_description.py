@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pretended_gpus import set_gpus
 
+import machine.cpu
 import machine.description
 from machine.cpu import adds_products_in_16_bits, available_threads, instruction_sets
 from machine.description import Machine, this_machine
@@ -97,5 +98,5 @@ def test_x86_without_vnni_adds_products_in_16_bits(
     monkeypatch: pytest.MonkeyPatch, architecture: str, present: tuple[str, ...], expected: bool
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: architecture)
-    monkeypatch.setattr(machine.description, "instruction_sets", lambda: present)
+    monkeypatch.setattr(machine.cpu, "instruction_sets", lambda: present)
     assert adds_products_in_16_bits() is expected

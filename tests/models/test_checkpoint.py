@@ -143,7 +143,7 @@ def with_value(value: object, *path: str) -> Callable[[dict], None]:
         (with_value("x", "unknown"), "unknown"),
         (with_value(None, "classes"), "does not describe a checkpoint"),
         (with_value("20", "model", "depth"), "does not describe a checkpoint"),
-        (with_value(20.0, "model", "depth"), "whole numbers"),
+        (with_value(20.0, "model", "depth"), r"Expected `int`, got `float` - at `\$\.model\.depth`"),
         (with_value([0.5, 0.5], "mean"), "2 means and 3 deviations"),
         (with_value(3, "model", "width"), "width"),
         (with_value(21, "model", "depth"), "nearest depths"),

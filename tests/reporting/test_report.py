@@ -186,7 +186,7 @@ def test_names_from_files_are_escaped(preact_run: RunDirectory) -> None:
     document["dataset"] = "<img src=x onerror=alert(1)>"
     document["classes"] = ["<script>alert(2)</script>", *document["classes"][1:]]
     document["training"]["arithmetic"] = "<script>alert(3)</script>"
-    with preact_run.writing(Step("test", {}, (), (CHECKPOINT_CARD,))) as folder:
+    with preact_run.writing(Step("export", {}, (), (CHECKPOINT_CARD,))) as folder:
         (folder / CHECKPOINT_CARD).write_text(json.dumps(document))
     (fp32,) = subjects_in(preact_run, ("ort", "fp32"))
     failures = ("<script>alert(4)</script>",)

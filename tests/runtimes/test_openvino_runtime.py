@@ -28,7 +28,7 @@ def test_file_made_for_something_else_is_refused(
 
 
 def test_float32_really_is_float32(trained_runs: dict[str, Path]) -> None:
-    """On a CPU with bfloat16 it would compute in that by itself."""
+    """On a CPU with bfloat16 OpenVINO would compute in bfloat16 by default."""
     for path in trained_runs.values():
         with OpenVinoRuntime(path / MODEL, "fp32") as runtime:
             assert runtime.describe()["convolutions"] == {"f32": _convolutions(path / MODEL)}

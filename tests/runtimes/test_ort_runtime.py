@@ -32,7 +32,7 @@ def test_provider_that_is_not_built_in_is_named(folder: Path, monkeypatch: pytes
 
 
 def test_session_that_dropped_the_provider_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ONNX Runtime does where CUDA cannot load, on whatever machine this runs."""
+    """ONNX Runtime drops the CUDA provider where CUDA cannot load; the test does so on every machine."""
     opened = onnxruntime.InferenceSession
     monkeypatch.setattr(
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -106,7 +106,7 @@ def test_cuda_session_runs_on_cuda_or_is_refused(
     ],
 )
 def test_file_made_for_something_else_is_refused(folder: Path, name: str, precision: str) -> None:
-    with pytest.raises(UserError, match=f"{name} is .* ort was asked for {precision} on cpu") as refusal:
+    with pytest.raises(UserError, match=f"{name} is .* ort was asked for {precision} of flavour") as refusal:
         OrtRuntime(folder / name, precision).__enter__()
     assert not isinstance(refusal.value, CheckFailed)
 
@@ -118,8 +118,8 @@ def test_all_convolutions_of_the_cpu_graph_are_integer(trained_runs: dict[str, P
             assert runtime.describe()["convolutions"] == {"QLinearConv": count}
 
 
-def test_batchnorm_that_it_runs_as_a_convolution_is_not_counted_as_one(folder: Path) -> None:
-    """As it does in its blocked layout; of a pre-activation network every BN on the stream."""
+def test_batchnorm_run_as_a_convolution_is_not_counted_as_one(folder: Path) -> None:
+    """In the blocked layout ONNX Runtime runs every BN on the stream of a pre-activation network so."""
     operators = [node.op_type for node in onnx.load(folder / MODEL).graph.node]
     assert "BatchNormalization" in operators
     with OrtRuntime(folder / MODEL, "fp32") as runtime:
@@ -144,7 +144,7 @@ def test_float_graph_passed_off_as_int8_is_a_failed_check(preact_run: RunDirecto
 
 
 def test_nothing_is_left_beside_the_artifact(preact_run: RunDirectory) -> None:
-    """The optimized graph, from which the convolutions are counted, is thrown away."""
+    """The optimized graph, in which the convolutions are counted, is deleted."""
     before = sorted(preact_run.path.iterdir())
     with OrtRuntime(preact_run.verified(MODEL), "fp32"):
         assert sorted(preact_run.path.iterdir()) == before
@@ -154,14 +154,14 @@ def test_nothing_is_left_beside_the_artifact(preact_run: RunDirectory) -> None:
 def test_reference_is_the_definition_of_onnx(
     trained_runs: dict[str, Path], digits: Dataset, name: str
 ) -> None:
-    """Against the evaluator of the ONNX package, an implementation of its own in NumPy."""
+    """The oracle is the evaluator of the ONNX package, which is an independent implementation in NumPy."""
     images = digits.normalised(digits.test.images[:1])
     precision = "fp32" if name == MODEL else "int8"
     for path in trained_runs.values():
         (expected,) = ReferenceEvaluator(onnx.load(path / name)).run(None, {"images": images})
         with ReferenceRuntime(path / name, precision) as runtime:
             error = np.abs(runtime.infer(images) - expected).max()
-        # In INT8 a last bit of the accumulation may move a code by one.
+        # In INT8 the last bit of an accumulation may move a code by one.
         assert error <= (1e-5 if precision == "fp32" else 5e-2) * np.abs(expected).max()
 
 
@@ -222,7 +222,7 @@ def test_sums_between_quantizers_are_counted(old: str, new: str, count: int) -> 
 
 
 def test_sum_that_stays_float_is_a_failed_check(preact_run: RunDirectory) -> None:
-    """The last one, which no convolution reads, with codes of another type than its operands'."""
+    """The last addition, which no convolution reads, gets int8 codes, while its operands have uint8 codes."""
     graph = graph_in(preact_run, MODEL_INT8_CPU)
     assert quantized_additions(graph.graph) == 3
     add = [node for node in graph.graph.node if node.op_type == "Add"][-1]

@@ -17,10 +17,10 @@ from artifacts.names import (
 )
 from artifacts.run_directory import RunDirectory
 from errors import UserError
-from graphs.card import PRECISIONS
 from machine.gpu import Gpu
 from runtimes.engines import ENGINES
 from runtimes.subjects import Subject, open_subject, precisions_of, subject_in
+from vocabulary import Precision
 
 T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
 L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
@@ -64,11 +64,11 @@ def test_each_engine_opens_the_file_made_for_it(
         ("ort", "cuda", ["fp32", "fp16"]),
         ("openvino", "cpu", ["fp32", "int8"]),
         ("openvino", "cuda", []),
-        ("trt", "cuda", list(PRECISIONS)),
-        ("reference", "cpu", list(PRECISIONS)),
+        ("trt", "cuda", list(Precision)),
+        ("reference", "cpu", list(Precision)),
     ],
 )
-def test_precisions_are_those_computed_in_float32_first(
+def test_precisions_are_those_of_the_engine_fp32_first(
     monkeypatch: pytest.MonkeyPatch, engine: str, device: str, precisions: list[str]
 ) -> None:
     set_gpus(monkeypatch)
@@ -76,15 +76,15 @@ def test_precisions_are_those_computed_in_float32_first(
 
 
 @pytest.mark.parametrize(
-    ("found", "missing"),
+    ("gpus_here", "missing"),
     [([T4], {"bf16", "fp8"}), ([A10], {"fp8"}), ([L4], set()), ([L4, A10], {"fp8"})],
 )
 def test_precisions_of_tensorrt_are_those_of_the_gpus_here(
-    monkeypatch: pytest.MonkeyPatch, found: list[Gpu], missing: set[str]
+    monkeypatch: pytest.MonkeyPatch, gpus_here: list[Gpu], missing: set[str]
 ) -> None:
-    """So that what is done where none is named does not fail for a precision that cannot be there."""
-    set_gpus(monkeypatch, *found)
-    assert set(PRECISIONS) - set(precisions_of("trt", "cuda")) == missing
+    """A command without --precision would otherwise fail for a precision that no GPU here computes in."""
+    set_gpus(monkeypatch, *gpus_here)
+    assert set(Precision) - set(precisions_of("trt", "cuda")) == missing
 
 
 def test_tensorrt_is_always_on_the_gpu() -> None:
@@ -101,7 +101,7 @@ def test_precision_an_engine_does_not_compute_in_is_refused(
 
 
 def test_unknown_engine_is_refused_and_the_known_are_listed(trained_runs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="unknown engine 'tflite'") as refusal:
+    with pytest.raises(UserError, match="unknown --engine 'tflite'") as refusal:
         subject_in(RunDirectory(trained_runs["preact"]), "tflite", "fp32")
     assert refusal.value.fix == "use torch or ort or openvino or trt or reference"
 
@@ -126,11 +126,11 @@ def test_threads_are_passed_on(trained_runs: dict[str, Path]) -> None:
     assert open_subject(run, subject_in(run, "ort", "fp32"), threads=1).threads == 1
 
 
-@pytest.mark.parametrize("found", [[], [L4]])
+@pytest.mark.parametrize("gpus_here", [[], [L4]])
 def test_no_engine_says_how_to_build_one(
-    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, found: list[Gpu]
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, gpus_here: list[Gpu]
 ) -> None:
-    set_gpus(monkeypatch, *found)
+    set_gpus(monkeypatch, *gpus_here)
     publish_engine(preact_run, "engines/fp32.rtx.engine")
     with pytest.raises(UserError, match="no int8 engine for this machine") as refusal:
         subject_in(preact_run, "trt", "int8")
@@ -139,7 +139,7 @@ def test_no_engine_says_how_to_build_one(
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize(
-    ("found", "chosen"),
+    ("gpus_here", "chosen"),
     [
         ([], "engines/int8.rtx-sm86.engine"),
         ([L4], "engines/int8.rtx-sm89.engine"),
@@ -150,16 +150,16 @@ def test_no_engine_says_how_to_build_one(
     ids=["newest where there is no GPU", "L4", "A10", "one without targets", "second GPU"],
 )
 def test_engine_that_fits_the_gpu_is_chosen_the_newest_if_several_do(
-    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, found: list[Gpu], chosen: str
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, gpus_here: list[Gpu], chosen: str
 ) -> None:
     for targets in ((), ("sm89",), ("sm86",)):
         publish_engine(preact_run, f"engines/{'-'.join(['int8.rtx', *targets])}.engine", targets=targets)
     publish_engine(preact_run, "engines/fp32.rtx.engine")
-    set_gpus(monkeypatch, *found)
+    set_gpus(monkeypatch, *gpus_here)
     assert subject_in(preact_run, "trt", "int8") == Subject("trt", "int8", chosen, "cuda")
 
 
-def test_engines_for_other_gpus_alone_are_none(
+def test_engines_for_other_gpus_are_not_chosen(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_engine(preact_run, "engines/int8.rtx-sm86.engine", targets=("sm86",))

@@ -16,7 +16,7 @@ A, B = Subject("ort", "fp32", "a", "cpu"), Subject("ort", "int8", "b", "cpu")
 
 @dataclass
 class Bench:
-    """A clock that only calls move on, and the order in which they came."""
+    """A clock that only calls of runtimes move on, and the names of the runtimes in order of their calls."""
 
     seconds: float = 0
     calls: list[str] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Bench:
 
 @dataclass
 class FakeRuntime:
-    """Takes the time it is told; more where another runtime was called before it."""
+    """A runtime whose calls take `duration` seconds, and `after_another` more after a different runtime."""
 
     name: str
     bench: Bench
@@ -51,55 +51,56 @@ def _timed(runtimes: dict[Subject, Any], batch: int = 1, seconds: float = 0.0) -
 
 
 def test_percentiles_by_hand() -> None:
-    """Linear between order statistics: of 1 to 5 ms, 90 % lies 0.6 of the way from the 4th to the 5th."""
-    found = summary([0.003, 0.001, 0.005, 0.002, 0.004], batch=8)
-    assert (found.batch, found.calls) == (8, 5)
-    assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((3, 4.6, 4.96))
-    assert found.images_per_s == pytest.approx(8 / 0.003)
+    """The percentiles of 1 to 5 ms are linear in between: p90 lies 0.6 of the way from 4 to 5 ms."""
+    latency = summary([0.003, 0.001, 0.005, 0.002, 0.004], batch=8)
+    assert (latency.batch, latency.calls) == (8, 5)
+    assert (latency.p50_ms, latency.p90_ms, latency.p99_ms) == pytest.approx((3, 4.6, 4.96))
+    assert latency.images_per_s == pytest.approx(8 / 0.003)
 
 
-def test_one_call_is_all_its_percentiles() -> None:
-    found = summary([0.002], batch=1)
-    assert (found.p50_ms, found.p90_ms, found.p99_ms, found.images_per_s) == pytest.approx((2, 2, 2, 500))
+def test_all_percentiles_of_one_call_are_that_call() -> None:
+    latency = summary([0.002], batch=1)
+    assert (latency.p50_ms, latency.p90_ms, latency.p99_ms) == pytest.approx((2, 2, 2))
+    assert latency.images_per_s == pytest.approx(500)
 
 
 def test_calls_are_timed_in_turns(bench: Bench) -> None:
     _timed({A: FakeRuntime("a", bench, 0.001), B: FakeRuntime("b", bench, 0.001)})
     turns = [name for name, _ in itertools.groupby(bench.calls)]
-    # The first pair is the warm-up.
+    # The first pair of turns is the warm-up.
     assert turns == ["a", "b"] * (1 + ROUNDS)
 
 
 def test_each_round_has_two_timed_calls_at_least_however_slow(bench: Bench) -> None:
-    found = _timed({A: FakeRuntime("a", bench, 60.0), B: FakeRuntime("b", bench, 1.0)}, seconds=0.01)
-    assert found[A].calls == found[B].calls == 2 * ROUNDS
+    latency = _timed({A: FakeRuntime("a", bench, 60.0), B: FakeRuntime("b", bench, 1.0)}, seconds=0.01)
+    assert latency[A].calls == latency[B].calls == 2 * ROUNDS
 
 
 def test_seconds_are_those_of_each_runtime(bench: Bench) -> None:
-    found = _timed(
+    latency = _timed(
         {A: FakeRuntime("a", bench, 2**-10), B: FakeRuntime("b", bench, 2**-7)}, seconds=ROUNDS * 0.25
     )
-    assert found[A].calls == ROUNDS * 2**8
-    assert found[B].calls == ROUNDS * 2**5
+    assert latency[A].calls == ROUNDS * 2**8
+    assert latency[B].calls == ROUNDS * 2**5
 
 
 def test_time_is_that_of_the_call(bench: Bench) -> None:
-    found = _timed({A: FakeRuntime("a", bench, 0.004), B: FakeRuntime("b", bench, 0.001)}, batch=2)
-    assert (found[A].p50_ms, found[A].p99_ms) == pytest.approx((4, 4))
-    assert found[B].p50_ms == pytest.approx(1)
-    assert found[A].images_per_s == pytest.approx(500)
+    latency = _timed({A: FakeRuntime("a", bench, 0.004), B: FakeRuntime("b", bench, 0.001)}, batch=2)
+    assert (latency[A].p50_ms, latency[A].p99_ms) == pytest.approx((4, 4))
+    assert latency[B].p50_ms == pytest.approx(1)
+    assert latency[A].images_per_s == pytest.approx(500)
 
 
 def test_first_call_after_a_change_of_engine_is_not_counted(bench: Bench) -> None:
-    """It finds the caches full of the other's data."""
-    found = _timed(
+    """That call finds the data of the other runtime in the caches."""
+    latency = _timed(
         {
             A: FakeRuntime("a", bench, 0.001, after_another=1),
             B: FakeRuntime("b", bench, 0.001, after_another=1),
         }
     )
-    assert found[A].p99_ms == pytest.approx(1)
-    assert found[B].p99_ms == pytest.approx(1)
+    assert latency[A].p99_ms == pytest.approx(1)
+    assert latency[B].p99_ms == pytest.approx(1)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -21,7 +21,7 @@ def test_logits_are_those_of_the_unfolded_network(run: RunDirectory, digits: Dat
         expected = model(torch.from_numpy(images)).numpy()
     with TorchRuntime(run.verified(CHECKPOINT), "fp32") as runtime:
         logits = runtime.infer(images)
-    # channels_last sums in another order.
+    # The runtime uses channels_last, which adds in another order.
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
 
 

@@ -27,7 +27,7 @@ NAME = "engines/fp16.rtx.engine"
 
 @pytest.fixture
 def plan(preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A plan file that claims to be built by the TensorRT for RTX installed here."""
+    """A plan file whose sidecar says that the TensorRT for RTX installed here built the plan."""
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
     publish_engine(preact_run, NAME)
     return preact_run.verified(NAME)
@@ -59,12 +59,13 @@ def test_plan_of_another_version_is_refused(
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", installed.get)
     refusal = _refusal(plan)
     assert f"built by TensorRT for RTX 1.7, and {named} is installed" in refusal.problem
-    assert refusal.fix == "build it again here"
+    assert refusal.fix == "build the engine again here"
 
 
 def test_plan_of_another_precision_is_refused(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_gpus(monkeypatch, L4)
-    assert "is an fp16 engine, and trt was asked for int8" in _refusal(plan, "int8").problem
+    expected = f"{plan.name} is fp16 of flavour any, and trt was asked for int8"
+    assert expected in _refusal(plan, "int8").problem
 
 
 def test_pytorch_without_cuda_is_named(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +110,7 @@ def test_batch_larger_than_the_profile_is_cut_in_order(count: int) -> None:
     sizes = []
 
     class Doubling(TrtRuntime):
-        """In place of the GPU."""
+        """Doubles the images on the CPU, in place of a network on the GPU."""
 
         def _infer(self, images: Batch) -> Batch:
             if len(images) > self._largest:

@@ -55,8 +55,8 @@ def test_activations_are_too_much_above_half_of_the_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
-    monkeypatch.setattr("training.execution.os.sysconf", pages.__getitem__)
-    monkeypatch.setattr("training.execution._CONTAINER_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr("machine.memory.os.sysconf", pages.__getitem__)
+    monkeypatch.setattr("machine.memory._CONTAINER_LIMIT", tmp_path / "memory.max")
     assert Execution().is_too_much(4096 * 500 + 1)
     assert not Execution().is_too_much(4096 * 500)
     assert Execution().is_too_much(4096 * 250 + 1, sharing=2)

@@ -309,7 +309,7 @@ def test_a_second_training_of_a_run_is_refused_and_another_stage_is_waited_for(
     holding = threading.Event()
 
     def another_stage() -> None:
-        with run.writing(Step("other", {}, (), ())):
+        with run.writing(Step("export", {}, (), ())):
             holding.set()
             time.sleep(2)
 
@@ -613,7 +613,7 @@ def test_recomputed_activations_give_the_same_weights(few: Dataset, tmp_path: Pa
 def test_activations_are_recomputed_where_they_do_not_fit(
     few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Execution, "_memory", lambda self, sharing: 1_000_000)
+    monkeypatch.setattr("training.execution.host_memory", lambda: 1_000_000)
     _, card = trained(tmp_path / "run", few, replace(RECIPE, epochs=1))
     assert card.training["recompute"]
 

@@ -20,7 +20,7 @@ MACHINE = {"cpu": "A", "gpus": []}
 def _write(run: RunDirectory, **contents: str) -> None:
     names = {"weights": CHECKPOINT, "model": MODEL, "int8": MODEL_INT8_CPU, "parity": PARITY}
     for key, content in contents.items():
-        with run.writing(Step("test", {}, (), (names[key],))) as folder:
+        with run.writing(Step("export", {}, (), (names[key],))) as folder:
             (folder / names[key]).write_text(content)
 
 

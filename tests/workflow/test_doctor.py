@@ -1,3 +1,4 @@
+import os
 import sys
 from collections import namedtuple
 from dataclasses import replace
@@ -48,7 +49,9 @@ def test_what_these_tests_run_on_is_able() -> None:
     able = {capability.task for capability in capabilities()[1] if capability.able}
     assert {"train on the CPU", "run ort on the CPU", "run openvino"} <= able
     assert f"torch {torch.__version__}" in _found("train on the CPU").provided_by
-    assert _found("run ort on the CPU").provided_by == f"onnxruntime {onnxruntime.__version__}"
+    assert _found("run ort on the CPU").provided_by == (
+        f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider"
+    )
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -75,14 +78,63 @@ def test_pytorch_without_cuda_is_what_is_missing_beside_a_gpu(task: str) -> None
     assert "CUDA build of torch" in capability.fix
 
 
+class FakeTensorRt:
+    """What `doctor` asks of the module; `runtime` is what `Runtime` gives."""
+
+    class ILogger:
+        pass
+
+    def __init__(self, runtime: object) -> None:
+        self.Runtime = lambda logger: runtime
+
+
 def test_gpu_with_everything_runs_trt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "gpus", lambda: [L4])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
-    assert doctor._trt() == "tensorrt-rtx 1.7"
+    monkeypatch.setattr(Builder, "load", lambda builder: FakeTensorRt(object()))
+    assert doctor._run_trt() == "tensorrt-rtx 1.7"
+    monkeypatch.setattr(Builder, "load", lambda builder: FakeTensorRt(None))
+    with pytest.raises(UserError, match="cannot make a runtime"):
+        doctor._run_trt()
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {}.get)
     with pytest.raises(UserError, match="no TensorRT is installed"):
-        doctor._trt()
+        doctor._run_trt()
+
+
+class Session:
+    """An ONNX Runtime session that has dropped the provider it was asked for."""
+
+    def __init__(self, graph: bytes, providers: list[str]) -> None:
+        os.write(2, b"FAIL : Failed to load library x.so with error: libcublasLt.so.13: no such file\n")
+
+    def run(self, names: object, inputs: object) -> None: ...
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+
+def test_a_provider_that_is_listed_and_does_not_load_is_not_able(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    capability = _found("run ort on CUDA")
+    assert not capability.able
+    assert capability.provided_by == ("CUDAExecutionProvider does not load (libcublasLt.so.13: no such file)")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_runtime_that_computes_nothing_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("illegal instruction\nand more")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", broken)
+    monkeypatch.setattr("openvino.Core.compile_model", broken)
+    assert "does not run (illegal instruction)" in _found("run ort on the CPU").provided_by
+    assert "does not run here (illegal instruction)" in _found("run openvino").provided_by
 
 
 @pytest.mark.parametrize("name", ["rtx", "tensorrt"])
@@ -90,7 +142,7 @@ def test_builder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {}.get)
     builder = runtimes.tensorrt.package.BUILDERS[name]
     capability = _found(f"build with {builder.title}")
-    assert (capability.able, capability.provided_by) == (False, "not installed")
+    assert (capability.able, capability.provided_by) == (False, f"{builder.title} is not installed")
     assert capability.fix == f"pip install {builder.package}"
 
 
@@ -117,9 +169,10 @@ def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_missing_openvino_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert _found("run openvino") == Capability(
-        "run openvino", False, "not installed", "pip install openvino"
-    )
+    capability = _found("run openvino")
+    assert not capability.able
+    assert capability.provided_by.startswith("OpenVINO does not load")
+    assert capability.fix == "pip install openvino"
 
 
 @pytest.mark.parametrize(

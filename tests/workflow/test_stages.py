@@ -1,16 +1,17 @@
 """Options to plans, and what a search chose against what the options say."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from artifacts.names import SEARCH
+from artifacts.json_codec import to_text
+from artifacts.names import MODEL, SEARCH
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, plan_of
+from calibration.plan import Plan, plan_in
 from calibration.ranges.methods import Method
 from calibration.searching import search
+from calibration.searching.result import Images, Recommendation, SearchResult
 from errors import UserError
 from vocabulary import Saturation, Stream
 from workflow.choice import session_from_options
@@ -18,6 +19,12 @@ from workflow.options import QuantizeOptions, RunOptions
 from workflow.stages import calibrated_as_chosen, plan_from_options, refuse_beside_search
 
 CHOSEN = Plan(method=Method("minmax"), passes=("absorb",))
+
+
+def search_result(choice: Plan) -> SearchResult:
+    """A made-up result; only its choice matters here."""
+    advice = Recommendation("ort", "int8", MODEL, True, "made up")
+    return SearchResult(True, 0.1, Images(10, 10), (), {}, {}, choice, {}, advice)
 
 
 def test_no_options_are_the_default_plan() -> None:
@@ -58,15 +65,17 @@ def test_what_a_search_chose_holds_until_an_option_is_given(
 ) -> None:
     monkeypatch.setattr(search, "chosen_plan", lambda run: CHOSEN)
     calibrated_as_chosen(session_from_options(RunOptions(run_dir=preact_run.path)), options)
-    assert plan_of(RunDirectory(preact_run.path)) == plan
+    assert plan_in(RunDirectory(preact_run.path)) == plan
 
 
 def test_a_search_of_another_network_chooses_nothing(preact_run: RunDirectory) -> None:
-    step = Step("calibrate", {}, ("model.onnx",), (SEARCH,))
-    with preact_run.writing(step) as folder:
-        (folder / SEARCH).write_text(json.dumps({"choice": CHOSEN.to_json()}))
+    result = search_result(CHOSEN)
+    with preact_run.writing(Step("search", {}, (MODEL,), (SEARCH,))) as folder:
+        (folder / SEARCH).write_text(to_text(result))
+    assert search.search_in(preact_run) == result
     assert search.chosen_plan(preact_run) == CHOSEN
-    (preact_run.path / SEARCH).write_text("{}")
+    with preact_run.writing(Step("export", {}, (), (MODEL,))) as folder:
+        (folder / MODEL).write_bytes(b"another network")
     assert search.chosen_plan(RunDirectory(preact_run.path)) is None
 
 

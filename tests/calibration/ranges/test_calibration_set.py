@@ -88,10 +88,10 @@ def test_noise_scaled_to_the_size_of_the_network_is_refused(digits):
 @pytest.mark.parametrize("copies", [1, 20])
 def test_fewer_than_the_least_different_pictures_are_refused(digits, different, copies):
     pictures = digits.train.images[:different].repeat(copies, axis=0)
-    problem = f"has {different} different pictures, and {LEAST_PICTURES} are the least"
+    problem = f"has {different} different pictures and needs at least {LEAST_PICTURES}"
     with pytest.raises(UserError, match=problem) as caught:
         check_calibration_set(split_of(pictures), digits.test)
-    assert caught.value.fix == "add training images: a tenth of them is set aside for it"
+    assert caught.value.fix == "add training images: a tenth of them becomes the calibration split"
 
 
 def test_the_least_is_enough_and_copies_do_no_harm(digits):
@@ -127,8 +127,8 @@ def test_correlation_by_hand():
 
 def test_correlation_is_numpys_of_all_pairs_of_neighbours(digits):
     images = digits.train.images[:5]
-    for image, found in zip(images[:, 0].astype(float), neighbour_correlation(images), strict=True):
+    for image, correlation in zip(images[:, 0].astype(float), neighbour_correlation(images), strict=True):
         first = np.append(image[:, 1:].ravel(), image[1:].ravel())
         second = np.append(image[:, :-1].ravel(), image[:-1].ravel())
-        # numpy takes deviations from the means of the pairs, which leave out one edge each.
-        assert found == pytest.approx(np.corrcoef(first, second)[0, 1], abs=5e-3)
+        # numpy takes deviations from the means of `first` and `second`, each of which leaves out one edge.
+        assert correlation == pytest.approx(np.corrcoef(first, second)[0, 1], abs=5e-3)

@@ -13,7 +13,7 @@ def histogram_of(values):
 
 
 def reference_divergence(counts, kept):
-    """The published algorithm for one candidate, step by step."""
+    """Compute the divergence of one candidate as the published algorithm does, step by step."""
     bins = np.array(counts, float)
     bins[0] = bins[1]
     reference = bins[:kept].copy()
@@ -56,7 +56,7 @@ def test_threshold_is_the_edge_of_the_least_divergence(normal, scale):
     histogram = histogram_of(np.maximum(scale * normal[:20_000], -scale))
     counts = histogram.magnitudes().counts[BINS:]
     size = np.flatnonzero(counts)[-1] + 1
-    # At least TensorRT's 2,048 bins.
+    # TensorRT has 2,048 bins, and no fewer may cover the values here.
     assert size >= 2048
     kept = round(entropy_threshold(histogram) / histogram.width)
     assert entropy_threshold(histogram) == kept * histogram.width
@@ -81,7 +81,7 @@ def test_outlier_is_clipped(normal):
 
 
 def test_sign_does_not_count(normal):
-    # A negative value on a bin's edge is in another bin, and these have none there.
+    # A negative value on an edge of two bins would move to the other bin; only 0 lies on an edge here.
     values = normal[normal != 0]
     assert entropy_threshold(histogram_of(values)) == entropy_threshold(histogram_of(np.abs(values)))
 
@@ -95,7 +95,8 @@ def test_spike_at_zero_does_not_count(normal):
 
 
 def test_few_distinct_values_are_all_kept():
-    # Each has a level of its own, so nothing is lost; candidates that clip nothing lose as little.
+    # Each value has a level for itself, so this candidate loses nothing. Of all candidates without a loss the
+    # widest is taken.
     values = np.repeat([0, 0.5, 1.25, 2.0, 3.9], [1000, 5, 9, 700, 1])
     assert entropy_threshold(histogram_of(values)) == np.float32(3.9)
 
@@ -105,7 +106,7 @@ def test_few_distinct_values_are_all_kept():
     [([0, 0, 0], 0), ([], 0), ([5.3], 5.3), ([-5.3], 5.3), ([1e-40], 1e-40), ([0, -7, 0], 7)],
     ids=["zeros", "nothing", "one", "negative", "denormal", "spike"],
 )
-def test_no_tail_nothing_to_clip(values, expected):
+def test_values_without_a_tail_are_not_clipped(values, expected):
     assert entropy_threshold(histogram_of(values)) == np.float32(expected)
 
 

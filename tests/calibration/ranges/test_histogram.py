@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 
 from calibration.ranges.histogram import BINS, Histogram
 
-# Every finite float32: tiny, huge, subnormal and zeros of both signs.
+# All finite float32 numbers: tiny, huge and subnormal ones, and zeros of both signs.
 anything = st.floats(width=32, allow_nan=False, allow_infinity=False)
-# Zeros, and magnitudes that meet in one network; most examples are about these.
+# Zeros and magnitudes that occur together in one network, from which most examples are drawn.
 activations = st.just(0.0) | st.floats(-1000, 1000, width=32)
 samples = arrays(np.float32, st.integers(1, 60), elements=st.one_of(activations, anything))
 
@@ -23,7 +23,7 @@ def histogram_of(*parts):
 
 
 def state_of(histogram):
-    """Everything that quantiles come from."""
+    """Return everything that the quantiles are computed from."""
     counts = histogram.counts.tolist()
     return (histogram.exponent, histogram.minimum, histogram.maximum, histogram.zeros, counts)
 
@@ -55,7 +55,7 @@ def test_merging_nothing_changes_nothing():
     assert state_of(Histogram().merge(full)) == before
 
 
-def test_merging_keeps_what_the_other_counted():
+def test_merging_keeps_the_counts_of_the_merged_histogram():
     small, large = histogram_of([0.5, 0.25]), histogram_of([100.0])
     large.merge(small)
     assert (small.counts.sum(), small.minimum, small.maximum) == (2, 0.25, 0.5)
@@ -65,7 +65,7 @@ def test_merging_keeps_what_the_other_counted():
 @settings(deadline=None)
 def test_every_value_lies_in_its_bin(values):
     histogram = histogram_of(values)
-    # Edges and values in float64, where comparing them is exact.
+    # Edges and values are compared in float64, where the comparison is exact.
     index = np.searchsorted(histogram.edges, values.astype(np.float64), side="right") - 1
     np.testing.assert_array_equal(histogram.counts, np.bincount(index, minlength=2 * BINS))
 
@@ -81,7 +81,7 @@ def test_minimum_and_maximum_are_exact(values):
 @settings(deadline=None)
 def test_quantile_is_at_most_a_bin_above_numpys(values, share):
     histogram = histogram_of(values)
-    # The smallest value that at least `share` of all values do not exceed.
+    # This is the smallest value that at least `share` of all values do not exceed.
     exact = np.quantile(values.astype(np.float64), share, method="inverted_cdf")
     width = histogram.width
     assert exact <= histogram.quantile(share) <= min(exact + width, float(values.max()))
@@ -104,7 +104,7 @@ def test_percentile_of_many_values_is_numpys():
 
 @given(values=samples)
 @settings(deadline=None)
-def test_bins_are_fine_for_what_was_seen(values):
+def test_limit_is_at_most_twice_the_largest_magnitude(values):
     histogram = histogram_of(values)
     largest = float(np.abs(values).max())
     assert largest <= histogram.limit
@@ -119,7 +119,7 @@ def test_zeros_alone():
 
 
 def test_batch_of_zeros_keeps_the_bins_fine():
-    # A ReLU may be dead for a whole batch.
+    # A ReLU may give nothing but zeros for a whole batch.
     for parts in (([0, 0], [1e-3]), ([1e-3], [0, 0]), ([0, 0, 1e-3],)):
         assert histogram_of(*parts).limit == 2.0**-9
 
@@ -207,7 +207,7 @@ def test_magnitudes_are_those_of_the_values(values):
     histogram, expected = histogram_of(values).magnitudes(), histogram_of(np.abs(values))
     assert (histogram.exponent, histogram.zeros) == (expected.exponent, expected.zeros)
     assert histogram.maximum == histogram.amax == np.abs(values).max()
-    # A negative value on an edge counts in the bin below it.
+    # A negative value on an edge of two bins counts in the lower bin.
     lower = expected.counts.cumsum() - histogram.counts.cumsum()
     on_edge = np.isin(-values.astype(np.float64), expected.edges[BINS + 1 :]).sum()
     assert -on_edge <= lower.min() <= lower.max() <= 0
@@ -231,7 +231,7 @@ def test_moments_are_numpys_to_a_bin(values):
     assert std == pytest.approx(values.std(dtype=np.float64), abs=histogram.width)
 
 
-def test_at_least_2048_bins_cover_what_was_seen():
+def test_at_least_2048_bins_cover_the_values():
     for largest in (1.0, 1.001, 1.999, 300.0, 1e-3):
         histogram = histogram_of([0.1 * largest, -largest])
         assert 2048 <= largest / histogram.width <= BINS

@@ -40,7 +40,7 @@ def test_order_of_the_batches_does_not_matter(seed, sizes, random):
 
 
 @given(st.integers(0, 2**32), SIZES, SIZES)
-def test_merging_is_having_seen_both(seed, first, second):
+def test_merged_observer_has_counted_both_parts(seed, first, second):
     parts = batches_of(seed, [*first, *second])
     merged, other, whole = Observer(), Observer(), Observer()
     for number, batch in enumerate(parts):
@@ -52,7 +52,7 @@ def test_merging_is_having_seen_both(seed, first, second):
 
 
 @pytest.mark.parametrize("filled_first", [True, False])
-def test_merging_with_one_that_saw_nothing(filled_first):
+def test_merging_with_an_observer_without_batches(filled_first):
     (batch,) = batches_of(0, [2])
     filled, empty = Observer().update(batch), Observer()
     expected = filled.channel_means()
@@ -69,7 +69,7 @@ def test_merging_leaves_the_sums_of_the_other_alone():
 
 
 def test_many_small_batches_beside_a_large_value_are_counted():
-    """In float32 the sum would stay at 2**24."""
+    """In float32 the sum would stay at 2**24, because each 0.5 would be rounded away."""
     observer = Observer().update(np.full((1, 1, 1, 1), 2**24, np.float32))
     for _ in range(64):
         observer.update(np.full((1, 1, 1, 1), 0.5, np.float32))

@@ -1,23 +1,23 @@
+"""The calibration stage against the activations of PyTorch's unfolded network."""
+
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sample_networks import graph_of, sample_card, sample_graph, sample_images, sample_network
+from sample_networks import graph_of, sample_card, sample_network
 from torch import nn
 
 import calibration.ranges.ranges_from_graph
-import graphs.evaluation
 from artifacts.files import sha256_of
-from artifacts.names import MANIFEST, MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, RANGES
+from artifacts.names import MANIFEST, MODEL_REPARAMETRIZED, RANGES
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from calibration.quantizing.placement import observed_values
 from calibration.quantizing.scales import Range
 from calibration.ranges.histogram import BINS
 from calibration.ranges.methods import METHODS, Method
-from calibration.ranges.observer import Observer
 from calibration.ranges.ranges_from_graph import (
     GRAPHS,
     calibrated,
@@ -41,14 +41,14 @@ def tensors_of(run, graph=MODEL_REPARAMETRIZED):
 
 @pytest.fixture(scope="module")
 def dataset(digits):
-    """With few images to calibrate on."""
+    """The digits with only 60 images for calibration."""
     return replace(digits, calibration=digits.calibration.subset(np.arange(60)))
 
 
 def run_of(path, model, dataset):
-    """A run directory that holds a graph and its ranges."""
+    """Return a run directory that holds two equal graphs and their ranges."""
     run = RunDirectory(path)
-    with run.writing(Step("calibrate", {}, (), GRAPHS)) as folder:
+    with run.writing(Step("observe", {}, (), GRAPHS)) as folder:
         for file in GRAPHS:
             write_graph(graph_of(model), sample_card(model.config), folder / file)
     assert ranges_from_graph(run, dataset, Method())
@@ -62,7 +62,7 @@ def network(request):
 
 @pytest.fixture(scope="module")
 def observed(network, dataset, tmp_path_factory):
-    """A run of each variant, not to be changed."""
+    """A run of each variant, which no test may change."""
     return run_of(tmp_path_factory.mktemp("run"), network, dataset)
 
 
@@ -72,11 +72,11 @@ def preact_run(dataset, tmp_path):
 
 
 def tensor_names(model):
-    """Module of the unfolded network -> name of the same tensor in the folded graph."""
+    """Return the name of each module's output in the folded graph, by the path of the module in PyTorch."""
     names = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.ReLU):
-            # The one behind the addition of an original block is the block's output.
+            # The ReLU behind the addition of an original block gives the output of the block.
             names[path] = path
         elif isinstance(module, PreActBlock):
             names[path] = f"{path}.add"
@@ -96,16 +96,16 @@ def tensor_names(model):
 
 @pytest.fixture(scope="module")
 def activations(network, dataset):
-    """Every quantized tensor of the calibration images, from PyTorch's unfolded network."""
+    """Every quantized tensor of the calibration images, computed by PyTorch's unfolded network."""
     images = dataset.normalised(dataset.calibration.images)
-    seen = {"images": images}
+    tensors = {"images": images}
     for path, name in tensor_names(network).items():
         network.get_submodule(path).register_forward_hook(
-            lambda module, inputs, output, name=name: seen.__setitem__(name, output.numpy())
+            lambda module, inputs, output, name=name: tensors.__setitem__(name, output.numpy())
         )
     with torch.inference_mode():
         network(torch.from_numpy(images))
-    return seen
+    return tensors
 
 
 def test_file_says_what_it_was_made_of(observed, dataset):
@@ -141,7 +141,7 @@ def test_percentiles_are_those_of_pytorchs_activations(observed, activations):
     for name, values in activations.items():
         high = np.quantile(values, share, method="inverted_cdf")
         low = -np.quantile(-values, share, method="inverted_cdf")
-        # Twice the widest bin there can be.
+        # A bin is at most 2 max |x| / BINS wide, and two bins are allowed for.
         near = pytest.approx((min(low, 0), max(high, 0)), abs=4 * float(np.abs(values).max()) / BINS)
         assert (tensors[name]["low"], tensors[name]["high"]) == near, name
 
@@ -149,7 +149,7 @@ def test_percentiles_are_those_of_pytorchs_activations(observed, activations):
 def test_summary_is_that_of_pytorchs_activations(observed, activations):
     tensors = tensors_of(observed)
     for name, values in activations.items():
-        # Twice the widest bin there can be.
+        # A bin is at most 2 max |x| / BINS wide, and two bins are allowed for.
         near = {"rel": 1e-4, "abs": 4 * float(np.abs(values).max()) / BINS}
         assert tensors[name]["mean"] == pytest.approx(values.mean(dtype=np.float64), **near), name
         assert tensors[name]["std"] == pytest.approx(values.std(dtype=np.float64), **near), name
@@ -169,16 +169,16 @@ def test_channel_means_are_those_of_pytorchs_activations(observed, activations):
 
 def test_file_gives_its_ranges_and_means_back(observed):
     tensors = tensors_of(observed)
-    found = ranges_from_file(observed.path / RANGES, MODEL_REPARAMETRIZED)
-    assert {name: entry.range for name, entry in found.items()} == {
+    read = ranges_from_file(observed.path / RANGES, MODEL_REPARAMETRIZED)
+    assert {name: entry.range for name, entry in read.items()} == {
         name: Range(entry["low"], entry["high"], entry["amax"]) for name, entry in tensors.items()
     }
-    for name, entry in found.items():
+    for name, entry in read.items():
         assert entry.channel_means.dtype == np.float64
         assert entry.channel_means.tolist() == tensors[name]["channel_means"]
 
 
-def test_same_without_a_file(observed, dataset):
+def test_observers_give_the_ranges_of_the_file(observed, dataset):
     images = dataset.normalised(dataset.calibration.images)
     observers = observe(graph_from_file(observed.path / MODEL_REPARAMETRIZED), images)
     direct, read = (
@@ -189,13 +189,13 @@ def test_same_without_a_file(observed, dataset):
     for name, entry in direct.items():
         assert entry.range == read[name].range
         assert entry.channel_means.dtype == np.float64
-        # The file has six digits of each.
+        # The file holds six digits of each mean.
         np.testing.assert_allclose(read[name].channel_means, entry.channel_means, rtol=1e-5)
 
 
 def test_graphs_that_differ_have_ranges_of_their_own(dataset, tmp_path):
     run = RunDirectory(tmp_path)
-    with run.writing(Step("calibrate", {}, (), GRAPHS)) as folder:
+    with run.writing(Step("observe", {}, (), GRAPHS)) as folder:
         for seed, file in enumerate(GRAPHS):
             model = sample_network(resnet_config("preact", 8), seed)
             write_graph(graph_of(model), sample_card(model.config), folder / file)
@@ -229,13 +229,13 @@ def test_other_method_or_split_is_calibrated_anew(preact_run, dataset):
 
 
 def test_every_method_is_calibrated(preact_run, dataset):
-    found = {}
+    by_method = {}
     for name in METHODS:
         assert ranges_from_graph(preact_run, dataset, Method(name))
-        found[name] = ranges_from_file(preact_run.path / RANGES, MODEL_REPARAMETRIZED)
+        by_method[name] = ranges_from_file(preact_run.path / RANGES, MODEL_REPARAMETRIZED)
         assert not ranges_from_graph(preact_run, dataset, Method(name))
-    for tensor in found["minmax"]:
-        assert len({ranges[tensor].range for ranges in found.values()}) > 1, tensor
+    for tensor in by_method["minmax"]:
+        assert len({ranges[tensor].range for ranges in by_method.values()}) > 1, tensor
 
 
 def test_file_of_another_format_is_calibrated_anew(preact_run, dataset, monkeypatch):
@@ -258,93 +258,3 @@ def assert_refused(run, dataset, calibration_split, problem):
     with pytest.raises(UserError, match=problem):
         ranges_from_graph(run, replace(dataset, calibration=calibration_split), Method())
     assert (run.path / MANIFEST).read_bytes() == before
-
-
-@pytest.mark.parametrize("batch", [1, 7])
-def test_ranges_do_not_depend_on_the_batch_size(monkeypatch, batch):
-    images = sample_images(15)
-    model = sample_graph(resnet_config("preact", 8))
-    whole = observe(model, images)
-    monkeypatch.setattr(graphs.evaluation, "_LARGEST_BATCH", batch)
-    parts = observe(model, images)
-    assert list(parts) == list(whole)
-    for name, seen in whole.items():
-        histogram, other = seen.histogram, parts[name].histogram
-        assert other.counts.sum() == histogram.counts.sum()
-        assert other.exponent == histogram.exponent
-        # The kernels may round differently for another batch size, the histogram may not.
-        width = histogram.width
-        for method in (Method(), Method("minmax")):
-            near = pytest.approx(tuple(method.range_of(histogram)), abs=1.01 * width)
-            assert tuple(method.range_of(other)) == near, name
-        assert parts[name].channel_means() == pytest.approx(seen.channel_means(), abs=width)
-
-
-def test_order_of_the_images_does_not_matter():
-    images = sample_images(8)
-    model = sample_graph(resnet_config("original", 8))
-    forwards, backwards = observe(model, images), observe(model, images[::-1])
-    for name, seen in forwards.items():
-        histogram, other = seen.histogram, backwards[name].histogram
-        assert other.maximum == pytest.approx(histogram.maximum, rel=1e-5, abs=1e-6)
-        near = pytest.approx(histogram.quantile(0.999), abs=1.01 * histogram.width)
-        assert other.quantile(0.999) == near
-        assert backwards[name].channel_means() == pytest.approx(seen.channel_means(), abs=histogram.width)
-
-
-def test_every_element_of_every_image_is_counted():
-    observers = observe(sample_graph(resnet_config("preact", 8)), sample_images(3))
-    assert all(isinstance(observer, Observer) for observer in observers.values())
-    for name, shape in (("images", (3, 32)), ("stem.conv", (16, 32)), ("stage3.0.add", (64, 8))):
-        channels, size = shape
-        assert observers[name].histogram.counts.sum() == 3 * channels * size * size
-        assert observers[name].channel_means().shape == (channels,)
-
-
-def entry_text(low=0, high=1, amax=1, means="[0.5]"):
-    """A ranges file of one tensor, in text that JSON of Python need not be able to write."""
-    ends = f'"low": {low}, "high": {high}, "amax": {amax}'
-    return text_of(f'{{"images": {{{ends}, "channel_means": {means}}}}}')
-
-
-def text_of(tensors):
-    return f'{{"format": 4, "graphs": {{"{MODEL_REPARAMETRIZED}": {{"tensors": {tensors}}}}}}}'
-
-
-def test_twin_of_the_garbled_files_is_read(tmp_path):
-    (tmp_path / RANGES).write_text(entry_text())
-    (entry,) = ranges_from_file(tmp_path / RANGES, MODEL_REPARAMETRIZED).values()
-    assert entry.range == (0, 1, 1)
-    assert entry.channel_means.tolist() == [0.5]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "no json",
-        "[]",
-        "null",
-        "{}",
-        text_of("{}").replace("4", "3"),
-        '{"format": 4}',
-        '{"format": 4, "graphs": {}}',
-        text_of("{}").replace(MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN),
-        text_of("[]"),
-        text_of('{"images": null}'),
-        text_of('{"images": {"low": 0, "high": 1, "channel_means": [0]}}'),
-        text_of('{"images": {"low": 0, "high": 1, "amax": 1}}'),
-        *(entry_text(*ends) for ends in ((0, '"wide"', 1), (0, 1, "null"), (1, 0.5, 1), (0, 1, -1))),
-        *(entry_text(*ends) for ends in (("NaN", 1, 1), (0, "NaN", 1), (0, 1, "NaN"))),
-        *(entry_text(*ends) for ends in ((0, "Infinity", 1), (0, 1, "1e999"))),
-        *(entry_text(means=means) for means in ("1", "[]", "[[1]]", "[null]", '["x"]', "[NaN]", "[1e999]")),
-        "\x00\xff",
-    ],
-)
-def test_garbled_file_is_refused(tmp_path, text):
-    path = tmp_path / RANGES
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(UserError, match="is not a ranges file") as caught:
-        ranges_from_file(path, MODEL_REPARAMETRIZED)
-    assert str(path) in caught.value.problem
-    assert caught.value.fix

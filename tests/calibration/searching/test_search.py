@@ -9,16 +9,16 @@ import onnx_ir as ir
 import pytest
 from sample_networks import node_named, run_graph
 
+from artifacts.json_codec import to_json
 from artifacts.names import MODEL, SEARCH
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, plan_from_json, plan_of, quantized_from_graph
+from calibration.plan import Plan, plan_in, quantized_from_graph
 from calibration.quantizing.scheme import Scheme
 from calibration.ranges.calibration_set import HELD_OUT_IMAGES, held_out_images
 from calibration.ranges.methods import Method
 from calibration.searching import search as search_module
 from calibration.searching.contest import Timed
 from calibration.searching.search import (
-    best_of_each_kind,
     chosen_plan,
     reparametrizations,
     search,
@@ -88,36 +88,36 @@ def test_block_that_hurts_is_the_one_left_in_float(trials: Trials, seeded: Trial
     (after,) = run_graph(seeded.model, trials.held_out)
     np.testing.assert_allclose(before, after, rtol=1e-3, atol=1e-3)
     found = search(seeded, Plan(), 1, contest(lambda _: 1))
-    assert found["choice"]["float_blocks"] == [f"{HURT}.add"]
-    assert max(found["gains_db"], key=found["gains_db"].__getitem__) == f"{HURT}.add"
-    assert found["chosen"]["cpu"]["drop"] <= 1
-    assert found["chosen"]["gpu"]["float_blocks"] == [f"{HURT}.add"]
-    assert found["recommendation"]["int8_pays"]
-    without = [row for row in found["candidates"] if row["drop"] is not None and not row["float_blocks"]]
+    assert found.choice.float_blocks == (f"{HURT}.add",)
+    assert max(found.gains_db, key=found.gains_db.__getitem__) == f"{HURT}.add"
+    assert found.chosen["cpu"].drop <= 1
+    assert found.chosen["gpu"].float_blocks == (f"{HURT}.add",)
+    assert found.recommendation.int8_pays
+    without = [row for row in found.candidates if row.drop is not None and not row.float_blocks]
     assert without
-    assert all(row["drop"] > 1 for row in without if row["flavour"] == "cpu")
+    assert all(row.drop > 1 for row in without if row.flavour == "cpu")
 
 
 def test_where_nothing_hurts_nothing_is_left_in_float(trained_runs: dict[str, Path], digits: Dataset) -> None:
     found = search(trials_of(trained_runs["original"], digits), Plan(), 5, contest(lambda _: 1))
-    assert found["choice"]["float_blocks"] == []
-    assert found["gains_db"] == {}
-    assert found["recommendation"]["int8_pays"]
-    assert found["recommendation"]["engine"] == "ort"
-    assert "2.00× as fast" in found["recommendation"]["reason"]
+    assert found.choice.float_blocks == ()
+    assert found.gains_db == {}
+    assert found.recommendation.int8_pays
+    assert found.recommendation.engine == "ort"
+    assert "2.00× as fast" in found.recommendation.reason
 
 
 def test_every_reparametrization_and_method_is_a_candidate(trials: Trials) -> None:
     found = search(trials, Plan(), 5, contest(lambda _: 1))
-    on_cpu = [row for row in found["candidates"] if (row["flavour"], row["stream"]) == ("cpu", "int8")]
+    on_cpu = [row for row in found.candidates if (row.flavour, row.stream) == ("cpu", "int8")]
     names = {"none", "absorb", "absorb+equalize", "centre+equalize"}
     methods = {str(method) for method in search_module.METHODS}
-    assert {(r["reparametrization"], r["method"]) for r in on_cpu} == {(n, m) for n in names for m in methods}
-    shapes = [row for row in found["candidates"] if row["latency_ms"]]
-    assert 1 <= sum(row["flavour"] == "cpu" for row in shapes) <= 4
+    assert {(r.reparametrization, r.method) for r in on_cpu} == {(n, m) for n in names for m in methods}
+    shapes = [row for row in found.candidates if row.latency_ms]
+    assert 1 <= sum(row.flavour == "cpu" for row in shapes) <= 4
     engines = {"cpu": {"ort"}, "openvino": {"openvino"}}
-    assert all(row["latency_ms"].keys() == engines[row["flavour"]] for row in shapes)
-    assert {(row["flavour"], row["stream"]) for row in found["candidates"]} == {
+    assert all(row.latency_ms.keys() == engines[row.flavour] for row in shapes)
+    assert {(row.flavour, row.stream) for row in found.candidates} == {
         ("cpu", "int8"),
         ("cpu", "fp32"),
         ("openvino", "int8"),
@@ -125,10 +125,10 @@ def test_every_reparametrization_and_method_is_a_candidate(trials: Trials) -> No
         ("gpu", "int8"),
         ("gpu", "fp16"),
     }
-    best = best_of_each_kind(found)
-    kinds = [(row["flavour"], row["stream"], row["reparametrization"]) for row in best]
+    best = found.best_of_each_kind
+    kinds = [(row.flavour, row.stream, row.reparametrization) for row in best]
     assert len(kinds) == len(set(kinds))
-    assert [row for row in best if row["latency_ms"]] == shapes
+    assert [row for row in best if row.latency_ms] == shapes
 
 
 def test_original_network_is_only_equalized(trained_runs: dict[str, Path]) -> None:
@@ -143,8 +143,8 @@ def test_original_network_is_only_equalized(trained_runs: dict[str, Path]) -> No
 def test_the_fastest_that_is_accurate_enough_wins(trials: Trials, stream: str) -> None:
     times = contest(lambda c: 1.0 if c.scheme.stream == stream else 1.1)
     found = search(trials, Plan(), 100, times)
-    assert found["chosen"]["cpu"]["stream"] == stream
-    plan = plan_from_json(found["choice"])
+    assert found.chosen["cpu"].stream == stream
+    plan = found.choice
     assert plan.stream_of("cpu") == plan.stream_of("openvino") == stream
 
 
@@ -153,10 +153,10 @@ def test_graphs_that_are_written_are_those_that_were_measured(trials: Trials, st
     """Of every runtime: what is recommended is the file, not a candidate."""
     times = contest(lambda c: 1.0 if c.scheme.stream == stream else 1.1)
     found = search(trials, Plan(), 100, times)
-    schemes = {s.flavour: s for s in plan_from_json(found["choice"]).schemes() if s.precision == "int8"}
-    for flavour, row in found["chosen"].items():
+    schemes = {s.flavour: s for s in found.choice.schemes() if s.precision == "int8"}
+    for flavour, row in found.chosen.items():
         scheme = schemes[flavour]
-        assert (scheme.stream, list(scheme.float_blocks)) == (row["stream"], row["float_blocks"])
+        assert (scheme.stream, scheme.float_blocks) == (row.stream, row.float_blocks)
 
 
 OPENVINO_AHEAD = {"ort": 1.0, "openvino": 0.9}
@@ -191,9 +191,9 @@ def test_runtime_whose_graph_loses_too_much_does_not_win(
     trials = with_drops(trials, monkeypatch, {"cpu": 0.0, "openvino": 0.0, "gpu": 0.0, inaccurate: 2.0})
     found = search(trials, Plan(), 0.1, timed_by_engine(OPENVINO_AHEAD))
     engine = "ort" if inaccurate == "openvino" else "openvino"
-    assert found["recommendation"]["engine"] == engine
-    assert found["recommendation"]["int8_pays"]
-    assert "drop 0.00" in found["recommendation"]["reason"]
+    assert found.recommendation.engine == engine
+    assert found.recommendation.int8_pays
+    assert "drop 0.00" in found.recommendation.reason
 
 
 def test_openvino_graph_is_measured_in_openvino(trials: Trials, tmp_path: Path) -> None:
@@ -220,49 +220,49 @@ def test_of_those_as_fast_the_best_in_decibels_wins(trials: Trials) -> None:
     """Within 3 % a latency decides nothing."""
     times = contest(lambda c: 1.0 if c.scheme.stream == "int8" else 1.02)
     found = search(trials, Plan(), 100, times)
-    timed = [row for row in found["candidates"] if "ort" in row["latency_ms"]]
-    assert found["chosen"]["cpu"]["snr_db"] == max(row["snr_db"] for row in timed)
+    timed = [row for row in found.candidates if "ort" in row.latency_ms]
+    assert found.chosen["cpu"].snr_db == max(row.snr_db for row in timed)
 
 
 @pytest.mark.parametrize(("float_ms", "pays"), [(1.1, True), (1.02, False), (0.9, False)])
 def test_int8_that_is_not_faster_is_not_recommended(trials: Trials, float_ms: float, pays: bool) -> None:
     found = search(trials, Plan(), 100, contest(lambda _: 1, float_ms))
-    advice = found["recommendation"]
-    assert advice["int8_pays"] == pays
-    assert advice["precision"] == ("int8" if pays else "fp32")
-    assert ("INT8 is not faster here" in advice["reason"]) == (not pays)
+    advice = found.recommendation
+    assert advice.int8_pays == pays
+    assert advice.precision == ("int8" if pays else "fp32")
+    assert ("INT8 is not faster here" in advice.reason) == (not pays)
 
 
 def test_limit_of_zero_lets_no_image_be_lost(seeded: Trials) -> None:
     found = search(seeded, Plan(), 0, contest(lambda _: 1))
-    if found["recommendation"]["int8_pays"]:
-        assert found["chosen"]["cpu"]["drop"] <= 0
+    if found.recommendation.int8_pays:
+        assert found.chosen["cpu"].drop <= 0
     else:
-        assert found["chosen"]["cpu"]["drop"] > 0
-        assert found["choice"]["float_blocks"] == []
-        assert "within 0 points" in found["recommendation"]["reason"]
+        assert found.chosen["cpu"].drop > 0
+        assert found.choice.float_blocks == ()
+        assert "within 0 points" in found.recommendation.reason
 
 
 def test_where_no_block_helps_float_is_recommended(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = with_drops(trials, monkeypatch, {"cpu": 3.0, "openvino": 4.0, "gpu": 0.0})
     found = search(trials, Plan(), 0.1, contest(lambda _: 1))
-    assert (found["recommendation"]["precision"], found["recommendation"]["artifact"]) == ("fp32", MODEL)
-    assert "within 0.1 points (the best: 3.00)" in found["recommendation"]["reason"]
-    assert found["choice"]["float_blocks"] == []
-    assert len(found["gains_db"]) == 3
+    assert (found.recommendation.precision, found.recommendation.artifact) == ("fp32", MODEL)
+    assert "within 0.1 points (the best: 3.00)" in found.recommendation.reason
+    assert found.choice.float_blocks == ()
+    assert len(found.gains_db) == 3
 
 
 def test_untrained_weights_are_ranked_without_accuracy(trials: Trials) -> None:
     trials = copy(trials)
     trials.card, trials._drop = replace(trials.card, trained=False), {}
     found = search(trials, Plan(), 0, contest(lambda _: 1))
-    assert not found["trained"]
-    assert {row["drop"] for row in found["candidates"]} == {None}
-    timed = [row["snr_db"] for row in found["candidates"] if "ort" in row["latency_ms"]]
-    cpu = [row for row in found["candidates"] if row["flavour"] == "cpu" and not row["float_blocks"]]
-    best = max(row["snr_db"] for row in cpu)
+    assert not found.trained
+    assert {row.drop for row in found.candidates} == {None}
+    timed = [row.snr_db for row in found.candidates if "ort" in row.latency_ms]
+    cpu = [row for row in found.candidates if row.flavour == "cpu" and not row.float_blocks]
+    best = max(row.snr_db for row in cpu)
     assert min(timed) >= best - search_module.MARGIN_DB
-    assert "not trained" in found["recommendation"]["reason"]
+    assert "not trained" in found.recommendation.reason
 
 
 def test_held_out_images_are_in_no_other_split(digits: Dataset) -> None:
@@ -284,14 +284,14 @@ def test_file_is_up_to_date_until_something_changes_and_the_run_follows_it(
     assert chosen_plan(preact_run) is None
     found, done = search_from_graph(preact_run, digits, base, 100)
     assert done
-    assert json.loads(preact_run.verified(SEARCH).read_text()) == found
+    assert json.loads(preact_run.verified(SEARCH).read_text()) == to_json(found)
     assert search_from_graph(preact_run, digits, base, 100) == (found, False)
     plan = chosen_plan(preact_run)
-    assert plan == plan_from_json(found["choice"])
+    assert plan == found.choice
     assert plan is not None
     assert (plan.cpu_stream, plan.saturation) == ("fp32", "proved")
     quantized_from_graph(preact_run, digits, plan)
-    assert plan_of(preact_run) == plan
+    assert plan_in(preact_run) == plan
     assert search_from_graph(preact_run, digits, base, 50)[1]
     assert search_from_graph(preact_run, digits, Plan(), 50)[1]
     assert search_from_graph(preact_run, digits, Plan(), 50, force=True)[1]

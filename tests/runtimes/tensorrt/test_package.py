@@ -20,7 +20,7 @@ def set_installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]],
 
 
 @pytest.mark.parametrize(
-    ("installed", "found", "asked", "chosen"),
+    ("installed", "gpus_here", "asked", "chosen"),
     [
         (BOTH, [], None, "rtx"),
         (BOTH, [L4], None, "tensorrt"),
@@ -36,38 +36,38 @@ def test_builder_that_suits_the_machine_is_chosen(
     monkeypatch: pytest.MonkeyPatch,
     set_installed,
     installed: dict[str, str],
-    found: list[Gpu],
+    gpus_here: list[Gpu],
     asked: str | None,
     chosen: str,
 ) -> None:
     set_installed(installed)
-    set_gpus(monkeypatch, *found)
+    set_gpus(monkeypatch, *gpus_here)
     assert installed_builder(asked) is BUILDERS[chosen]
 
 
 @pytest.mark.parametrize(
-    ("installed", "found", "asked", "problem", "fix"),
+    ("installed", "gpus_here", "asked", "problem", "fix"),
     [
-        (BOTH, [], "tensorrt", "there is none", "pip install tensorrt-rtx"),
-        (TENSORRT, [], None, "there is none", "pip install tensorrt-rtx"),
-        ({}, [], None, "TensorRT for RTX and TensorRT not installed", "pip install tensorrt-rtx"),
-        ({}, [L4], None, "TensorRT and TensorRT for RTX not installed", "pip install tensorrt "),
-        (TENSORRT, [L4], "rtx", "TensorRT for RTX not installed", "pip install tensorrt-rtx"),
-        (RTX, [L4], "tensorrt", "TensorRT not installed", "pip install tensorrt "),
-        (BOTH, [L4], "openvino", "unknown builder 'openvino'", "rtx or tensorrt"),
+        (BOTH, [], "tensorrt", "this machine has no GPU", "pip install tensorrt-rtx"),
+        (TENSORRT, [], None, "this machine has no GPU", "pip install tensorrt-rtx"),
+        ({}, [], None, "TensorRT for RTX and TensorRT are not installed", "pip install tensorrt-rtx"),
+        ({}, [L4], None, "TensorRT and TensorRT for RTX are not installed", "pip install tensorrt "),
+        (TENSORRT, [L4], "rtx", "TensorRT for RTX is not installed", "pip install tensorrt-rtx"),
+        (RTX, [L4], "tensorrt", "TensorRT is not installed", "pip install tensorrt "),
+        (BOTH, [L4], "openvino", "unknown --builder 'openvino'", "rtx or tensorrt"),
     ],
 )
 def test_refusal_says_what_is_missing_and_what_to_install(
     set_installed,
     monkeypatch: pytest.MonkeyPatch,
     installed: dict[str, str],
-    found: list[Gpu],
+    gpus_here: list[Gpu],
     asked: str | None,
     problem: str,
     fix: str,
 ) -> None:
     set_installed(installed)
-    set_gpus(monkeypatch, *found)
+    set_gpus(monkeypatch, *gpus_here)
     with pytest.raises(UserError) as refusal:
         installed_builder(asked)
     assert problem in refusal.value.problem
@@ -94,5 +94,5 @@ def test_library_that_does_not_load_is_a_user_error(monkeypatch: pytest.MonkeyPa
         BUILDERS["tensorrt"].load()
 
 
-def test_version_of_what_is_not_installed_is_none() -> None:
+def test_version_of_a_missing_package_is_none() -> None:
     assert Builder("x", "x", "no-such-distribution-of-nvidia", "x").version is None

@@ -1,0 +1,5 @@
+"""`python -m skipfold`."""
+
+from skipfold import main
+
+main()
