@@ -1,7 +1,7 @@
-"""One GPU as an engine needs it: a stream, buffers that stay where they are, and captured graphs.
+"""One GPU as an engine needs it: a stream, memory that stays where it is, and captured graphs.
 
-PyTorch holds the memory. `Cuda` is what a session asks for; `TorchCuda` is the GPU, and the tests put a
-double in its place that notices a buffer which is freed before the stream is through with it.
+`Cuda` is what a session asks for, and `TorchCuda` is a GPU through PyTorch. The tests put a double in the
+place of `TorchCuda` that notices memory which is freed or overwritten before the stream is through with it.
 """
 
 from collections.abc import Callable
@@ -9,30 +9,32 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from errors import UserError
 from graphs.card import Batch
 
 
-class Buffer(Protocol):
-    """Memory on the GPU for a fixed number of float32 values, and host memory of the same size beside it."""
+class DeviceMemory(Protocol):
+    """Memory on the GPU for a fixed number of float32 values."""
 
     @property
     def address(self) -> int:
-        """Where the device memory begins."""
+        """Where the memory begins."""
         ...
 
-    def upload(self, values: Batch) -> None:
-        """Copy values into the device memory from the start, in the order of the stream."""
-        ...
 
-    def download(self, shape: tuple[int, ...]) -> Batch:
-        """Values [shape] from the start of the device memory, when the stream is through."""
+class HostMemory(Protocol):
+    """Page-locked memory of the host for a fixed number of float32 values, as copies to a GPU need it."""
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """The memory itself."""
         ...
 
 
 class Cuda(Protocol):
-    """A GPU with a stream of its own."""
+    """A GPU with a stream. Copies and launches run in the stream's order, after the call has returned."""
 
     index: int
 
@@ -43,15 +45,27 @@ class Cuda(Protocol):
 
     @property
     def stream(self) -> int:
-        """The stream's handle."""
+        """The handle of the stream."""
         ...
 
     def current(self) -> AbstractContextManager[Any]:
         """Make this GPU and its stream the ones that CUDA calls go to."""
         ...
 
-    def buffer(self, values: int) -> Buffer:
-        """Allocate a buffer for so many float32 values."""
+    def device_memory(self, values: int) -> Any:
+        """Allocate `DeviceMemory`."""
+        ...
+
+    def host_memory(self, values: int) -> Any:
+        """Allocate `HostMemory`."""
+        ...
+
+    def to_device(self, target: Any, source: Any, count: int) -> None:
+        """Copy the first `count` values from host memory to device memory."""
+        ...
+
+    def to_host(self, target: Any, source: Any, count: int) -> None:
+        """Copy the first `count` values from device memory to host memory."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -61,6 +75,35 @@ class Cuda(Protocol):
     def synchronize(self) -> None:
         """Wait until the stream is through."""
         ...
+
+
+class Buffer:
+    """Device memory with host memory of the same size beside it."""
+
+    def __init__(self, cuda: Cuda, values: int) -> None:
+        self._cuda = cuda
+        self._device: DeviceMemory = cuda.device_memory(values)
+        self._host: HostMemory = cuda.host_memory(values)
+
+    @property
+    def address(self) -> int:
+        """Where the device memory begins."""
+        return self._device.address
+
+    def upload(self, values: Batch) -> None:
+        """Copy values into the device memory, from the start.
+
+        The host memory may be written at once, because every call before has ended with a `download`.
+        """
+        self._host.array[: values.size] = values.reshape(-1)
+        self._cuda.to_device(self._device, self._host, values.size)
+
+    def download(self, shape: tuple[int, ...]) -> Batch:
+        """Values [shape] from the start of the device memory, once the stream is through."""
+        count = int(np.prod(shape))
+        self._cuda.to_host(self._host, self._device, count)
+        self._cuda.synchronize()
+        return self._host.array[:count].reshape(shape).copy()
 
 
 class TorchCuda:
@@ -78,7 +121,7 @@ class TorchCuda:
 
         if not torch.cuda.is_available():
             raise UserError(
-                "PyTorch, which holds the GPU buffers, sees no CUDA device",
+                "PyTorch, which holds the buffers on the GPU, sees no CUDA device",
                 "install a CUDA build of torch",
             )
         if index >= torch.cuda.device_count():
@@ -98,54 +141,57 @@ class TorchCuda:
 
     @property
     def stream(self) -> int:
-        """The stream's handle."""
+        """The handle of the stream."""
         return self._stream.cuda_stream
 
     def current(self) -> AbstractContextManager[Any]:
         """Make this GPU and its stream the ones that CUDA calls go to."""
         return self._torch.cuda.stream(self._stream)
 
-    def buffer(self, values: int) -> "TorchBuffer":
-        """Allocate a buffer for so many float32 values."""
-        return TorchBuffer(self._torch, self._device, self._stream, values)
+    def device_memory(self, values: int) -> "TorchMemory":
+        """Allocate memory on the GPU."""
+        return TorchMemory(self._torch.empty(values, dtype=self._torch.float32, device=self._device))
+
+    def host_memory(self, values: int) -> "TorchMemory":
+        """Allocate page-locked memory of the host."""
+        return TorchMemory(self._torch.empty(values, dtype=self._torch.float32, pin_memory=True))
+
+    def to_device(self, target: "TorchMemory", source: "TorchMemory", count: int) -> None:
+        """Copy from the host to the GPU."""
+        with self.current():
+            target.tensor[:count].copy_(source.tensor[:count], non_blocking=True)
+
+    to_host = to_device
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record the kernels that `work` launches in a CUDA graph."""
         graph = self._torch.cuda.CUDAGraph()
         with self._torch.cuda.graph(graph, stream=self._stream):
             work()
-        return graph.replay
+
+        def replay() -> None:
+            with self.current():
+                graph.replay()
+
+        return replay
 
     def synchronize(self) -> None:
         """Wait until the stream is through."""
         self._stream.synchronize()
 
 
-class TorchBuffer:
-    """A tensor on the GPU, and one in page-locked host memory, from which copies need no detour."""
+class TorchMemory:
+    """A tensor of float32, on the GPU or in page-locked memory of the host."""
 
-    def __init__(self, torch: Any, device: Any, stream: Any, values: int) -> None:
-        self._torch, self._stream = torch, stream
-        self._device = torch.empty(values, dtype=torch.float32, device=device)
-        self._host = torch.empty(values, dtype=torch.float32, pin_memory=True)
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
 
     @property
     def address(self) -> int:
-        """Where the device memory begins."""
-        return self._device.data_ptr()
+        """Where the memory begins."""
+        return self.tensor.data_ptr()
 
-    def upload(self, values: Batch) -> None:
-        """Copy values into the device memory from the start, in the order of the stream."""
-        # An earlier copy out of the same host memory may still be under way.
-        self._stream.synchronize()
-        self._host[: values.size].copy_(self._torch.from_numpy(values.reshape(-1)))
-        with self._torch.cuda.stream(self._stream):
-            self._device[: values.size].copy_(self._host[: values.size], non_blocking=True)
-
-    def download(self, shape: tuple[int, ...]) -> Batch:
-        """Values [shape] from the start of the device memory, when the stream is through."""
-        count = int(np.prod(shape))
-        with self._torch.cuda.stream(self._stream):
-            self._host[:count].copy_(self._device[:count], non_blocking=True)
-        self._stream.synchronize()
-        return self._host[:count].numpy().reshape(shape).copy()
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """The memory of the host as an array."""
+        return self.tensor.numpy()

@@ -17,7 +17,7 @@ from typing import Any
 
 from errors import UserError
 from graphs.card import INPUT, OUTPUT, Batch
-from runtimes.tensorrt.cuda import Cuda
+from runtimes.tensorrt.cuda import Buffer, Cuda
 from runtimes.tensorrt.logger import collecting_logger
 from runtimes.tensorrt.runtime_cache import RuntimeCache
 from runtimes.tensorrt.validity import refuse_unfit_engine
@@ -147,8 +147,8 @@ class EngineSession:
         """Buffers for the largest batch, at addresses that stay."""
         _, channels, height, width = self._engine.get_tensor_shape(INPUT)
         self._classes = int(self._engine.get_tensor_shape(OUTPUT)[1])
-        self._input = self._cuda.buffer(self.largest * channels * height * width)
-        self._output = self._cuda.buffer(self.largest * self._classes)
+        self._input = Buffer(self._cuda, self.largest * channels * height * width)
+        self._output = Buffer(self._cuda, self.largest * self._classes)
 
     def _lane(self, index: int) -> "Lane":
         """An execution context for a profile, with the buffers bound."""
