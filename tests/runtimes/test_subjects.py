@@ -24,6 +24,7 @@ from vocabulary import Precision
 
 T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
 L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
+RTX5090 = Gpu("NVIDIA RTX 5090", 120)
 
 
 @pytest.fixture
