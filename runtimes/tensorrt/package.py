@@ -23,7 +23,9 @@ def version_of(package: str) -> str | None:
     `tensorrt-cu12`, `tensorrt-cu13`).
     """
     module = package.replace("-", "_")
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    # A folder of that name, without a package in it, has no origin.
+    if spec is None or spec.origin is None:
         return None
     try:
         return str(importlib.import_module(module).__version__)
