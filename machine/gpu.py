@@ -9,10 +9,16 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU; `compute_capability` is e.g. 89 for 8.9."""
+    """One GPU.
+
+    Attributes:
+        compute_capability: e.g. 89 for 8.9.
+        index: the GPU's number, by which CUDA calls name it.
+    """
 
     name: str
     compute_capability: int
+    index: int = 0
 
 
 def gpus() -> list[Gpu]:
@@ -34,4 +40,4 @@ def _gpu(driver: ctypes.CDLL, index: int) -> Gpu:
     driver.cuDeviceGetName(name, len(name), device)
     driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
     driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
-    return Gpu(name.value.decode(), 10 * major.value + minor.value)
+    return Gpu(name.value.decode(), 10 * major.value + minor.value, index)

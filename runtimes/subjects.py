@@ -12,7 +12,8 @@ from machine.gpu import gpus
 from runtimes.engines import engine_named
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.engine_card import card_of_engine
-from runtimes.tensorrt.targets import precisions_here, target_of
+from runtimes.tensorrt.fit import misfit
+from runtimes.tensorrt.targets import precisions_here
 from vocabulary import Device, Precision
 
 
@@ -86,22 +87,22 @@ def _description_of(artifact: str) -> str:
 
 
 def _engine_in(run: RunDirectory, precision: str) -> str:
-    """Return the newest engine file of a precision that fits a GPU of this machine.
+    """Return the newest engine file of a precision that a GPU of this machine can run.
 
-    Without a GPU, the newest file is returned, whatever its targets are.
+    Without a GPU, the newest file is returned, whatever GPUs it was built for.
     """
     recorded = run.recorded(f"{ENGINE_FOLDER}/{precision}.")
     names = [name for name in recorded if name.endswith(".engine") and run.is_fresh(name)]
-    names.sort(key=lambda name: run.record(name).written)
-    targets = {target_of(gpu) for gpu in gpus()}
-    if targets:
-        for name in names:
-            run.verified(_description_of(name))
-        cards = {name: card_of_engine(run.path / name) for name in names}
-        names = [name for name in names if not cards[name].targets or targets & set(cards[name].targets)]
-    if not names:
-        raise UserError(
-            f"{run.path} has no {precision} engine for this machine",
-            f"run `python cli.py build --precision {precision}`",
-        )
-    return names[-1]
+    names.sort(key=lambda name: run.record(name).written, reverse=True)
+    devices = gpus()
+    for name in names:
+        if not devices:
+            return name
+        run.verified(_description_of(name))
+        card = card_of_engine(run.path / name)
+        if any(misfit(card, gpu) is None for gpu in devices):
+            return name
+    raise UserError(
+        f"{run.path} has no {precision} engine for this machine",
+        f"run `python cli.py build --precision {precision}`",
+    )

@@ -1,21 +1,23 @@
-"""Engines of TensorRT and of TensorRT for RTX on an NVIDIA GPU."""
+"""TensorRT and TensorRT for RTX engines on an NVIDIA GPU."""
 
 from typing import Any
 
 import numpy as np
 
 from errors import UserError
-from graphs.card import INPUT, OUTPUT, Batch, GraphCard
+from graphs.card import Batch, GraphCard
 from machine.gpu import gpus
 from runtimes.runtime import Runtime
+from runtimes.tensorrt.cuda import Cuda, TorchCuda
 from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, card_of_engine
+from runtimes.tensorrt.fit import fitting_gpu
 from runtimes.tensorrt.package import BUILDERS, Builder
-from runtimes.tensorrt.targets import target_of
+from runtimes.tensorrt.session import EngineSession
 from vocabulary import Device, Precision
 
 
 class TrtRuntime(Runtime):
-    """Runs a plan file; PyTorch holds the buffers on the GPU."""
+    """Runs a plan file on the first GPU of this machine that the plan was built for."""
 
     name = "trt"
     title = "TensorRT"
@@ -23,28 +25,37 @@ class TrtRuntime(Runtime):
     refusal = ("TensorRT runs on NVIDIA GPUs", "use --engine ort or --engine openvino on a CPU")
     flavours = FLAVOURS
     integer_kernels = False
+    #: What holds the memory of the GPU.
+    cuda: type[Cuda] = TorchCuda
 
     def _open(self) -> GraphCard:
         sidecar = card_of_engine(self.path)
         self._require_made_for_this(sidecar.graph)
         builder = self._builder_of(sidecar)
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError(
-                "PyTorch, which holds the buffers on the GPU, sees no CUDA device",
-                "install a CUDA build of torch",
-            )
-        trt = builder.load()
-        self._torch = torch
+        gpu = fitting_gpu(sidecar, gpus())
+        self._sidecar, self._gpu = sidecar, gpu
         self._version = f"{builder.title} {sidecar.version}"
-        self._convolutions = sidecar.convolutions
-        self._largest = sidecar.batches[-1]
-        self._stream = torch.cuda.Stream()
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = self._loaded(builder)
-        self._context = self._engine.create_execution_context()
+        cuda = self.cuda(gpu.index)  # type: ignore[call-arg]
+        self._session = EngineSession(builder.load(), self._version, self.path, cuda, gpu.compute_capability)
         return sidecar.graph
+
+    def _infer(self, images: Batch) -> Batch:
+        largest = self._session.largest
+        if len(images) > largest:
+            parts = np.array_split(images, -(-len(images) // largest))
+            return np.concatenate([self._infer(np.ascontiguousarray(part)) for part in parts])
+        return self._session.run(images)
+
+    def _close(self) -> None:
+        self._session.close()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": self._version,
+            "device": self._gpu.name,
+            "convolutions": self._sidecar.convolutions,
+            **self._session.describe(),
+        }
 
     def _builder_of(self, sidecar: EngineCard) -> Builder:
         """Return the package that built the plan and can run it here.
@@ -65,42 +76,3 @@ class TrtRuntime(Runtime):
                 "build the engine again here",
             )
         return builder
-
-    def _loaded(self, builder: Builder) -> Any:
-        engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
-        if engine is None:
-            gpu = gpus()[0]
-            target = target_of(gpu)
-            raise UserError(
-                f"{builder.title} cannot load {self.path.name} on {gpu.name} ({target})",
-                f"build the engine with --target {target}, or on this machine",
-            )
-        return engine
-
-    def _infer(self, images: Batch) -> Batch:
-        if len(images) > self._largest:
-            parts = np.array_split(images, -(-len(images) // self._largest))
-            return np.concatenate([self._infer(np.ascontiguousarray(part)) for part in parts])
-        torch = self._torch
-        with torch.cuda.stream(self._stream):
-            inputs = torch.from_numpy(images).to("cuda")
-            self._context.set_input_shape(INPUT, images.shape)
-            shape = tuple(self._context.get_tensor_shape(OUTPUT))
-            logits = torch.empty(shape, dtype=torch.float32, device="cuda")
-            self._context.set_tensor_address(INPUT, inputs.data_ptr())
-            self._context.set_tensor_address(OUTPUT, logits.data_ptr())
-            if not self._context.execute_async_v3(self._stream.cuda_stream):
-                raise RuntimeError(f"{self._version} failed to run {self.path.name}")
-            host = logits.cpu()
-        self._stream.synchronize()
-        return host.numpy()
-
-    def _close(self) -> None:
-        del self._context, self._engine, self._runtime, self._stream
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "version": self._version,
-            "device": self._torch.cuda.get_device_name(),
-            "convolutions": self._convolutions,
-        }

@@ -8,9 +8,11 @@ from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from machine.description import this_machine
 from progress import Progress, silent
+from runtimes.engines import ORIGINAL, engine_named
 from runtimes.subjects import Subject, open_subject, subject_in
 from runtimes.timing import latencies
 from verification.rows import Row, kept_rows, read_table, row_of, rows_of, table_text
+from vocabulary import Precision
 
 BATCH_SIZES = (1, 8, 32)
 
@@ -30,8 +32,8 @@ def benchmark_from_artifacts(
     Returns:
         the rows, the original's included, and whether anything was measured.
     """
-    original = subject_in(run, "torch", "fp32", _device_of_original(subjects))
-    subjects = [original, *(s for s in subjects if s != original)]
+    originals = _originals(run, subjects)
+    subjects = [*originals, *(subject for subject in subjects if subject not in originals)]
     machine = this_machine().to_json()
     step = Step(
         stage="benchmark",
@@ -42,7 +44,7 @@ def benchmark_from_artifacts(
             "threads": threads,
             "machine": machine,
         },
-        inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects[1:])),
+        inputs=tuple(dict.fromkeys((CHECKPOINT, CHECKPOINT_CARD, *(s.artifact for s in subjects)))),
         outputs=(BENCHMARK,),
         packages=("torch", "onnxruntime", "openvino"),
     )
@@ -78,16 +80,18 @@ def _measure(
         rows = []
         for batch in BATCH_SIZES:
             measured = latencies(opened, images, batch, seconds, progress)
-            baseline = measured[subjects[0]].p50_ms
+            baselines = {s.device: measured[s].p50_ms for s in subjects if engine_named(s.engine).is_original}
             for subject, latency in measured.items():
                 figures = asdict(latency) | {
-                    "speedup": baseline / latency.p50_ms,
+                    "speedup": baselines[subject.device] / latency.p50_ms,
+                    "over": f"{ORIGINAL.name} on {subject.device}",
                     "runtime": described[subject],
                 }
                 rows.append(row_of(run, subject, figures))
     return rows
 
 
-def _device_of_original(subjects: list[Subject]) -> str:
-    """GPU engines are measured against PyTorch on the GPU."""
-    return "cuda" if subjects and all(s.device == "cuda" for s in subjects) else "cpu"
+def _originals(run: RunDirectory, subjects: list[Subject]) -> list[Subject]:
+    """PyTorch on each device that a subject runs on, since a ratio across devices would say nothing."""
+    devices = dict.fromkeys(subject.device for subject in subjects) or ("cpu",)
+    return [subject_in(run, ORIGINAL.name, Precision.fp32, device) for device in devices]

@@ -21,6 +21,7 @@ from artifacts.versions import version_of
 from errors import UserError
 from machine.description import Machine, this_machine
 from machine.gpu import gpus
+from runtimes.tensorrt.fit import rtx_supports
 from runtimes.tensorrt.package import BUILDERS, Builder
 
 _LEAST_FREE_BYTES = 2**30
@@ -161,6 +162,11 @@ def _run_trt() -> str:
     if not installed:
         raise UserError("no TensorRT is installed", f"pip install {BUILDERS['rtx'].package}")
     for builder in installed:
+        if builder.ahead_of_time and not any(rtx_supports(gpu.compute_capability) for gpu in gpus()):
+            raise UserError(
+                f"{builder.title} has no kernels for {', '.join(gpu.name for gpu in gpus())}",
+                "pip install tensorrt, which builds for the GPU of this machine",
+            )
         trt = builder.load()
         if trt.Runtime(_silent_logger(trt)) is None:
             raise UserError(f"{builder.title} cannot make a runtime", "update the NVIDIA driver")

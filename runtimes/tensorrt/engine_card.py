@@ -32,6 +32,9 @@ class EngineCard:
         seconds: how long the build took.
         size: the size of the plan file in bytes.
         properties: the metadata of the ONNX file.
+        gpu: the name of the GPU that TensorRT built the engine on and for; empty for an engine of TensorRT
+            for RTX, which is built for targets.
+        capability: the compute capability of that GPU, for example 89; 0 for an engine of TensorRT for RTX.
     """
 
     builder: BuilderName
@@ -45,6 +48,8 @@ class EngineCard:
     seconds: float
     size: int
     properties: dict[str, str]
+    gpu: str = ""
+    capability: int = 0
 
     @property
     def graph(self) -> GraphCard:

@@ -24,10 +24,12 @@ from data.dataset import IMAGE_SIZE
 from errors import CheckFailed
 from graphs.card import INPUT, GraphCard
 from graphs.onnx_file import card_from_file
+from machine.gpu import gpus
 from progress import Progress, silent
 from runtimes.engines import GPU_GRAPHS
 from runtimes.runtime import require_made_for
 from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, engine_name
+from runtimes.tensorrt.logger import collecting_logger
 from runtimes.tensorrt.package import Builder, installed_builder
 from runtimes.tensorrt.targets import targets_for
 from vocabulary import Precision
@@ -77,10 +79,15 @@ def engine_from_onnx(
     source = GPU_GRAPHS[precision]
     step = Step(
         stage="build",
-        options={"precision": precision, "targets": targets, "batches": BATCHES},
+        options={
+            "precision": precision,
+            "targets": targets,
+            "batches": BATCHES,
+            "version": builder.version,
+            **_built_on(builder),
+        },
         inputs=(source,),
         outputs=(name, str(PurePosixPath(name).with_suffix(".json"))),
-        packages=(builder.package,),
     )
     if run.is_current(step) and not force:
         return name, False
@@ -106,9 +113,18 @@ def engine_from_onnx(
             seconds=round(seconds, 2),
             size=len(plan),
             properties=card.to_properties(),
+            **_built_on(builder),
         )
         (folder / name).with_suffix(".json").write_text(to_text(sidecar))
     return name, True
+
+
+def _built_on(builder: Builder) -> dict[str, Any]:
+    """The GPU that TensorRT built on and for, by the fields of `EngineCard`."""
+    if builder.ahead_of_time:
+        return {}
+    first = gpus()[0]
+    return {"gpu": first.name, "capability": first.compute_capability}
 
 
 def build(
@@ -130,7 +146,7 @@ def build(
             precision.
     """
     trt = builder.load()
-    logger = _logger(trt)
+    logger = collecting_logger(trt)
     trt_builder = trt.Builder(logger)
     network = trt_builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
@@ -209,18 +225,3 @@ def _config(trt: ModuleType, builder: Any, network: Any, targets: tuple[str, ...
         for index, target in enumerate(targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
     return config
-
-
-def _logger(trt: ModuleType) -> Any:
-    class Collector(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps the error messages for an exception, because TensorRT's own logger would print them."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(message)
-
-    return Collector()

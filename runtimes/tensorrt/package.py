@@ -6,14 +6,31 @@ no GPU, whereas TensorRT builds for the GPU of the machine that it runs on.
 """
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from artifacts.versions import version_of
 from errors import UserError
 from machine.gpu import gpus
 from vocabulary import BuilderName
+
+
+def version_of(package: str) -> str | None:
+    """Version of `tensorrt` or `tensorrt-rtx` as the module itself says it, None where it does not load.
+
+    The module is asked, because `tensorrt` is installed by distributions of several names (`tensorrt`,
+    `tensorrt-cu12`, `tensorrt-cu13`).
+    """
+    module = package.replace("-", "_")
+    spec = importlib.util.find_spec(module)
+    # A folder of that name, without a package in it, has no origin.
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        return str(importlib.import_module(module).__version__)
+    except (ImportError, OSError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class Builder:
 
     @property
     def version(self) -> str | None:
-        """The version of the installed distribution; None if it is not installed."""
+        """The version of the installed package; None if it is not installed or does not load."""
         return version_of(self.package)
 
     @property

@@ -24,6 +24,7 @@ from vocabulary import Precision
 
 T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
 L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
+RTX5090 = Gpu("NVIDIA RTX 5090", 120)
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_no_engine_says_how_to_build_one(
         ([], "engines/int8.rtx-sm86.engine"),
         ([L4], "engines/int8.rtx-sm89.engine"),
         ([A10], "engines/int8.rtx-sm86.engine"),
-        ([B200], "engines/int8.rtx.engine"),
+        ([RTX5090], "engines/int8.rtx.engine"),
         ([B200, L4], "engines/int8.rtx-sm89.engine"),
     ],
     ids=["newest where there is no GPU", "L4", "A10", "one without targets", "second GPU"],
@@ -159,11 +160,13 @@ def test_engine_that_fits_the_gpu_is_chosen_the_newest_if_several_do(
     assert subject_in(preact_run, "trt", "int8") == Subject("trt", "int8", chosen, "cuda")
 
 
+@pytest.mark.parametrize(("targets", "gpu"), [(("sm86",), L4), ((), B200)])
 def test_engines_for_other_gpus_are_not_chosen(
-    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, targets: tuple[str, ...], gpu: Gpu
 ) -> None:
-    publish_engine(preact_run, "engines/int8.rtx-sm86.engine", targets=("sm86",))
-    set_gpus(monkeypatch, L4)
+    """TensorRT for RTX runs on no B200, whatever it was built for."""
+    publish_engine(preact_run, f"engines/{'-'.join(['int8.rtx', *targets])}.engine", targets=targets)
+    set_gpus(monkeypatch, gpu)
     with pytest.raises(UserError, match="no int8 engine for this machine"):
         subject_in(preact_run, "trt", "int8")
 

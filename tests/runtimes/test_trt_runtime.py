@@ -1,18 +1,17 @@
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from fault_injection import publish_engine
 from pretended_gpus import set_gpus
+from tensorrt_double import CHANNELS, SIZE, CudaDouble, TensorRtDouble, expected_logits
 
 import runtimes.tensorrt.package
 from artifacts.names import CHECKPOINT
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import UserError
-from graphs.card import Batch
 from machine.gpu import Gpu, gpus
 from runtimes.engines import GPU_GRAPHS
 from runtimes.subjects import open_subject, subject_in
@@ -74,19 +73,43 @@ def test_pytorch_without_cuda_is_named(plan: Path, monkeypatch: pytest.MonkeyPat
     assert "PyTorch" in _refusal(plan).problem
 
 
-def test_plan_that_does_not_load_names_the_gpu_and_its_target(
-    plan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refusing = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
-    module = SimpleNamespace(Logger=lambda severity: None, Runtime=lambda logger: refusing)
-    module.Logger.ERROR = 1
+@pytest.fixture
+def on_the_double(monkeypatch: pytest.MonkeyPatch) -> TensorRtDouble:
+    """TensorRT for RTX and an L4 that are not there."""
+    trt = TensorRtDouble()
     set_gpus(monkeypatch, L4)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
-    monkeypatch.setattr(Builder, "load", lambda builder: module)
+    monkeypatch.setattr(TrtRuntime, "cuda", CudaDouble)
+    monkeypatch.setattr(Builder, "load", lambda builder: trt)
+    return trt
+
+
+def test_plan_that_does_not_load_says_what_tensorrt_says(plan: Path, on_the_double: TensorRtDouble) -> None:
+    on_the_double.refuse = ("deserialize_cuda_engine",)
+    problem = _refusal(plan).problem
+    assert f"cannot load {plan.name} on NVIDIA double 0 (GPU 0): magic tag does not match" in problem
+
+
+def test_engine_that_is_not_valid_here_says_why(plan: Path, on_the_double: TensorRtDouble) -> None:
+    on_the_double.diagnostics = 4
     refusal = _refusal(plan)
-    assert f"cannot load {plan.name} on NVIDIA L4 (sm89)" in refusal.problem
-    assert "--target sm89" in refusal.fix
+    assert "the NVIDIA driver is too old" in refusal.problem
+    assert "--target" not in refusal.fix
+
+
+def test_the_engine_runs_on_the_gpu_it_fits(
+    plan: Path, on_the_double: TensorRtDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_gpus(monkeypatch, Gpu("NVIDIA H100", 90, 0), Gpu("NVIDIA L4", 89, 1))
+    with TrtRuntime(plan, "fp16", "cuda") as runtime:
+        assert runtime.describe()["gpu_index"] == 1
+        assert CudaDouble.instances[-1].index == 1
+
+
+def test_no_gpu_that_the_engine_runs_on(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_gpus(monkeypatch, Gpu("NVIDIA H100", 90))
+    refusal = _refusal(plan)
+    assert "TensorRT for RTX has no kernels for sm90" in refusal.problem
+    assert "sm90" not in refusal.fix
 
 
 def test_missing_sidecar_is_refused(plan: Path) -> None:
@@ -106,24 +129,14 @@ def test_plan_or_sidecar_that_was_changed_is_not_opened(
 
 
 @pytest.mark.parametrize("count", [1, 128, 129, 300])
-def test_batch_larger_than_the_profile_is_cut_in_order(count: int) -> None:
-    sizes = []
-
-    class Doubling(TrtRuntime):
-        """Doubles the images on the CPU, in place of a network on the GPU."""
-
-        def _infer(self, images: Batch) -> Batch:
-            if len(images) > self._largest:
-                return super()._infer(images)
-            sizes.append(len(images))
-            return 2 * images
-
-    runtime = Doubling(Path("nowhere"), "fp32", "cuda")
-    runtime._largest = 128
-    images = np.arange(count, dtype=np.float32)
-    np.testing.assert_array_equal(runtime._infer(images), 2 * images)
-    assert len(sizes) == -(-count // 128)
-    assert max(sizes) <= 128
+def test_batch_larger_than_every_profile_is_cut_in_order(
+    plan: Path, on_the_double: TensorRtDouble, count: int
+) -> None:
+    images = np.random.default_rng(0).normal(size=(count, CHANNELS, SIZE, SIZE)).astype(np.float32)
+    with TrtRuntime(plan, "fp16", "cuda") as runtime:
+        logits = runtime._infer(images)
+    np.testing.assert_allclose(logits, expected_logits(images), rtol=1e-4, atol=1e-3)
+    assert on_the_double.calls.count("execute_async_v3") == -(-count // 128)
 
 
 @pytest.mark.gpu

@@ -9,20 +9,60 @@ from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from machine.description import this_machine
 from runtimes import timing
-from runtimes.subjects import Subject, subject_in
+from runtimes.subjects import subject_in
 from verification import latency
 from verification.latency import BATCH_SIZES, benchmark_from_artifacts
 
 
-@pytest.mark.parametrize(
-    ("devices", "expected"),
-    [([], "cpu"), (["cpu"], "cpu"), (["cuda", "cpu"], "cpu"), (["cuda", "cuda"], "cuda")],
-)
-def test_engines_on_the_gpu_are_measured_against_pytorch_on_the_gpu(
-    devices: list[str], expected: str
+class Clock:
+    """In place of an open runtime whose calls take a known time on each device."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def __enter__(self) -> "Clock":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def describe(self) -> dict[str, str]:
+        return {"device": self.device}
+
+
+def test_engines_are_compared_with_pytorch_on_their_own_device(
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subjects = [Subject("ort", "fp32", "a", device) for device in devices]
-    assert latency._device_of_original(subjects) == expected
+    """PyTorch takes 2 ms on the GPU and 30 ms on the CPU; a ratio across the two would say nothing."""
+    milliseconds = {
+        ("torch", "cuda"): 2.0,
+        ("ort", "cuda"): 1.0,
+        ("torch", "cpu"): 30.0,
+        ("ort", "cpu"): 10.0,
+    }
+    monkeypatch.setattr(latency, "open_subject", lambda run, subject, *_: Clock(subject.device))
+    monkeypatch.setattr(
+        latency,
+        "latencies",
+        lambda opened, images, batch, *_: {
+            subject: timing.summary([milliseconds[subject.engine][subject.device] / 1000] * 2, batch)
+            for subject in opened
+        },
+    )
+    subjects = [subject_in(preact_run, "ort", "fp32", device) for device in ("cuda", "cpu")]
+    rows, _ = benchmark_from_artifacts(preact_run, digits, subjects, seconds=0.001)
+    found = {
+        (row["engine"], row["device"]): (row["speedup"], row["over"]) for row in rows if row["batch"] == 1
+    }
+    assert found == {
+        ("torch", "cuda"): (1.0, "torch on cuda"),
+        ("ort", "cuda"): (2.0, "torch on cuda"),
+        ("torch", "cpu"): (1.0, "torch on cpu"),
+        ("ort", "cpu"): (3.0, "torch on cpu"),
+    }
+    for devices in (["cuda"], ["cpu"]):
+        chosen = [subject for subject in subjects if subject.device in devices]
+        rows, _ = benchmark_from_artifacts(preact_run, digits, chosen, seconds=0.001)
+        assert {row["device"] for row in rows} == set(devices)
 
 
 @pytest.fixture

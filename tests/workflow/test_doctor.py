@@ -94,6 +94,10 @@ def test_gpu_with_everything_runs_trt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
     monkeypatch.setattr(Builder, "load", lambda builder: FakeTensorRt(object()))
     assert doctor._run_trt() == "tensorrt-rtx 1.7"
+    monkeypatch.setattr(doctor, "gpus", lambda: [Gpu("NVIDIA H100", 90)])
+    with pytest.raises(UserError, match="no kernels for NVIDIA H100"):
+        doctor._run_trt()
+    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
     monkeypatch.setattr(Builder, "load", lambda builder: FakeTensorRt(None))
     with pytest.raises(UserError, match="cannot make a runtime"):
         doctor._run_trt()

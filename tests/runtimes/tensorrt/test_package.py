@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pretended_gpus import set_gpus
@@ -96,3 +98,25 @@ def test_library_that_does_not_load_is_a_user_error(monkeypatch: pytest.MonkeyPa
 
 def test_version_of_a_missing_package_is_none() -> None:
     assert Builder("x", "x", "no-such-distribution-of-nvidia", "x").version is None
+
+
+def test_the_version_is_the_module_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`tensorrt` may be installed by `tensorrt-cu12` or `tensorrt-cu13`, under whose names nobody looks."""
+    (tmp_path / "tensorrt.py").write_text("__version__ = '11.1.2'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    assert package.version_of("tensorrt") == "11.1.2"
+    assert package.version_of("no-such-package") is None
+
+
+def test_a_module_that_does_not_load_has_no_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    assert package.version_of("tensorrt") is None
+
+
+def test_a_folder_of_that_name_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tensorrt_nothing").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert package.version_of("tensorrt-nothing") is None

@@ -1,0 +1,209 @@
+"""A deserialized engine with everything it needs to run batches, again and again, on one GPU.
+
+Buffers are allocated once, for the largest batch of all profiles, and keep their addresses: a captured graph
+has them written into it. Every return value of TensorRT is looked at, because most of its methods return
+False instead of raising, and an engine whose shape was not set computes with the shape before.
+
+TensorRT for RTX captures graphs itself (`CudaGraphStrategy.WHOLE_GRAPH_CAPTURE`), and compiles kernels for
+each shape before the first call returns (`EAGER`); by default it would compile while a slower kernel runs,
+and a measurement would time both. With TensorRT the graph of each batch size is captured here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from errors import UserError
+from graphs.card import INPUT, OUTPUT, Batch
+from runtimes.tensorrt.cuda import Buffer, Cuda
+from runtimes.tensorrt.logger import collecting_logger
+from runtimes.tensorrt.runtime_cache import RuntimeCache
+from runtimes.tensorrt.validity import refuse_unfit_engine
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The smallest, the best tuned and the largest batch of one optimization profile."""
+
+    smallest: int
+    tuned: int
+    largest: int
+
+    def serves(self, count: int) -> bool:
+        """Whether a batch of `count` images is inside the profile."""
+        return self.smallest <= count <= self.largest
+
+
+@dataclass
+class Lane:
+    """One profile with an execution context of its own, so that no call has to change profiles.
+
+    Attributes:
+        batch: the batch whose shape is set; 0 before the first.
+        graphs: captured launches by batch.
+    """
+
+    profile: Profile
+    context: Any
+    batch: int = 0
+    graphs: dict[int, Callable[[], None]] = field(default_factory=dict)
+
+
+class EngineSession:
+    """One engine on one GPU.
+
+    Args:
+        trt: the TensorRT module.
+        title: the package's name and version, for messages.
+        plan: the engine's file.
+        cuda: the GPU to run on.
+        capability: the GPU's compute capability, e.g. 89.
+        captures: whether launches are captured in graphs.
+
+    Raises:
+        UserError: the engine does not load here, with TensorRT's reason, or there is no memory for it.
+    """
+
+    def __init__(
+        self, trt: ModuleType, title: str, plan: Path, cuda: Cuda, capability: int, captures: bool = True
+    ) -> None:
+        self._title, self._path, self._cuda, self._captures = title, plan, cuda, captures
+        self._logger = collecting_logger(trt)
+        content = plan.read_bytes()
+        with cuda.current():
+            self._runtime = trt.Runtime(self._logger)
+            refuse_unfit_engine(self._runtime, content, plan.name, cuda.name, capability)
+            self._engine = self._runtime.deserialize_cuda_engine(content)
+            self._require(self._engine, "load")
+            self._is_rtx = hasattr(self._engine, "create_runtime_config")
+            self._cache: RuntimeCache | None = None
+            self._config = self._runtime_config(trt) if self._is_rtx else None
+            self._allocate()
+            self._lanes = [self._lane(index) for index in range(self._engine.num_optimization_profiles)]
+
+    @property
+    def largest(self) -> int:
+        """The largest batch that one call can run."""
+        return max(profile.largest for profile in self._profiles())
+
+    def describe(self) -> dict[str, Any]:
+        """What decides a measurement, as JSON values."""
+        if self._cache is not None:
+            settings = {
+                "kernels": "specialized before the first call (EAGER)",
+                "cuda_graph": "whole graph, captured by TensorRT" if self._captures else "none",
+                "runtime_cache": self._cache.state,
+            }
+        else:
+            settings = {"cuda_graph": "captured for each batch size" if self._captures else "none"}
+        return {"gpu_index": self._cuda.index, **settings, "warnings": sorted(set(self._logger.warnings))}
+
+    def run(self, images: Batch) -> Batch:
+        """Logits float32 [N, classes] of images [N, C, H, W], N at most `largest`.
+
+        Raises:
+            UserError: no profile serves the batch, or TensorRT fails; with its reason.
+        """
+        count = len(images)
+        lane = self._lane_for(count)
+        with self._cuda.current():
+            if lane.batch != count:
+                self._set_shape(lane, images.shape)
+            self._input.upload(images)
+            self._launch(lane)
+            return self._output.download((count, self._classes))
+
+    def close(self) -> None:
+        """Wait for the GPU, keep the kernels that were compiled, and release everything in order."""
+        self._cuda.synchronize()
+        if self._cache is not None:
+            self._cache.save()
+        self._lanes.clear()
+        del self._config, self._engine, self._runtime, self._input, self._output
+
+    def _runtime_config(self, trt: ModuleType) -> Any:
+        config = self._engine.create_runtime_config()
+        self._require(config, "make a runtime configuration for")
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        strategy = trt.CudaGraphStrategy
+        config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if self._captures else strategy.DISABLED
+        self._cache = RuntimeCache(self._path, config.create_runtime_cache())
+        self._cache.load()
+        self._require(config.set_runtime_cache(self._cache.kernels), "use the runtime cache of")
+        return config
+
+    def _profiles(self) -> list[Profile]:
+        shapes = (
+            self._engine.get_tensor_profile_shape(INPUT, index)
+            for index in range(self._engine.num_optimization_profiles)
+        )
+        return [Profile(*(int(shape[0]) for shape in three)) for three in shapes]
+
+    def _allocate(self) -> None:
+        """Buffers for the largest batch, at addresses that stay."""
+        _, channels, height, width = self._engine.get_tensor_shape(INPUT)
+        self._classes = int(self._engine.get_tensor_shape(OUTPUT)[1])
+        self._input = Buffer(self._cuda, self.largest * channels * height * width)
+        self._output = Buffer(self._cuda, self.largest * self._classes)
+
+    def _lane(self, index: int) -> "Lane":
+        """An execution context for a profile, with the buffers bound."""
+        arguments = () if self._config is None else (self._config,)
+        context = self._engine.create_execution_context(*arguments)
+        self._require(context, "make an execution context for")
+        chosen = context.set_optimization_profile_async(index, self._cuda.stream)
+        self._require(chosen, f"choose profile {index} of")
+        self._cuda.synchronize()
+        for name, buffer in ((INPUT, self._input), (OUTPUT, self._output)):
+            self._require(context.set_tensor_address(name, buffer.address), f"bind {name} of")
+        return Lane(self._profiles()[index], context)
+
+    def _lane_for(self, count: int) -> "Lane":
+        """The lane that serves a batch and whose profile is tuned for the nearest one."""
+        serving = [lane for lane in self._lanes if lane.profile.serves(count)]
+        if not serving:
+            profiles = (lane.profile for lane in self._lanes)
+            ranges = ", ".join(f"{profile.smallest} to {profile.largest}" for profile in profiles)
+            raise UserError(
+                f"{self._path.name} has no profile for a batch of {count}, only for {ranges}",
+                "build it again with a profile for this batch",
+            )
+        return min(serving, key=lambda lane: abs(lane.profile.tuned - count))
+
+    def _set_shape(self, lane: "Lane", shape: tuple[int, ...]) -> None:
+        lane.batch = 0
+        self._require(lane.context.set_input_shape(INPUT, tuple(shape)), f"take a batch of {shape[0]} in")
+        if missing := lane.context.infer_shapes():
+            raise self._failure(f"run without a shape of {', '.join(missing)}")
+        lane.batch = shape[0]
+
+    def _launch(self, lane: "Lane") -> None:
+        if self._is_rtx or not self._captures:
+            self._enqueue(lane)
+        elif lane.batch in lane.graphs:
+            lane.graphs[lane.batch]()
+        else:
+            # The first call of a shape may allocate memory, which a capture must not contain.
+            self._enqueue(lane)
+            self._cuda.synchronize()
+            lane.graphs[lane.batch] = self._cuda.capture(lambda: self._enqueue(lane))
+
+    def _enqueue(self, lane: "Lane") -> None:
+        self._require(lane.context.execute_async_v3(self._cuda.stream), "run")
+
+    def _require(self, result: Any, what: str) -> None:
+        """TensorRT returns False or None where something failed, and says why in its log."""
+        if result is None or result is False:
+            raise self._failure(what)
+
+    def _failure(self, what: str) -> UserError:
+        reason = "; ".join(self._logger.errors) or "TensorRT gives no reason"
+        gpu = f"{self._cuda.name} (GPU {self._cuda.index})"
+        return UserError(
+            f"{self._title} cannot {what} {self._path.name} on {gpu}: {reason}",
+            "build it again here, or take another precision",
+        )
