@@ -1012,8 +1012,8 @@ def _plan(
     return Plan(
         method=Method.from_options(method, percentile),
         passes=DEFAULT_PASSES if reparametrize is None else passes_from_names(reparametrize),
-        stream=(stream or Stream.int8).value,
-        saturation=saturation.value,
+        stream=stream or Stream.int8,
+        saturation=saturation,
         correct_bias=bias_correction,
     )
 

@@ -10,9 +10,10 @@ from calibration.quantizing.qdq import FILES, qdq_from_ranges
 from calibration.quantizing.scheme import DEFAULT_SATURATION, FORMAT, FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
-from calibration.rewriting.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
+from calibration.rewriting.reparametrize import DEFAULT_PASSES, Reparametrization, reparametrized_from_graph
 from data.dataset import Dataset
 from progress import Progress, silent
+from vocabulary import Flavour, Saturation, Stream
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,19 @@ class Plan:
 
     method: Method = field(default_factory=Method)
     passes: tuple[str, ...] = DEFAULT_PASSES
-    stream: str = "int8"
-    saturation: str = DEFAULT_SATURATION
+    stream: Stream = Stream.int8
+    saturation: Saturation = DEFAULT_SATURATION
     correct_bias: bool = True
     float_blocks: tuple[str, ...] = ()
     cpu_stream: str = ""
 
     def __post_init__(self) -> None:
         # Of all flavours the gpu flavour has most streams; see `stream_of` for the others.
-        Scheme("gpu", stream=self.stream, saturation=self.saturation)
+        Scheme(Flavour.gpu, stream=self.stream, saturation=self.saturation)
 
     def __str__(self) -> str:
         parts = [str(self.method), "+".join(self.passes) or "as exported"]
-        if self.stream != "int8":
+        if self.stream != Stream.int8:
             parts.append(f"{self.stream} stream")
         if self.cpu_stream:
             parts.append(f"{self.cpu_stream} stream on CPUs")
@@ -51,11 +52,11 @@ class Plan:
             parts.append(f"{len(self.float_blocks)} blocks in float")
         return ", ".join(parts)
 
-    def stream_of(self, flavour: str) -> str:
+    def stream_of(self, flavour: Flavour) -> Stream:
         """Of the INT8 graph of a flavour."""
-        if flavour != "gpu" and self.cpu_stream:
-            return self.cpu_stream
-        return self.stream if self.stream in STREAMS[flavour] else "int8"
+        if flavour != Flavour.gpu and self.cpu_stream:
+            return Stream(self.cpu_stream)
+        return self.stream if self.stream in STREAMS[flavour] else Stream.int8
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -66,16 +67,21 @@ class Plan:
         """One for each file of `calibration.quantizing.qdq.FILES`."""
         common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
         return [
-            Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),
-            Scheme("openvino", stream=self.stream_of("openvino"), saturation=self.saturation, **common),
-            Scheme("gpu", stream=self.stream_of("gpu"), **common),
+            Scheme(Flavour.cpu, stream=self.stream_of(Flavour.cpu), saturation=self.saturation, **common),
+            Scheme(
+                Flavour.openvino,
+                stream=self.stream_of(Flavour.openvino),
+                saturation=self.saturation,
+                **common,
+            ),
+            Scheme(Flavour.gpu, stream=self.stream_of(Flavour.gpu), **common),
             replace(FP8, **common),
         ]
 
 
 def quantized_from_graph(
     run: RunDirectory, dataset: Dataset, plan: Plan, force: bool = False, progress: Progress = silent
-) -> tuple[list[Pass], bool]:
+) -> tuple[list[Reparametrization], bool]:
     """Reparametrize, calibrate and quantize, each unless it is up to date.
 
     Returns:
@@ -117,7 +123,7 @@ def plan_of(run: RunDirectory) -> Plan:
         }
     )
     on_cpu = run.record(MODEL_INT8_CPU).options.get("stream") if MODEL_INT8_CPU in run else None
-    return plan if on_cpu in (None, plan.stream_of("cpu")) else replace(plan, cpu_stream=on_cpu)
+    return plan if on_cpu in (None, plan.stream_of(Flavour.cpu)) else replace(plan, cpu_stream=on_cpu)
 
 
 def plan_from_json(fields: Mapping[str, Any]) -> Plan:

@@ -13,16 +13,17 @@ from artifacts.run_directory import RunDirectory
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed
 from export.audit import Audit, audit
-from export.fold import Folded
 from export.onnx_from_model import onnx_from_model
-from graphs.narrow import narrow
+from graphs.narrow import Narrow
 from graphs.onnx_file import card_of_graph, graph_from_file, write_graph
+from graphs.passes import PassResult
 from models.checkpoint import model_in
 from models.resnet import ResNet
 from runtimes.ort_runtime import OrtRuntime
 from runtimes.torch_runtime import graph_card
+from vocabulary import Precision
 
-NARROWED = {"fp16": MODEL_FP16, "bf16": MODEL_BF16}
+NARROWED = {Precision.fp16: MODEL_FP16, Precision.bf16: MODEL_BF16}
 CHECKED_BATCHES = (1, 7)
 # Largest error relative to the largest logit. Folding and kernels of another summation order change
 # the last bits of float32 (6e-8); over 1001 layers 1e-5 was the most seen.
@@ -82,11 +83,11 @@ def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
     return result
 
 
-def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) -> bool:
+def narrowed_from_graph(run: RunDirectory, precision: Precision, force: bool = False) -> bool:
     """Write model.fp16.onnx or model.bf16.onnx, unless it is up to date.
 
     Args:
-        precision: "fp16" or "bf16".
+        precision: fp16 or bf16.
 
     Returns:
         whether anything was done.
@@ -101,7 +102,7 @@ def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) 
     graph = graph_from_file(run.verified(MODEL))
     card = card_of_graph(graph, MODEL)
     with run.writing(step) as folder:
-        narrow(graph, precision)
+        Narrow(precision)(graph)
         write_graph(graph, card.with_precision(precision), folder / name)
     return True
 
@@ -130,8 +131,8 @@ def error_against(model: ResNet, path: Path) -> float:
     return worst
 
 
-def _counts(folded: Folded) -> tuple[int, int]:
-    return len(folded.folded), len(folded.kept)
+def _counts(folded: PassResult) -> tuple[int, int]:
+    return len(folded.changed), len(folded.refused)
 
 
 def _recorded(run: RunDirectory) -> Export:

@@ -16,13 +16,14 @@ import torch
 from torch import fx, nn
 
 from data.dataset import IMAGE_SIZE
-from export.fold import Folded, fold_batchnorm
+from export.fold import FoldBatchnorm
 from graphs.card import INPUT, OUTPUT
 from graphs.onnx_file import IR_VERSION, OPSET, initializer
+from graphs.passes import PassResult
 from models.resnet import ResNet
 
 
-def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
+def onnx_from_model(model: ResNet) -> tuple[ir.Model, PassResult]:
     """Trace, fold and convert a network in evaluation mode.
 
     Returns:
@@ -30,7 +31,7 @@ def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
         what folding did.
     """
     traced = fx.symbolic_trace(_copy_of(model))
-    folded = fold_batchnorm(traced)
+    folded = FoldBatchnorm()(traced)
     images = ir.Value(
         name=INPUT,
         type=ir.TensorType(ir.DataType.FLOAT),

@@ -12,7 +12,7 @@ import onnxruntime
 from errors import CheckFailed, UserError
 from graphs.card import FLAVOURS, PRECISIONS, Batch, GraphCard
 from graphs.onnx_file import graph_from_file
-from graphs.rounding import make_rounding_explicit
+from graphs.rounding import ExplicitRounding
 from runtimes.runtime import Runtime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -111,7 +111,7 @@ class ReferenceRuntime(OrtRuntime):
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)
         # Without 16-bit kernels, ONNX Runtime computes in float32 from end to end, or not at all.
-        make_rounding_explicit(model)
+        ExplicitRounding()(model)
         return ir.to_proto(model).SerializeToString()
 
     def _left_float(self, card: GraphCard) -> str:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import onnxruntime
 from sample_networks import absorbable_network, graph_of, op_types, sample_images, sample_network
 
-from calibration.quantizing.qdq import quantize
+from calibration.quantizing.quantize import Quantize
 from calibration.quantizing.scheme import Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import Calibrated, calibrated, observe
@@ -53,8 +53,8 @@ def quantized(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> i
 def quantized_and_count(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> tuple[ir.Model, int]:
     """With the number of convolutions that stay float."""
     model = float_graph(config, absorbed)
-    count = quantize(model, _calibrated(config, absorbed), scheme)
-    return model, count
+    result = Quantize(_calibrated(config, absorbed), scheme)(model)
+    return model, len(result.refused)
 
 
 def nodes_of(model: ir.Model, *wanted: str) -> list[ir.Node]:

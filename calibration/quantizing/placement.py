@@ -1,22 +1,22 @@
 """Which tensors are quantized, in each flavour of Q/DQ graph.
 
-cpu and openvino: everything between the input and the pooling integer. ONNX Runtime fuses a convolution
-only if its one output goes to a Q, and an addition only if both inputs and the output are quantized; so
-every tensor is, but those that a Relu alone consumes (it folds into the Q behind it). OpenVINO adds
-within the convolution if there is a Q between the two. With an fp32 stream, what the Adds write is not
-quantized but where a convolution reads it.
+cpu and openvino: everything between the input and the pooling is integer. ONNX Runtime fuses a convolution
+only if the convolution's one output goes to a QuantizeLinear, and an addition only if both inputs and the
+output are quantized. So every tensor is quantized, except those that only a Relu reads, because the Relu
+folds into the QuantizeLinear behind it. OpenVINO adds within the convolution if there is a QuantizeLinear
+between the two. With an fp32 stream, what the Adds write is quantized only where a convolution reads it.
 
-gpu, for TensorRT: symmetric int8 at the inputs of convolutions and at the skip operand of each Add,
-not behind convolutions, where a pair would split conv + Add. With an int8 stream, what BN or Relu take
-from the skip path is that same quantized tensor (NVIDIA's recipe for pre-activation networks); with an
+gpu, for TensorRT: symmetric int8 at the inputs of convolutions and at the skip operand of each Add. There
+is no pair behind a convolution, because it would split convolution and Add. With an int8 stream, BN or Relu
+read that same quantized tensor from the skip path (NVIDIA's recipe for pre-activation networks); with an
 fp16 or fp32 stream the skip path is not quantized at all.
 
-gpu in FP8: the inputs of convolutions alone. Four significant bits rounded at every block would be too
+gpu in FP8: the inputs of convolutions alone. Four significant bits, rounded at every block, would be too
 few for the stream. TensorRT has FP8 kernels from 16 channels on, in and out (NVIDIA ModelOpt,
-`find_nodes_from_convs_to_exclude`), so the stem stays in float16.
+`find_nodes_from_convs_to_exclude`), so the stem with its 3 input channels stays in float16.
 
-A block that is left in float reads the stream as the others leave it and quantizes nothing of its own
-but, in the cpu flavour, its sum.
+A block that is left in float reads the stream as the other blocks leave it. Of its own tensors, the cpu
+flavour quantizes only the block's sum, and the other flavours none.
 """
 
 from collections.abc import Collection
@@ -28,9 +28,11 @@ from calibration.quantizing.scheme import Scheme
 from errors import UserError
 from graphs.onnx_file import constant
 from graphs.skip_path import junctions
+from vocabulary import Flavour, Precision, Stream
 
-# Of a convolution in FP8, in and out.
-_LEAST_FP8_CHANNELS = 16
+# TensorRT's FP8 convolutions have at least so many channels, in and out.
+LEAST_FP8_CHANNELS = 16
+# The operators whose outputs can be activations of a block, the stem or the head before the pooling.
 _QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "Add"}
 
 
@@ -53,8 +55,8 @@ def quantized_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str] 
     if scheme.is_for_cpus:
         return _cpu_uses(model, scheme, left_float)
     uses = _gpu_uses(model, scheme, left_float)
-    if scheme.precision == "fp8":
-        return [use for use in uses if _has_fp8_kernel(use.consumer)]
+    if scheme.precision == Precision.fp8:
+        return [use for use in uses if has_fp8_kernel(use.consumer)]
     return uses
 
 
@@ -76,9 +78,15 @@ def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[str]:
     return {str(node.name) for block in chosen for node in (*block.residual, *block.skip, block.add)}
 
 
+def has_fp8_kernel(conv: ir.Node) -> bool:
+    """Whether TensorRT can run a convolution in FP8."""
+    out_channels, in_channels, *_ = constant(conv.inputs[1]).shape
+    return min(out_channels, in_channels) >= LEAST_FP8_CHANNELS
+
+
 def observed_values(model: ir.Model) -> list[ir.Value]:
     """Every value whose range some flavour needs, in order of execution."""
-    uses = [*quantized_uses(model, Scheme("cpu")), *quantized_uses(model, Scheme("gpu"))]
+    uses = [*quantized_uses(model, Scheme(Flavour.cpu)), *quantized_uses(model, Scheme(Flavour.gpu))]
     wanted = {use.value.name for use in uses}
     return [value for value in _values(model) if value.name in wanted]
 
@@ -91,7 +99,7 @@ def _cpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> l
         folds_into_relu = {node.op_type for node, _ in value.uses()} == {"Relu"}
         if within_float or folds_into_relu:
             continue
-        by_convolutions_alone = scheme.stream == "fp32" and _ends_block(value)
+        by_convolutions_alone = scheme.stream == Stream.fp32 and _ends_block(value)
         uses += [
             Use(value, consumer, index)
             for consumer, index in value.uses()
@@ -110,7 +118,7 @@ def _ends_block(value: ir.Value | None) -> bool:
 
 def _gpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> list[Use]:
     on_skip, skip_values = {}, set()
-    if scheme.stream == "int8":
+    if scheme.stream == Stream.int8:
         for junction in junctions(model):
             on_skip[junction.add] = junction.skip_operand
             skip_values.add(junction.skip_value)
@@ -121,15 +129,10 @@ def _gpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> l
             to_skip = on_skip.get(consumer) == index
             to_branch = consumer.op_type in ("BatchNormalization", "Relu") and value in skip_values
             # A block's last sum goes to no Add, but BN of the next stage or of the head reads it.
-            to_bn = consumer.op_type == "BatchNormalization" and scheme.stream == "int8"
+            to_bn = consumer.op_type == "BatchNormalization" and scheme.stream == Stream.int8
             if (to_conv or to_skip or to_branch or to_bn) and consumer.name not in left_float:
                 uses.append(Use(value, consumer, index))
     return uses
-
-
-def _has_fp8_kernel(conv: ir.Node) -> bool:
-    out_channels, in_channels, *_ = constant(conv.inputs[1]).shape
-    return min(out_channels, in_channels) >= _LEAST_FP8_CHANNELS
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

@@ -14,9 +14,10 @@ from sample_networks import (
 )
 
 from errors import CheckFailed
-from graphs.narrow import TYPES, narrow
+from graphs.narrow import TYPES, Narrow
 from graphs.onnx_file import constant, graph_from_file, initializer, write_graph
-from graphs.rounding import make_rounding_explicit
+from graphs.passes import PassResult
+from graphs.rounding import ExplicitRounding
 from models.config import resnet_config
 
 LARGEST = 65504.0
@@ -24,7 +25,7 @@ LARGEST = 65504.0
 
 def narrowed(variant="preact", depth=8, precision="fp16"):
     model = sample_graph(resnet_config(variant, depth))
-    narrow(model, precision)
+    Narrow(precision)(model)
     return model
 
 
@@ -83,11 +84,11 @@ def test_batch_stays_dynamic():
     np.testing.assert_allclose(together[:1], alone, rtol=1e-3, atol=1e-3)
 
 
-def test_number_of_converted_initializers_is_returned():
+def test_converted_initializers_are_named():
     model = sample_graph(resnet_config("preact", 8))
-    floats = len(model.graph.initializers)
+    floats = tuple(model.graph.initializers)
     codes = initializer(model.graph, "codes", np.zeros(4, np.int8))
-    assert narrow(model, "fp16") == floats
+    assert Narrow("fp16")(model) == PassResult("narrow", floats)
     assert codes.dtype == ir.DataType.INT8
 
 
@@ -102,7 +103,7 @@ def test_weights_are_rounded_to_nearest():
 @pytest.mark.parametrize("value", [LARGEST + 32, -1e5, np.inf])
 def test_weight_beyond_float16_is_refused_and_named(value):
     with pytest.raises(CheckFailed, match=r"classifier\.bias .*65504"):
-        narrow(with_bias(value), "fp16")
+        Narrow("fp16")(with_bias(value))
 
 
 def with_variance(value):
@@ -125,7 +126,7 @@ def with_variance(value):
 def test_variance_beyond_float16_is_brought_within_reach(value):
     model, images = with_variance(value), sample_images(4)
     (wanted,) = run_graph(model, images)
-    narrow(model, "fp16")
+    Narrow("fp16")(model)
     variance = constant(node_named(model, "stage2.0.preact.bn1").inputs[4])
     assert variance.dtype == np.float16 and LARGEST / 4 - 32 <= variance[2] <= LARGEST
     error = evaluated(model, images) - wanted
@@ -134,13 +135,13 @@ def test_variance_beyond_float16_is_brought_within_reach(value):
 
 def test_variance_that_is_infinite_is_refused():
     with pytest.raises(CheckFailed, match=r"stage2\.0\.preact\.bn1\.(weight|var) holds inf"):
-        narrow(with_variance(np.inf), "fp16")
+        Narrow("fp16")(with_variance(np.inf))
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 3.4e38])
 def test_weight_beyond_bfloat16_is_refused_and_named(value):
     with pytest.raises(CheckFailed, match=r"classifier\.bias .*bfloat16's 3\.38953e\+38"):
-        narrow(with_bias(value), "bf16")
+        Narrow("bf16")(with_bias(value))
 
 
 def test_weights_are_rounded_to_the_nearest_bfloat16():
@@ -154,7 +155,7 @@ def test_logits_of_bfloat16_are_those_of_numpy_rounded_after_every_operator(vari
     """ONNX's reference evaluator has no bfloat16 convolution: a float32 one, and rounding by bits."""
     model, images = narrowed(variant, precision="bf16"), sample_images(2)
     expected = emulated(model, images)
-    make_rounding_explicit(model)
+    ExplicitRounding()(model)
     (logits,) = run_graph(model, images, optimized=False)
     np.testing.assert_array_equal(logits, rounded_to_bfloat16(logits))
     # Sums in another order may round to the neighbour, 2^-8 away, here and there.
@@ -201,5 +202,5 @@ def emulated(model, images):
 @pytest.mark.parametrize("value", [LARGEST, -LARGEST])
 def test_largest_float16_is_kept(value):
     model = with_bias(value)
-    narrow(model, "fp16")
+    Narrow("fp16")(model)
     assert constant(node_named(model, "classifier").inputs[2])[3] == value

@@ -6,7 +6,7 @@ import pytest
 from ml_dtypes import bfloat16
 from onnx.reference import ReferenceEvaluator
 
-from graphs.rounding import make_rounding_explicit
+from graphs.rounding import ExplicitRounding
 
 CHAIN = """
 <ir_version: 9, opset_import: ["": 19]>
@@ -22,7 +22,7 @@ chain (float[n] images) => (float[n] logits) {
 
 def explicit(chain: str = CHAIN) -> bytes:
     model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(chain)))
-    assert make_rounding_explicit(model) == 3
+    assert len(ExplicitRounding()(model).changed) == 3
     return ir.to_proto(model).SerializeToString()
 
 

@@ -19,7 +19,7 @@ from sample_networks import (
     sample_images,
 )
 
-from calibration.rewriting.absorb_batchnorm import absorb_batchnorm
+from calibration.rewriting.absorb_batchnorm import AbsorbBatchnorm
 from errors import CheckFailed
 from graphs.onnx_file import constant, initializer
 from graphs.streams import divide_input, streams_of
@@ -114,7 +114,7 @@ def test_streams_without_bn_end_behind_the_relu():
     """The Relu of an absorbed BN joins the last Add of a stage, which it alone reads."""
     model = graph_of(absorbable_network(BASIC))
     before = [shape_of(stream) for stream in streams_of(model)]
-    absorb_batchnorm(model)
+    AbsorbBatchnorm()(model)
     after = [shape_of(stream) for stream in streams_of(model)]
     assert [writers for _, writers in after] == [writers for _, writers in before]
     lasts = [values[-1] for values, _ in after]
@@ -148,7 +148,7 @@ def test_shift_moves_the_stream_and_keeps_the_logits(config, seed, size):
 def test_scale_stretches_the_stream_and_keeps_the_logits(absorbed, config, seed, octaves):
     model, draw = graph_of(absorbable_network(config)), random(seed, -octaves, octaves)
     if absorbed:
-        absorb_batchnorm(model)
+        AbsorbBatchnorm()(model)
     inside = [str(value.name) for stream in streams_of(model) for value in stream.values]
     before = run_graph(with_outputs(model, inside), IMAGES)
     factors = [2 ** draw(stream.channels) for stream in streams_of(model)]

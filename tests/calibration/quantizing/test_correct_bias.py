@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_networks import run_graph, sample_graph, sample_images
+from sample_networks import node_named, run_graph, sample_graph, sample_images
 
-from calibration.quantizing.correct_bias import BiasCorrection, mean_error
+from calibration.quantizing.correct_bias import corrections_of, mean_error
 from calibration.quantizing.scales import weight_codes, weight_scales
-from graphs.onnx_file import constant, initializer
+from graphs.onnx_file import add_to_bias, constant, initializer, replace_constant
 from graphs.streams import streams_of
 from models.config import resnet_config
 
@@ -65,19 +65,24 @@ def test_correction_takes_off_the_bias_of_rounding(saturation_safe):
 
 
 def corrected(through_batchnorm):
-    """Three blocks; each convolution's output is off by a constant, and the correction is told of it."""
+    """Six blocks; a constant is added to what each convolution writes, and biases and means are corrected."""
     model = sample_graph(resnet_config("preact", 14))
-    correction = BiasCorrection(model, through_batchnorm)
     rng = np.random.default_rng(0)
-    for conv in [node for node in model.graph if node.op_type == "Conv"]:
-        error = rng.normal(0, 0.3, len(constant(conv.inputs[1])))
-        shift = ir.node("Add", [conv.outputs[0], initializer(model.graph, f"{conv.name}.e", column(error))])
+    convolutions = [node for node in model.graph if node.op_type == "Conv"]
+    errors = {conv.name: rng.normal(0, 0.3, len(constant(conv.inputs[1]))) for conv in convolutions}
+    corrections = corrections_of(model, errors, through_batchnorm)
+    for conv in convolutions:
+        error = initializer(model.graph, f"{conv.name}.e", column(errors[conv.name]))
+        shift = ir.node("Add", [conv.outputs[0], error])
         shift.outputs[0].name = f"{conv.name}.off"
         ir.convenience.replace_all_uses_with(conv.outputs[0], shift.outputs[0])
         shift.replace_input_with(0, conv.outputs[0])
         model.graph.insert_after(conv, shift)
-        correction.subtract(conv, error, np.dtype(np.float32))
-    correction.finish()
+        if conv.name in corrections.biases:
+            add_to_bias(model.graph, conv, corrections.biases[conv.name])
+    for name, change in corrections.means.items():
+        mean = node_named(model, name).inputs[3]
+        replace_constant(mean, constant(mean) + change)
     return model
 
 

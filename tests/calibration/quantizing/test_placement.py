@@ -6,7 +6,7 @@ from sample_networks import TWO_BLOCKS, node_named, sample_graph
 
 from calibration.quantizing.placement import float_nodes, observed_values, quantized_uses
 from calibration.quantizing.scheme import FP8, Scheme
-from calibration.rewriting.bn_as_convolution import bn_as_convolution
+from calibration.rewriting.bn_as_convolution import BatchnormAsConvolution
 from errors import UserError
 from models.config import resnet_config
 
@@ -69,7 +69,7 @@ def edges_of(model, scheme):
 def uses_of(variant, scheme, depth=8, rewritten=False):
     model = sample_graph(resnet_config(variant, depth))
     if rewritten:
-        bn_as_convolution(model)
+        BatchnormAsConvolution()(model)
     return edges_of(model, scheme)
 
 

@@ -34,11 +34,12 @@ from sample_networks import (
     sample_network,
 )
 
-import calibration.quantizing.qdq
+import calibration.quantizing.activations
 from artifacts.names import MODEL, MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_INT8_OPENVINO, RANGES
 from artifacts.run_directory import RunDirectory
 from calibration.quantizing.placement import quantized_uses
-from calibration.quantizing.qdq import FILES, qdq_from_ranges, quantize, source_of
+from calibration.quantizing.qdq import FILES, qdq_from_ranges, source_of
+from calibration.quantizing.quantize import Quantize
 from calibration.quantizing.scales import Range
 from calibration.quantizing.scheme import FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
@@ -242,14 +243,14 @@ def mostly_negative(config):
 def test_cpu_branch_that_the_streams_codes_leave_few_steps_has_its_own(tmp_path, monkeypatch, config):
     model, ranges = mostly_negative(config)
     (exact,) = run_graph(model, IMAGES)
-    quantize(model, ranges, CPU)
+    Quantize(ranges, CPU)(model)
     assert [node.name for node in nodes_of(model, "LeakyRelu")] == ["stage2.1.preact.relu1"]
     operators = optimized_operators(model, tmp_path)
     assert (operators.count("QLinearLeakyRelu"), operators.count("Relu")) == (1, 0)
     (own,) = run_graph(model, IMAGES, optimized=False)
-    monkeypatch.setattr(calibration.quantizing.qdq, "_LEAST_STEPS", 0)
+    monkeypatch.setattr(calibration.quantizing.activations, "_LEAST_STEPS", 0)
     shared, ranges = mostly_negative(config)
-    quantize(shared, ranges, CPU)
+    Quantize(ranges, CPU)(shared)
     assert not nodes_of(shared, "LeakyRelu")
     assert snr_db(exact, own) > snr_db(exact, run_graph(shared, IMAGES, optimized=False)[0])
 
@@ -530,7 +531,7 @@ def test_dead_tensors_and_channels_stay_finite_and_right(scheme):
     (expected,) = run_graph(graph, IMAGES)
     found = calibrated_on(graph)
     assert found["stage2.0.residual.relu2"].range == (0, 0, 0)
-    quantize(graph, found, scheme)
+    Quantize(found, scheme)(graph)
     for name, value in graph.graph.initializers.items():
         assert np.isfinite(constant(value).astype(np.float64)).all(), name
     (logits,) = run_graph(graph, IMAGES, optimized=False)
@@ -544,7 +545,7 @@ def test_dead_tensors_and_channels_stay_finite_and_right(scheme):
 def test_all_ranges_empty_is_still_a_graph(scheme):
     model = float_graph(resnet_config("preact", 8))
     empty = {name: entry._replace(range=Range(0, 0, 0)) for name, entry in calibrated_on(model).items()}
-    quantize(model, empty, scheme)
+    Quantize(empty, scheme)(model)
     assert np.isfinite(run_graph(model, IMAGES[:2], optimized=False)[0]).all()
 
 
@@ -552,7 +553,7 @@ def test_all_ranges_empty_is_still_a_graph(scheme):
 def test_ranges_of_another_network_are_refused(scheme):
     other = calibrated_on(float_graph(resnet_config("original", 8)))
     with pytest.raises(UserError, match=r"no range for .*another network"):
-        quantize(float_graph(resnet_config("preact", 8)), other, scheme)
+        Quantize(other, scheme)(float_graph(resnet_config("preact", 8)))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=named)
@@ -675,7 +676,7 @@ def test_bias_correction_of_weights_that_are_exact_changes_nothing(scheme):
     logits = []
     for correct in (True, False):
         exact = ir.from_proto(proto)
-        quantize(exact, found, replace(scheme, saturation="full", correct_bias=correct))
+        Quantize(found, replace(scheme, saturation="full", correct_bias=correct))(exact)
         logits.append(run_graph(exact, IMAGES, optimized=False)[0])
     np.testing.assert_array_equal(*logits)
 

@@ -14,7 +14,7 @@ from sample_networks import (
     sample_images,
 )
 
-from calibration.rewriting.absorb_batchnorm import LIMIT, absorb_batchnorm
+from calibration.rewriting.absorb_batchnorm import LIMIT, AbsorbBatchnorm
 from calibration.rewriting.bn_as_convolution import slope_and_offset
 from errors import CheckFailed
 from graphs.onnx_file import constant, replace_constant, write_graph
@@ -52,7 +52,7 @@ def test_every_batchnorm_is_absorbed_and_nothing_else_changes(tmp_path, config):
     before = op_types(model)
     # The first one of a bottleneck network reads the stem alone, into which it is folded.
     assert before.count("BatchNormalization") == 7 - (config.block == "bottleneck")
-    assert absorb_batchnorm(model) == {}
+    assert AbsorbBatchnorm()(model).refused == {}
     assert op_types(model) == [op for op in before if op != "BatchNormalization"]
     assert set(op_types(model)) == {"Conv", "Relu", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
     parameters = {value.name for node in model.graph for value in node.inputs if value.is_initializer()}
@@ -67,7 +67,7 @@ def test_stream_carries_the_offset_over_the_slope():
     model = absorbable_graph(BASIC)
     slope, offset = slope_and_offset(node_named(model, MIDDLE))
     before = tensor_of(model, "stage1.0.add")
-    absorb_batchnorm(model)
+    AbsorbBatchnorm()(model)
     shifted = before + (offset / slope)[:, None, None]
     assert relative_error(shifted, tensor_of(model, "stage1.0.add")) < 1e-5
 
@@ -97,7 +97,7 @@ def test_one_channel_that_does_not_let_it_keeps_the_batchnorm(kept, index, value
     with_parameter(model, kept, BETA, 1)
     with_parameter(model, kept, index, value)
     (expected,) = run_graph(model, IMAGES)
-    assert absorb_batchnorm(model) == {kept: told}
+    assert AbsorbBatchnorm()(model).refused == {kept: told}
     assert batchnorms(model) == [kept]
     assert relative_error(expected, run_graph(model, IMAGES)[0]) < 1e-5
 
@@ -109,7 +109,7 @@ def test_twin_of_it_that_does(index, value):
     with_parameter(model, MIDDLE, BETA, 0)
     with_parameter(model, MIDDLE, index, value)
     (expected,) = run_graph(model, IMAGES)
-    assert absorb_batchnorm(model) == {}
+    assert AbsorbBatchnorm()(model).refused == {}
     assert relative_error(expected, run_graph(model, IMAGES)[0]) < 1e-5
 
 
@@ -119,7 +119,7 @@ def test_batchnorm_kept_in_the_middle_takes_the_shift_of_the_block_before():
     mean = constant(node_named(model, MIDDLE).inputs[MEAN])
     slope, offset = slope_and_offset(node_named(model, "stage1.0.preact.bn1"))
     (expected,) = run_graph(model, IMAGES)
-    absorb_batchnorm(model)
+    AbsorbBatchnorm()(model)
     assert relative_error(expected, run_graph(model, IMAGES)[0]) < 1e-5
     np.testing.assert_allclose(
         constant(node_named(model, MIDDLE).inputs[MEAN]), mean + offset / slope, rtol=1e-5
@@ -131,7 +131,7 @@ def test_batchnorm_kept_in_the_middle_takes_the_shift_of_the_block_before():
 def test_all_kept_leaves_the_file_as_it_is():
     model = sample_graph(BASIC)
     before = bytes_of(model)
-    kept = absorb_batchnorm(model)
+    kept = AbsorbBatchnorm()(model).refused
     assert list(kept) == batchnorms(model)
     assert all(reason.startswith("gamma is not positive in") for reason in kept.values())
     assert bytes_of(model) == before
@@ -141,16 +141,16 @@ def test_all_kept_leaves_the_file_as_it_is():
 def test_original_network_is_left_as_it_is(config):
     model = absorbable_graph(config)
     before = bytes_of(model)
-    assert absorb_batchnorm(model) == {}
+    assert AbsorbBatchnorm()(model).refused == {}
     assert bytes_of(model) == before
 
 
 def test_second_time_changes_nothing():
     model = absorbable_graph(BASIC)
     with_parameter(model, MIDDLE, GAMMA, -1)
-    kept = absorb_batchnorm(model)
+    kept = AbsorbBatchnorm()(model).refused
     before = bytes_of(model)
-    assert absorb_batchnorm(model) == kept
+    assert AbsorbBatchnorm()(model).refused == kept
     assert bytes_of(model) == before
 
 
@@ -159,7 +159,7 @@ def test_batchnorm_with_another_reader_than_relu_is_kept():
     bn, relu = node_named(model, MIDDLE), node_named(model, MIDDLE.replace("bn", "relu"))
     sigmoid = ir.node("Sigmoid", [bn.outputs[0]], name="sigmoid")
     model.graph.insert_after(relu, sigmoid)
-    assert absorb_batchnorm(model) == {MIDDLE: "a Relu is not its only reader"}
+    assert AbsorbBatchnorm()(model).refused == {MIDDLE: "a Relu is not its only reader"}
 
 
 def share(model, index):
@@ -172,7 +172,7 @@ def test_slope_that_two_share_is_absorbed_into_the_weights_of_each():
     model = absorbable_graph(BASIC)
     share(model, GAMMA)
     (expected,) = run_graph(model, IMAGES)
-    assert absorb_batchnorm(model) == {}
+    assert AbsorbBatchnorm()(model).refused == {}
     assert relative_error(expected, run_graph(model, IMAGES)[0]) < 1e-5
 
 
@@ -180,7 +180,7 @@ def test_mean_that_two_share_is_refused():
     model = absorbable_graph(BASIC)
     share(model, MEAN)
     with pytest.raises(CheckFailed, match=rf"is shared by stage1\.0\.preact\.bn1 and {MIDDLE}"):
-        absorb_batchnorm(model)
+        AbsorbBatchnorm()(model)
 
 
 def test_weight_shared_with_another_convolution_is_refused():
@@ -188,5 +188,5 @@ def test_weight_shared_with_another_convolution_is_refused():
     first, second = (node_named(model, f"stage1.{n}.residual.conv1") for n in (0, 1))
     second.replace_input_with(1, first.inputs[1])
     with pytest.raises(CheckFailed, match=f"is shared by {first.name} and {second.name}") as caught:
-        absorb_batchnorm(model)
+        AbsorbBatchnorm()(model)
     assert caught.value.fix == "export a network whose weights are not shared"

@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from sample_networks import node_named, op_types
 
-from calibration.rewriting.integer_relu import integer_relu
+from calibration.rewriting.integer_relu import IntegerRelu
+from graphs.passes import PassResult
 
 # A block of a pre-activation network without BN, in Q/DQ form: what feeds the skip path feeds a Relu, too.
 SHARED = """
@@ -59,7 +60,7 @@ def run(model, optimized_path=None):
 def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
     model = parsed(SHARED)
     expected = run(model)
-    assert integer_relu(model.graph) == ["relu"]
+    assert IntegerRelu()(model).changed == ("relu",)
     clip = node_named(model, "relu")
     assert [value.name for value in clip.inputs] == ["qx", "z"]
     assert clip.outputs[0].name == "qr"
@@ -78,7 +79,7 @@ def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
 def test_relu_between_quantizers_of_another_scale_becomes_a_lookup(text):
     model = parsed(text)
     expected = run(model)
-    assert integer_relu(model.graph) == ["relu"]
+    assert IntegerRelu()(model).changed == ("relu",)
     lookup = node_named(model, "relu")
     assert (lookup.op_type, lookup.attributes["alpha"].as_float()) == ("LeakyRelu", 0)
     assert lookup.outputs[0].name == "r"
@@ -96,7 +97,7 @@ def test_relu_between_quantizers_of_another_scale_becomes_a_lookup(text):
 def test_anything_else_is_left(text):
     model = parsed(text)
     before = ir.to_proto(model).SerializeToString(deterministic=True)
-    assert integer_relu(model.graph) == []
+    assert IntegerRelu()(model).changed == ()
     assert ir.to_proto(model).SerializeToString(deterministic=True) == before
 
 
@@ -105,13 +106,13 @@ def test_codes_at_an_end_are_cut_as_well(zero_point):
     """Of a sum that is nowhere negative, and of one that is nowhere positive."""
     model = parsed(SHARED.replace("{100}", f"{{{zero_point}}}"))
     expected = run(model)
-    assert integer_relu(model.graph) == ["relu"]
+    assert IntegerRelu()(model).changed == ("relu",)
     np.testing.assert_array_equal(run(model), expected)
 
 
 def test_relu_of_floats_is_left():
     text = SHARED.replace("relu_in = DequantizeLinear(qx, s, z)", "relu_in = Identity(x)")
-    assert integer_relu(parsed(text).graph) == []
+    assert IntegerRelu()(parsed(text)) == PassResult("integer_relu")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_relu_of_floats_is_left():
 def test_rewritten_relu_runs_in_integers(tmp_path, text, operator):
     """The twin shows why: left as it is, the same Relu is computed in float."""
     rewritten = parsed(text)
-    integer_relu(rewritten.graph)
+    IntegerRelu()(rewritten)
     codes = run(rewritten, tmp_path / "rewritten.onnx")
     left = run(parsed(text), tmp_path / "left.onnx")
     assert sorted(operators(tmp_path / "rewritten.onnx")) == sorted([operator, "QLinearAdd", "QLinearAdd"])

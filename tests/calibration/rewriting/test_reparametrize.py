@@ -22,12 +22,13 @@ from artifacts.files import sha256_of
 from artifacts.names import MANIFEST, MODEL, MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from calibration.rewriting.absorb_batchnorm import absorb_batchnorm
+from calibration.rewriting.absorb_batchnorm import AbsorbBatchnorm
+from calibration.rewriting.equalize_stream import EqualizeStream
 from calibration.rewriting.reparametrize import (
     DEFAULT_PASSES,
     LIMITS,
     PASSES,
-    Pass,
+    Reparametrization,
     passes_from_names,
     reparametrize,
     reparametrized_from_graph,
@@ -133,7 +134,9 @@ def test_stage_writes_the_graph_and_what_was_done(run, dataset):
         *("Conv", "Relu", "Add", "GlobalAveragePool", "Flatten", "Gemm")
     }
     document = json.loads(run.verified(REPARAMETRIZATION).read_text())
-    assert [Pass(**entry) for entry in document] == done
+    for entry in document:
+        entry["changed"] = tuple(entry["changed"])
+    assert [Reparametrization(**entry) for entry in document] == done
 
 
 def test_second_graph_keeps_bn(run, dataset):
@@ -226,22 +229,26 @@ def test_calibrating_on_test_images_is_refused(run, dataset, digits):
     assert files_in(run) == before
 
 
-def forgets_a_shift(model):
-    """A pass that loses one bias of one channel."""
-    kept = absorb_batchnorm(model)
-    bias = node_named(model, "stage2.0.projection").inputs[2]
-    replace_constant(bias, np.r_[0, constant(bias)[1:]])
-    return kept
+class ForgetsAShift(AbsorbBatchnorm):
+    """Loses the bias of one channel."""
+
+    def rewrite(self, graph):
+        result = super().rewrite(graph)
+        bias = node_named(graph, "stage2.0.projection").inputs[2]
+        replace_constant(bias, np.r_[0, constant(bias)[1:]])
+        return result
 
 
-def overflows(model):
-    kept = absorb_batchnorm(model)
-    bias = node_named(model, "classifier").inputs[2]
-    replace_constant(bias, np.full(10, np.nan))
-    return kept
+class Overflows(AbsorbBatchnorm):
+    """Writes numbers that are none."""
+
+    def rewrite(self, graph):
+        result = super().rewrite(graph)
+        replace_constant(node_named(graph, "classifier").inputs[2], np.full(10, np.nan))
+        return result
 
 
-@pytest.mark.parametrize("fault", [forgets_a_shift, overflows], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [ForgetsAShift, Overflows], ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("made_before", [False, True])
 def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
     run, dataset, monkeypatch, fault, made_before
@@ -249,7 +256,7 @@ def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
     if made_before:
         reparametrized_from_graph(run, dataset, ("equalize",))
     before = files_in(run)
-    monkeypatch.setattr(calibration.rewriting.reparametrize, "absorb_batchnorm", fault)
+    monkeypatch.setattr(calibration.rewriting.reparametrize, "AbsorbBatchnorm", fault)
     with pytest.raises(CheckFailed, match="'absorb' changed the network: relative error") as caught:
         reparametrized_from_graph(run, dataset)
     assert caught.value.exit_status == 1
@@ -259,12 +266,13 @@ def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
 
 
 def test_later_pass_that_changes_the_network_is_the_one_named(run, dataset, monkeypatch):
-    def rescales(model, extremes):
-        weight = node_named(model, "classifier").inputs[1]
-        replace_constant(weight, (1 + 3e-4) * constant(weight))
-        return {}
+    class Rescales(EqualizeStream):
+        def rewrite(self, graph):
+            weight = node_named(graph, "classifier").inputs[1]
+            replace_constant(weight, (1 + 3e-4) * constant(weight))
+            return super().rewrite(graph)
 
-    monkeypatch.setattr(calibration.rewriting.reparametrize, "equalize_stream", rescales)
+    monkeypatch.setattr(calibration.rewriting.reparametrize, "EqualizeStream", Rescales)
     with pytest.raises(CheckFailed, match=r"'equalize' changed the network: relative error [23]\.\de-04"):
         reparametrized_from_graph(run, dataset)
 

@@ -1,0 +1,148 @@
+"""The contract of every rewrite of a graph: what a pass takes, what a pass promises, and what a pass returns.
+
+A pass changes a graph in place, and calling the pass runs these steps:
+
+    (1) precondition    the graph is well formed, and the pass can take this graph (`requires`)
+    (2) rewrite         the work; a part that the pass leaves as it was is refused, with the reason
+    (3) postcondition   the graph is still well formed, what every pass must keep was kept (`kept`), and
+                        what this pass promises holds (`ensures`)
+
+A condition that does not hold and an error inside a pass raise an error that names the pass, because the
+graph alone does not tell which of several passes broke the graph. `UserError` leaves (1) and (2) as it is:
+a weight that float16 cannot hold, for example, is no fault of the pass. In (3) there is no such excuse.
+
+The steps are those of `onnx_ir.passes.PassBase`, and the three errors are onnx_ir's. The base class is
+not, for three reasons: onnx_ir's `ensures` is not told what a pass refused, so "no BN is left unless the
+pass refused that BN" cannot be written there; an error inside `call` is raised without the name of the
+pass; and onnx_ir's passes take an `onnx_ir.Model`, while folding runs on a `torch.fx.GraphModule`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+import onnx_ir as ir
+from onnx_ir.passes import InvariantError, PassError, PostconditionError, PreconditionError
+
+from errors import UserError
+from graphs.conditions import interface_of, require_ordered, require_unique_names, unread_initializers
+
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one pass did to one graph.
+
+    Attributes:
+        name: name of the pass.
+        changed: names of the nodes or values that the pass rewrote, in order of execution.
+        refused: names of the nodes or values that the pass left as they were, each with the reason.
+    """
+
+    name: str
+    changed: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Pass(ABC, Generic[Subject]):
+    """One rewrite of a graph in place; `GraphPass` is the base of those of ONNX graphs.
+
+    Attributes:
+        name: what results and errors call the pass.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, graph: Subject) -> PassResult:
+        """Check, rewrite in place, and check again.
+
+        Raises:
+            PreconditionError: the graph is not one that the pass takes.
+            PassError: the rewrite failed.
+            PostconditionError: the rewrite did not leave the graph as promised.
+            UserError: the rewrite is impossible for a reason that a user can do something about.
+        """
+        with self._named(PreconditionError, "cannot take this graph", excused=UserError):
+            self.require_well_formed(graph)
+            self.requires(graph)
+            require_kept = self.kept(graph)
+        with self._named(PassError, "failed", excused=UserError):
+            result = self.rewrite(graph)
+        with self._named(PostconditionError, "broke a promise"):
+            _require_one_verdict(result)
+            self.require_well_formed(graph)
+            require_kept(graph)
+            self.ensures(graph, result)
+        return result
+
+    @abstractmethod
+    def require_well_formed(self, graph: Subject) -> None:
+        """Raise InvariantError where this is no graph at all; checked before and after every pass."""
+
+    @abstractmethod
+    def kept(self, graph: Subject) -> Callable[[Subject], None]:
+        """Look at a graph before the rewrite, and return the check of what the rewrite must keep."""
+
+    @abstractmethod
+    def requires(self, graph: Subject) -> None:
+        """Raise InvariantError where the pass cannot take a graph: the precondition."""
+
+    @abstractmethod
+    def rewrite(self, graph: Subject) -> PassResult:
+        """Rewrite a graph in place."""
+
+    @abstractmethod
+    def ensures(self, graph: Subject, result: PassResult) -> None:
+        """Raise InvariantError where a rewritten graph is not as promised: the postcondition."""
+
+    def result(self, changed: Iterable[str] = (), refused: Mapping[str, str] | None = None) -> PassResult:
+        """The result of this pass."""
+        return PassResult(self.name, tuple(changed), dict(refused or {}))
+
+    @contextmanager
+    def _named(
+        self, kind: type[Exception], what: str, excused: type[Exception] | tuple[()] = ()
+    ) -> Iterator[None]:
+        """Turn an error into one that names this pass; an error of a pass inside this one has its name."""
+        try:
+            yield
+        except (PreconditionError, PassError, PostconditionError):
+            raise
+        except Exception as error:
+            if isinstance(error, excused):
+                raise
+            raise kind(f"pass '{self.name}' {what}: {error}") from error
+
+
+class GraphPass(Pass[ir.Model]):
+    """A pass over an ONNX graph.
+
+    Before and after each of them the nodes stand in an order in which they can be executed, so that there
+    is no cycle either, and no two values have one name. Each keeps the names, types and shapes of the
+    graph's inputs and outputs and leaves no initializer behind that nothing reads any more.
+    """
+
+    def require_well_formed(self, graph: ir.Model) -> None:
+        """Order of execution and names."""
+        require_ordered(graph)
+        require_unique_names(graph)
+
+    def kept(self, graph: ir.Model) -> Callable[[ir.Model], None]:
+        """The graph's inputs and outputs; an initializer may be unread only if it was so before."""
+        interface, unread = interface_of(graph), unread_initializers(graph)
+
+        def require_kept(after: ir.Model) -> None:
+            if interface_of(after) != interface:
+                raise InvariantError(f"the graph had {interface} and now has {interface_of(after)}")
+            if left := sorted(unread_initializers(after) - unread):
+                raise InvariantError(f"nothing reads the initializer {', '.join(left)} any more")
+
+        return require_kept
+
+
+def _require_one_verdict(result: PassResult) -> None:
+    if both := sorted(set(result.changed) & set(result.refused)):
+        raise InvariantError(f"{', '.join(both)} was changed and refused")
