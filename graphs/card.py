@@ -12,16 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vocabulary import Flavour, Precision
-
 PREFIX = "skipfold."
 INPUT = "images"
 OUTPUT = "logits"
 # Normalised images [N, C, H, W], or logits [N, classes].
 Batch = NDArray[np.float32]
-
-FLAVOURS = tuple(Flavour)
-PRECISIONS = tuple(Precision)
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class GraphCard:
         classes: names in the order of the logits.
         mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
         checkpoint: sha256 of the weights it was exported from.
-        precision: one of `PRECISIONS`.
+        precision: a word of `vocabulary.Precision`.
         flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX
             Runtime, and OpenVINO runs it, too), `openvino` or `any` (no quantization).
         saturation: of the flavours for CPUs, which weights are kept small enough for 16-bit sums of two

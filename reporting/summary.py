@@ -5,11 +5,11 @@ from typing import Any
 
 from artifacts.names import ACCURACY, BENCHMARK, CHECKPOINT, CHECKPOINT_CARD, ENGINE_FOLDER, PARITY
 from artifacts.run_directory import RunDirectory
-from graphs.card import PRECISIONS
 from machine.description import processor_of, this_machine
 from models.checkpoint import CheckpointCard, card_in
 from runtimes.engines import ENGINES, engine_named
 from verification.rows import Row, is_current, read_table
+from vocabulary import Precision
 
 _TABLES = (PARITY, ACCURACY, BENCHMARK)
 _SHOWN_BATCHES = (1, 32)
@@ -101,7 +101,9 @@ def summary_of(run: RunDirectory) -> Summary:
         for name in run.recorded(f"{ENGINE_FOLDER}/")
         if name.endswith(".engine") and run.is_fresh(name) and name not in {key[2] for key in keys}
     ]  # fmt: skip
-    lines.sort(key=lambda line: (list(ENGINES).index(line.engine), PRECISIONS.index(line.precision)))
+    lines.sort(
+        key=lambda line: (list(ENGINES).index(line.engine), list(Precision).index(Precision(line.precision)))
+    )
     known = next(iter(tables.values()), None)
     return Summary(
         card=card,

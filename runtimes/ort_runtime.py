@@ -10,10 +10,11 @@ import onnx_ir as ir
 import onnxruntime
 
 from errors import CheckFailed, UserError
-from graphs.card import FLAVOURS, PRECISIONS, Batch, GraphCard
+from graphs.card import Batch, GraphCard
 from graphs.onnx_file import graph_from_file
 from graphs.rounding import ExplicitRounding
 from runtimes.runtime import Runtime
+from vocabulary import Flavour, Precision
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -102,9 +103,9 @@ class ReferenceRuntime(OrtRuntime):
     """
 
     name = "reference"
-    supports = frozenset(("cpu", precision) for precision in PRECISIONS)
+    supports = frozenset(("cpu", precision) for precision in Precision)
     refusal = ("it evaluates on the CPU", "use --device cpu")
-    flavours = frozenset(FLAVOURS)
+    flavours = frozenset(Flavour)
     integer_kernels = False
     _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 

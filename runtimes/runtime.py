@@ -52,7 +52,7 @@ class Runtime(ABC):
 
     Args:
         path: the artifact.
-        precision: one of `PRECISIONS`, as asked for; opening fails if that is not what would run.
+        precision: a word of `Precision`, as asked for; opening fails if that is not what would run.
         device: "cpu" or "cuda".
         threads: CPU threads inside one call; all available cores if None.
         allow_saturation: open a graph whose weights take the full 8 bits on a CPU whose kernels add

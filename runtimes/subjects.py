@@ -6,12 +6,12 @@ from pathlib import PurePosixPath
 from artifacts.names import CHECKPOINT, ENGINE_FOLDER
 from artifacts.run_directory import RunDirectory
 from errors import UserError
-from graphs.card import PRECISIONS
 from machine.gpu import gpus
 from runtimes.engines import engine_named
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.engine_card import card_of_engine
 from runtimes.tensorrt.targets import precisions_here
+from vocabulary import Precision
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def precisions_of(engine: str, device: str) -> list[str]:
     offered = {precision for at, precision in spec.runtime().supports if at == device}
     if spec.opens_plans:
         offered &= set(precisions_here())
-    return [precision for precision in PRECISIONS if precision in offered]
+    return [precision for precision in Precision if precision in offered]
 
 
 def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cpu") -> Subject:

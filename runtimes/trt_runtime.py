@@ -5,18 +5,19 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from graphs.card import INPUT, OUTPUT, PRECISIONS, Batch, GraphCard
+from graphs.card import INPUT, OUTPUT, Batch, GraphCard
 from machine.gpu import gpus
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.engine_card import card_of_engine
 from runtimes.tensorrt.package import BUILDERS
+from vocabulary import Precision
 
 
 class TrtRuntime(Runtime):
     """Runs a plan file; PyTorch holds the device buffers."""
 
     name = "trt"
-    supports = frozenset(("cuda", precision) for precision in PRECISIONS)
+    supports = frozenset(("cuda", precision) for precision in Precision)
     refusal = ("TensorRT runs on NVIDIA GPUs", "use --engine ort or --engine openvino on a CPU")
 
     def _open(self) -> GraphCard:

@@ -39,12 +39,12 @@ from calibration.plan import Plan, plan_of
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
 from data.dataset import Dataset
-from graphs.card import PRECISIONS
 from machine.gpu import gpus
 from models.checkpoint import card_in
 from progress import Description
 from training.state import STATE_LOG
 from verification import tolerances
+from vocabulary import Precision
 
 Skipfold = Callable[..., Outcome]
 ROOT = Path(__file__).parents[1]
@@ -229,7 +229,7 @@ def test_benchmark_of_trt_without_a_gpu_names_the_engine_it_built(
     assert_refused(outcome, "no NVIDIA driver", "--engine ort", "--engine openvino")
     named = outcome.err.split("the engine ")[1].split(" is built")[0]
     assert Path(named).is_file()
-    assert len(list((preact_run.path / "engines").glob("*.engine"))) == len(PRECISIONS)
+    assert len(list((preact_run.path / "engines").glob("*.engine"))) == len(Precision)
 
 
 @needs_rtx

@@ -5,9 +5,9 @@ TensorRT builds for the GPUs of this machine.
 """
 
 from errors import UserError
-from graphs.card import PRECISIONS
 from machine.gpu import gpus
 from runtimes.tensorrt.package import Builder, installed_builder
+from vocabulary import Precision
 
 # The least compute capability with arithmetic of a precision, where not all GPUs have it.
 _LEAST = {"bf16": 80, "fp8": 89}
@@ -45,13 +45,13 @@ def precisions_for(targets: tuple[str, ...], builder_name: str | None = None) ->
     """
     builder = installed_builder(builder_name)
     devices = _devices(builder, _checked(builder, targets))
-    return [name for name in PRECISIONS if all(_has(builder, target, name) for target in devices)]
+    return [name for name in Precision if all(_has(builder, target, name) for target in devices)]
 
 
 def precisions_here() -> list[str]:
     """The precisions that every GPU of this machine has; all where there is none."""
     capabilities = [gpu.compute_capability for gpu in gpus()]
-    return [name for name in PRECISIONS if all(c >= _LEAST.get(name, 0) for c in capabilities)]
+    return [name for name in Precision if all(c >= _LEAST.get(name, 0) for c in capabilities)]
 
 
 def _checked(builder: Builder, targets: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs.card import FLAVOURS, PRECISIONS, PREFIX, GraphCard, card_from_properties
+from graphs.card import PREFIX, GraphCard, card_from_properties
+from vocabulary import Flavour, Precision
 
 CARD = GraphCard(
     variant="preact",
@@ -28,8 +29,8 @@ finite = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
     classes=st.lists(st.text(), min_size=2).map(tuple),
     mean=st.lists(finite, min_size=1).map(tuple),
     trained=st.booleans(),
-    precision=st.sampled_from(PRECISIONS),
-    flavour=st.sampled_from(FLAVOURS),
+    precision=st.sampled_from(Precision),
+    flavour=st.sampled_from(Flavour),
 )
 def test_properties_give_the_same_card_back(**values):
     card = replace(CARD, **values)

@@ -17,10 +17,10 @@ from artifacts.names import (
 )
 from artifacts.run_directory import RunDirectory
 from errors import UserError
-from graphs.card import PRECISIONS
 from machine.gpu import Gpu
 from runtimes.engines import ENGINES
 from runtimes.subjects import Subject, open_subject, precisions_of, subject_in
+from vocabulary import Precision
 
 T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
 L4, B200 = Gpu("NVIDIA L4", 89), Gpu("NVIDIA B200", 100)
@@ -64,8 +64,8 @@ def test_each_engine_opens_the_file_made_for_it(
         ("ort", "cuda", ["fp32", "fp16"]),
         ("openvino", "cpu", ["fp32", "int8"]),
         ("openvino", "cuda", []),
-        ("trt", "cuda", list(PRECISIONS)),
-        ("reference", "cpu", list(PRECISIONS)),
+        ("trt", "cuda", list(Precision)),
+        ("reference", "cpu", list(Precision)),
     ],
 )
 def test_precisions_are_those_computed_in_float32_first(
@@ -84,7 +84,7 @@ def test_precisions_of_tensorrt_are_those_of_the_gpus_here(
 ) -> None:
     """So that what is done where none is named does not fail for a precision that cannot be there."""
     set_gpus(monkeypatch, *found)
-    assert set(PRECISIONS) - set(precisions_of("trt", "cuda")) == missing
+    assert set(Precision) - set(precisions_of("trt", "cuda")) == missing
 
 
 def test_tensorrt_is_always_on_the_gpu() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs.card import PRECISIONS
 from verification.compare import Comparison, compare
 from verification.tolerances import IMAGES_ALWAYS_ALLOWED, TOLERANCES, failures
+from vocabulary import Precision
 
 MANY = 10_000
 PERFECT = Comparison(MANY, math.inf, 0, 100, 90, 0)
@@ -115,7 +115,7 @@ def test_precision_without_a_tolerance_is_no_default() -> None:
 
 
 def test_every_precision_has_a_tolerance_with_its_reason_the_looser_the_fewer_bits() -> None:
-    assert set(TOLERANCES) == set(PRECISIONS)
+    assert set(TOLERANCES) == set(Precision)
     assert all(len(limit.reason.split()) > 8 for limit in TOLERANCES.values())
-    ordered = [TOLERANCES[precision] for precision in PRECISIONS]
+    ordered = [TOLERANCES[precision] for precision in Precision]
     assert sorted(ordered, key=lambda limit: (-limit.snr_db, -limit.agreement, limit.drop)) == ordered

@@ -3,10 +3,10 @@ from pretended_gpus import set_gpus
 
 import runtimes.tensorrt.package
 from errors import UserError
-from graphs.card import PRECISIONS
 from machine.gpu import Gpu
 from runtimes.tensorrt.package import BUILDERS
 from runtimes.tensorrt.targets import precisions_for, targets_for
+from vocabulary import Precision
 
 RTX, TENSORRT = BUILDERS["rtx"], BUILDERS["tensorrt"]
 T4, A10, H200 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86), Gpu("NVIDIA H200", 90)
@@ -19,7 +19,7 @@ def tensorrt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt": "11.0"}.get)
 
 
-@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "fp8"])
+@pytest.mark.parametrize("precision", [name for name in Precision if name != "fp8"])
 def test_the_builder_chooses_where_its_default_has_the_precision(precision: str) -> None:
     assert targets_for(RTX, (), precision) == ()
 
@@ -60,8 +60,8 @@ def test_target_with_the_precision_is_taken(precision: str, target: str) -> None
 @pytest.mark.parametrize(
     ("targets", "precisions"),
     [
-        ((), list(PRECISIONS)),
-        (("sm89",), list(PRECISIONS)),
+        ((), list(Precision)),
+        (("sm89",), list(Precision)),
         (("sm86", "sm120"), ["fp32", "fp16", "bf16", "int8"]),
         (("sm75",), ["fp16", "int8"]),
     ],
@@ -76,7 +76,7 @@ def test_precisions_are_those_of_all_targets(targets: tuple[str, ...], precision
     [
         (T4, ["fp32", "fp16", "int8"]),
         (A10, ["fp32", "fp16", "bf16", "int8"]),
-        (H200, list(PRECISIONS)),
+        (H200, list(Precision)),
     ],
 )
 def test_precisions_of_tensorrt_are_those_of_the_gpu_here(
@@ -84,7 +84,7 @@ def test_precisions_of_tensorrt_are_those_of_the_gpu_here(
 ) -> None:
     set_gpus(monkeypatch, gpu)
     assert precisions_for((), "tensorrt") == precisions
-    for precision in PRECISIONS:
+    for precision in Precision:
         if precision in precisions:
             assert targets_for(TENSORRT, (), precision) == ()
         else:
