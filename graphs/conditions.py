@@ -1,19 +1,16 @@
 """What passes require of an ONNX graph before and after they rewrite it.
 
-Each function raises `onnx_ir.passes.InvariantError` with the name of a node or value at fault. Each walks
-the graph once and looks at no weights, so that a graph of 1001 layers, with about 10,000 nodes once it is
-quantized, is checked in a fraction of a second.
+Each `require_…` raises `onnx_ir.passes.InvariantError` with the name of a node or value at fault. Each walks
+the graph once and looks at no weights, so that a network of 1001 layers, whose graph has 7,352 nodes in the
+cpu flavour, is checked in hundredths of a second.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import onnx_ir as ir
 from onnx_ir.passes import InvariantError
 
 CODING = ("QuantizeLinear", "DequantizeLinear")
-
-# Name, type and shape of a value.
-_Described = tuple[str | None, str, str]
 
 
 def require_ordered(model: ir.Model) -> None:
@@ -55,9 +52,10 @@ def require_types(model: ir.Model) -> None:
             raise InvariantError(f"the type of {value.name} is not known")
 
 
-def interface_of(model: ir.Model) -> tuple[list[_Described], list[_Described]]:
-    """Name, type and shape of every input and of every output of a graph."""
-    return _described(model.graph.inputs), _described(model.graph.outputs)
+def interface_of(model: ir.Model) -> tuple[str, ...]:
+    """Inputs and outputs of a graph with type and shape, as in "input images FLOAT [batch,3,32,32]"."""
+    inputs = [f"input {_described(value)}" for value in model.graph.inputs]
+    return *inputs, *(f"output {_described(value)}" for value in model.graph.outputs)
 
 
 def unread_initializers(model: ir.Model) -> set[str]:
@@ -77,5 +75,5 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
-def _described(values: Iterable[ir.Value]) -> list[_Described]:
-    return [(value.name, str(value.dtype), str(value.shape)) for value in values]
+def _described(value: ir.Value) -> str:
+    return f"{value.name} {value.dtype} {value.shape}"

@@ -136,7 +136,9 @@ class GraphPass(Pass[ir.Model]):
 
         def require_kept(after: ir.Model) -> None:
             if interface_of(after) != interface:
-                raise InvariantError(f"the graph had {interface} and now has {interface_of(after)}")
+                raise InvariantError(
+                    f"the graph had {', '.join(interface)} and now has {', '.join(interface_of(after))}"
+                )
             if left := sorted(unread_initializers(after) - unread):
                 raise InvariantError(f"nothing reads the initializer {', '.join(left)} any more")
 

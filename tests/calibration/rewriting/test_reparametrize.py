@@ -4,7 +4,9 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+from onnx_ir.passes import PostconditionError
 from sample_networks import (
     absorbable_network,
     graph_of,
@@ -34,7 +36,15 @@ from calibration.rewriting.reparametrize import (
     reparametrized_from_graph,
 )
 from errors import CheckFailed, UserError
-from graphs.onnx_file import card_from_file, constant, graph_from_file, replace_constant, write_graph
+from graphs.onnx_file import (
+    card_from_file,
+    constant,
+    graph_from_file,
+    initializer,
+    replace_constant,
+    write_graph,
+)
+from graphs.streams import streams_of
 from models.config import VARIANTS, resnet_config
 
 IMAGES = sample_images(4)
@@ -112,13 +122,15 @@ def test_error_is_that_of_the_logits():
     assert done.error == pytest.approx(relative_error(expected, actual), rel=0.5)
 
 
-def test_what_a_pass_refused_is_told():
+def test_what_a_pass_changed_and_refused_is_told():
     model = sample_graph(CONFIG)
     _, (absorb, centre, equalize) = reparametrize(model, PASSES, IMAGES, LIMITS[True])
     bn = [node.name for node in model.graph if node.op_type == "BatchNormalization"]
     assert list(absorb.refused) == bn
     assert all("gamma is not positive" in reason for reason in absorb.refused.values())
     assert centre.refused == equalize.refused == {}
+    values = tuple(str(value.name) for stream in streams_of(model) for value in stream.values)
+    assert (absorb.changed, centre.changed, equalize.changed) == ((), values, values)
 
 
 def test_stage_writes_the_graph_and_what_was_done(run, dataset):
@@ -275,6 +287,44 @@ def test_later_pass_that_changes_the_network_is_the_one_named(run, dataset, monk
     monkeypatch.setattr(calibration.rewriting.reparametrize, "EqualizeStream", Rescales)
     with pytest.raises(CheckFailed, match=r"'equalize' changed the network: relative error [23]\.\de-04"):
         reparametrized_from_graph(run, dataset)
+
+
+def test_pass_that_breaks_its_promise_is_named_and_nothing_is_written(run, dataset, monkeypatch):
+    class LosesABatchnorm(AbsorbBatchnorm):
+        """Puts back one BN, which computes nothing, so that the logits do not tell."""
+
+        def rewrite(self, graph):
+            result = super().rewrite(graph)
+            first, *others = result.changed
+            relu = node_named(graph, first.replace("bn", "relu"))
+            ones, zeros = (np.full(16, value, np.float32) for value in (1, 0))
+            parameters = [
+                initializer(graph.graph, f"{first}.{number}", array)
+                for number, array in enumerate((ones, zeros, zeros, ones))
+            ]
+            bn = ir.node("BatchNormalization", [relu.inputs[0], *parameters], {"epsilon": 0.0}, name=first)
+            bn.outputs[0].name = first
+            graph.graph.insert_before(relu, bn)
+            relu.replace_input_with(0, bn.outputs[0])
+            return self.result(others)
+
+    before = files_in(run)
+    monkeypatch.setattr(calibration.rewriting.reparametrize, "AbsorbBatchnorm", LosesABatchnorm)
+    told = "pass 'absorb' broke a promise: BatchNormalization stage1.0.preact.bn1 still reads the stream"
+    with pytest.raises(PostconditionError, match=told):
+        reparametrized_from_graph(run, dataset)
+    assert files_in(run) == before
+
+
+def test_entries_of_an_earlier_version_are_read(run, dataset, monkeypatch):
+    """They say nothing of what was changed."""
+    done, _ = reparametrized_from_graph(run, dataset)
+    document = json.loads((run.path / REPARAMETRIZATION).read_text())
+    for entry in document:
+        del entry["changed"]
+    (run.path / REPARAMETRIZATION).write_text(json.dumps(document))
+    monkeypatch.setattr(RunDirectory, "is_current", lambda self, step: True)
+    assert reparametrized_from_graph(run, dataset) == ([replace(entry, changed=()) for entry in done], False)
 
 
 def test_shared_weight_is_refused_and_named(tmp_path, dataset):
