@@ -10,16 +10,35 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from sample_networks import absorbable_network, graph_of, op_types, sample_images, sample_network
+import pytest
+from sample_networks import FOUR_BLOCKS, absorbable_network, graph_of, op_types, sample_images, sample_network
 
 from calibration.quantizing.quantize import Quantize
-from calibration.quantizing.scheme import Scheme
+from calibration.quantizing.scheme import FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import Calibrated, calibrated, observe
 from calibration.rewriting.reparametrize import DEFAULT_PASSES, reparametrize
-from models.config import ResNetConfig
+from models.config import ResNetConfig, resnet_config
 
 IMAGES = sample_images(8)
+NETWORKS = [resnet_config(*named) for named in FOUR_BLOCKS]
+CPU, OPENVINO = Scheme("cpu"), Scheme("openvino")
+GPU = [Scheme("gpu", stream=stream) for stream in STREAMS["gpu"]]
+INT8 = [CPU, OPENVINO, GPU[0]]
+# One for each file.
+SCHEMES = [*INT8, FP8]
+
+
+def named(scheme: Scheme) -> str:
+    return f"{scheme.flavour}-{scheme.precision}-{scheme.stream}"
+
+
+def config_named(config: ResNetConfig) -> str:
+    return f"{config.variant}-{config.depth}"
+
+
+every_network = pytest.mark.parametrize("network", NETWORKS, ids=config_named)
+every_gpu_scheme = pytest.mark.parametrize("gpu_scheme", GPU, ids=named)
 
 
 @cache
@@ -57,8 +76,35 @@ def quantized_and_count(config: ResNetConfig, scheme: Scheme, absorbed: bool = F
     return model, len(result.refused)
 
 
+@cache
+def shared_graph(config: ResNetConfig, scheme: Scheme) -> ir.Model:
+    """The quantized graph, made once for all tests, which must not change it."""
+    return quantized(config, scheme)
+
+
 def nodes_of(model: ir.Model, *wanted: str) -> list[ir.Node]:
     return [node for node in model.graph if node.op_type in wanted]
+
+
+def dtype_of(value: ir.Value) -> ir.DataType:
+    """Type of a constant."""
+    return value.const_value.dtype
+
+
+def real_of(gpu_scheme: Scheme) -> ir.DataType:
+    """The type of what is not quantized."""
+    return ir.DataType.FLOAT if gpu_scheme.stream == "fp32" else ir.DataType.FLOAT16
+
+
+def pair_of(value: ir.Value) -> tuple[ir.Node, ir.Node]:
+    """The QuantizeLinear and DequantizeLinear between a tensor and its consumer."""
+    dequantize = value.producer()
+    assert dequantize.op_type == "DequantizeLinear"
+    quantize = dequantize.inputs[0].producer()
+    assert quantize.op_type == "QuantizeLinear"
+    # The pair is one: both read the same scale and zero point.
+    assert quantize.inputs[1:] == dequantize.inputs[1:]
+    return quantize, dequantize
 
 
 def snr_db(expected: np.ndarray, actual: np.ndarray) -> float:
