@@ -5,10 +5,12 @@ integer kernels of CPUs without VNNI may saturate and so differ from machine to 
 """
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx_ir.passes import PostconditionError
 from quantized_samples import (
     CPU,
     GPU,
@@ -37,11 +39,18 @@ from sample_networks import (
     sample_network,
 )
 
+from calibration.quantizing.activations import QuantizeActivations
+from calibration.quantizing.biases import QuantizeBiases
+from calibration.quantizing.qdq import FILES, qdq_from_ranges
 from calibration.quantizing.quantize import Quantize
 from calibration.quantizing.scales import Range
 from calibration.quantizing.scheme import FP8, Scheme
+from calibration.quantizing.weights import QuantizeWeights
+from calibration.rewriting.bn_as_convolution import BatchnormAsConvolution
+from calibration.rewriting.integer_relu import IntegerRelu
 from errors import UserError
 from export.audit import audit
+from graphs.narrow import Narrow
 from graphs.onnx_file import constant, graph_from_file, write_graph
 from models.config import VARIANTS, resnet_config
 
@@ -216,3 +225,54 @@ def test_ranges_of_another_network_are_refused(scheme):
     other = calibrated_on(float_graph(resnet_config("original", 8)))
     with pytest.raises(UserError, match=r"no range for .*another network"):
         Quantize(other, scheme)(float_graph(resnet_config("preact", 8)))
+
+
+# --- the result, and the passes inside --------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("scheme", [CPU, GPU[0], GPU[1]], ids=named)
+def test_result_names_the_convolutions_and_why_others_stay_float(variant, scheme):
+    model = float_graph(resnet_config(variant, 14))
+    block = ("stage2.1.add",)
+    convolutions = [node.name for node in model.graph if node.op_type == "Conv"]
+    result = Quantize(calibrated_on(model), replace(scheme, float_blocks=block))(model)
+    inside = {f"stage2.1.residual.conv{n}" for n in (1, 2)}
+    assert result.refused == dict.fromkeys(inside, "its block is left in float")
+    quantized_now = [node.name for node in nodes_of(model, "Conv") if node.name not in inside]
+    assert sorted(result.changed) == sorted(quantized_now)
+    assert set(convolutions) <= {*result.changed, *result.refused}
+
+
+def test_fp8_tells_why_the_stem_stays_float():
+    model = float_graph(NETWORKS[0])
+    result = Quantize(calibrated_on(model), FP8)(model)
+    assert result.refused == {"stem.conv": "TensorRT has no FP8 kernel for fewer than 16 channels in or out"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "inner"),
+    [
+        (CPU, BatchnormAsConvolution),
+        (CPU, IntegerRelu),
+        (CPU, QuantizeActivations),
+        (CPU, QuantizeWeights),
+        (CPU, QuantizeBiases),
+        (GPU[0], Narrow),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_pass_inside_that_does_nothing_is_the_one_named(monkeypatch, scheme, inner):
+    model = float_graph(resnet_config("preact", 14), absorbed=inner is IntegerRelu)
+    ranges = calibrated_on(model)
+    monkeypatch.setattr(inner, "rewrite", lambda self, graph: self.result())
+    with pytest.raises(PostconditionError, match=rf"^pass '{inner.name}' broke a promise"):
+        Quantize(ranges, scheme)(model)
+
+
+def test_broken_promise_leaves_the_file_as_it_was(preact_run, monkeypatch):
+    before = preact_run.verified(FILES["int8", "cpu"]).read_bytes()
+    monkeypatch.setattr(QuantizeBiases, "rewrite", lambda self, graph: self.result())
+    with pytest.raises(PostconditionError, match="pass 'quantize_biases' broke a promise"):
+        qdq_from_ranges(preact_run, CPU, force=True)
+    assert preact_run.verified(FILES["int8", "cpu"]).read_bytes() == before
