@@ -1,4 +1,4 @@
-"""Fold batch normalization into the convolution before it.
+"""Fold batch normalization into the convolution that it follows.
 
 With running mean m and variance v and affine parameters g, b,
 
@@ -24,16 +24,16 @@ from graphs.passes import Pass, PassResult
 
 @dataclass(frozen=True)
 class FoldBatchnorm(Pass[fx.GraphModule]):
-    """Folds every BN that can be folded in a traced network; the result names the BN layers."""
+    """Fold every BN that can be folded in a traced network; the result names the BN layers."""
 
     name = "fold"
 
     def require_well_formed(self, graph: fx.GraphModule) -> None:
-        """torch.fx's own check: the calls stand in order, and each module that is called exists."""
+        """Let torch.fx check that the calls stand in order and that each module that is called exists."""
         graph.graph.lint()
 
     def kept(self, graph: fx.GraphModule) -> Callable[[fx.GraphModule], None]:
-        """The names of the network's inputs."""
+        """Return a check of the names of the network's inputs."""
         inputs = _inputs(graph)
 
         def require_kept(after: fx.GraphModule) -> None:
@@ -43,7 +43,7 @@ class FoldBatchnorm(Pass[fx.GraphModule]):
         return require_kept
 
     def requires(self, graph: fx.GraphModule) -> None:
-        """Evaluation mode, because a BN in training mode does not use the running statistics."""
+        """Require evaluation mode, because a BN in training mode does not use the running statistics."""
         for node in _batchnorms(graph):
             if graph.get_submodule(str(node.target)).training:
                 raise InvariantError(f"{node.target} is in training mode")
@@ -61,7 +61,7 @@ class FoldBatchnorm(Pass[fx.GraphModule]):
         return self.result(folded, refused)
 
     def ensures(self, graph: fx.GraphModule, result: PassResult) -> None:
-        """The BN that are left are those refused, each for a reason that still holds."""
+        """Check that the BN that are left were refused, each for a reason that still holds."""
         for node in _batchnorms(graph):
             if node.target not in result.refused:
                 raise InvariantError(f"{node.target} is left and was not refused")
@@ -76,12 +76,12 @@ def _inputs(module: fx.GraphModule) -> list[str]:
 
 
 def _batchnorms(module: fx.GraphModule) -> list[fx.Node]:
-    """The calls of BN layers, in order of execution."""
+    """Return the calls of BN layers, in order of execution."""
     return [node for node in module.graph.nodes if isinstance(_module_of(module, node), nn.BatchNorm2d)]
 
 
 def _refusal(module: fx.GraphModule, bn: fx.Node) -> str:
-    """Why a BN cannot be folded; empty if the BN can."""
+    """Return why a BN cannot be folded, or nothing if the BN can."""
     source = bn.args[0]
     assert isinstance(source, fx.Node)
     if not isinstance(_module_of(module, source), nn.Conv2d):
@@ -104,5 +104,5 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _module_of(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """The layer that a node calls, if the node calls one."""
+    """Return the layer that a node calls, or None if the node calls something else."""
     return module.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -14,7 +14,7 @@ CODING = ("QuantizeLinear", "DequantizeLinear")
 
 
 def require_ordered(model: ir.Model) -> None:
-    """Every node stands behind the nodes whose outputs it reads; so there is no cycle."""
+    """Require that every node stands behind the nodes whose outputs it reads, so that there is no cycle."""
     known = {*model.graph.inputs, *model.graph.initializers.values()}
     for node in model.graph:
         for value in node.inputs:
@@ -23,11 +23,11 @@ def require_ordered(model: ir.Model) -> None:
         known.update(node.outputs)
     for value in model.graph.outputs:
         if value not in known:
-            raise InvariantError(f"nothing in the graph computes its output {value.name}")
+            raise InvariantError(f"nothing in the graph computes the output {value.name}")
 
 
 def require_unique_names(model: ir.Model) -> None:
-    """No two inputs, initializers or outputs of nodes have one name."""
+    """Require that no two inputs, initializers or outputs of nodes have one name."""
     seen: set[str | None] = set()
     for value in _values(model):
         if value.name in seen:
@@ -36,7 +36,7 @@ def require_unique_names(model: ir.Model) -> None:
 
 
 def require_float32(model: ir.Model) -> None:
-    """Every floating-point tensor whose type is known is float32, and nothing is stored as codes."""
+    """Require that every floating-point tensor of known type is float32, and that nothing is in codes."""
     for node in model.graph:
         if node.op_type in CODING:
             raise InvariantError(f"{node.op_type} {node.name} is there, so the graph is quantized already")
@@ -46,20 +46,20 @@ def require_float32(model: ir.Model) -> None:
 
 
 def require_types(model: ir.Model) -> None:
-    """The type of every tensor is known, as it is of a graph whose shapes were inferred."""
+    """Require that the type of every tensor is known, as in a graph whose shapes were inferred."""
     for value in _values(model):
         if value.dtype is None:
             raise InvariantError(f"the type of {value.name} is not known")
 
 
 def interface_of(model: ir.Model) -> tuple[str, ...]:
-    """Inputs and outputs of a graph with type and shape, as in "input images FLOAT [batch,3,32,32]"."""
+    """Return inputs and outputs with type and shape, as in "input images FLOAT [batch,3,32,32]"."""
     inputs = [f"input {_described(value)}" for value in model.graph.inputs]
     return *inputs, *(f"output {_described(value)}" for value in model.graph.outputs)
 
 
 def unread_initializers(model: ir.Model) -> set[str]:
-    """Names of the initializers that no node reads and that are no outputs of the graph."""
+    """Return the names of the initializers that no node reads and that are no outputs of the graph."""
     return {
         name
         for name, value in model.graph.initializers.items()
@@ -68,7 +68,7 @@ def unread_initializers(model: ir.Model) -> set[str]:
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
-    """Every value of a graph, once each."""
+    """Yield every value of a graph once."""
     yield from model.graph.inputs
     yield from model.graph.initializers.values()
     for node in model.graph:

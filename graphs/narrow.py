@@ -24,13 +24,14 @@ from graphs.passes import GraphPass, PassResult
 from vocabulary import Precision
 
 TYPES = {Precision.fp16: ir.DataType.FLOAT16, Precision.bf16: ir.DataType.BFLOAT16}
-# The first opset whose Conv and GlobalAveragePool take bfloat16; neither changed otherwise since opset 19.
+# Opset 22 is the first whose Conv and GlobalAveragePool take bfloat16; nothing else in them has changed
+# since opset 19.
 _BFLOAT16_OPSET = 22
 
 
 @dataclass(frozen=True)
 class Narrow(GraphPass):
-    """Converts a graph; the result names the converted initializers.
+    """Convert a graph; the result names the converted initializers.
 
     Attributes:
         precision: fp16 or bf16.
@@ -47,7 +48,7 @@ class Narrow(GraphPass):
         return TYPES[self.precision]
 
     def requires(self, graph: ir.Model) -> None:
-        """A float32 graph from one tensor to one tensor."""
+        """Require a float32 graph from one tensor to one tensor."""
         require_float32(graph)
         if (len(graph.graph.inputs), len(graph.graph.outputs)) != (1, 1):
             raise InvariantError("the graph does not have one input and one output")
@@ -74,7 +75,7 @@ class Narrow(GraphPass):
         return self.result(converted)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """Nothing is left in float32 but the graph's input and output."""
+        """Check that nothing is left in float32 but the graph's input and output."""
         computed = [value for node in graph.graph for value in node.outputs if not value.is_graph_output()]
         for value in (*graph.graph.initializers.values(), *computed):
             if value.dtype is not None and value.dtype.is_floating_point() and value.dtype != self._dtype:
@@ -98,7 +99,7 @@ def _bound_variance(node: ir.Node, largest: float) -> None:
 
 
 def _largest(dtype: ir.DataType) -> float:
-    """Largest finite number of a 16-bit type."""
+    """Return the largest finite number of a 16-bit type."""
     return float(ml_dtypes.finfo(dtype.numpy()).max)
 
 

@@ -11,10 +11,10 @@ A condition that does not hold and an error inside a pass raise an error that na
 graph alone does not tell which of several passes broke the graph. `UserError` leaves (1) and (2) as it is:
 a weight that float16 cannot hold, for example, is no fault of the pass. In (3) there is no such excuse.
 
-The steps are those of `onnx_ir.passes.PassBase`, and the three errors are onnx_ir's. The base class is
-not, for three reasons: onnx_ir's `ensures` is not told what a pass refused, so "no BN is left unless the
-pass refused that BN" cannot be written there; an error inside `call` is raised without the name of the
-pass; and onnx_ir's passes take an `onnx_ir.Model`, while folding runs on a `torch.fx.GraphModule`.
+The steps are those of `onnx_ir.passes.PassBase`, and the errors are onnx_ir's, too. That base class itself
+does not fit, for three reasons. Its `ensures` is not told what a pass refused, so that "no BN is left but
+those refused" cannot be written there. An error inside its `call` does not get the name of the pass. And
+it takes an `onnx_ir.Model`, while folding runs on a `torch.fx.GraphModule`.
 """
 
 from abc import ABC, abstractmethod
@@ -34,7 +34,7 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class PassResult:
-    """What one pass did to one graph.
+    """A result tells what one pass did to one graph.
 
     Attributes:
         name: name of the pass.
@@ -48,7 +48,7 @@ class PassResult:
 
 
 class Pass(ABC, Generic[Subject]):
-    """One rewrite of a graph in place; `GraphPass` is the base of those of ONNX graphs.
+    """A pass rewrites a graph in place; `GraphPass` is the base of the passes over ONNX graphs.
 
     Attributes:
         name: what results and errors call the pass.
@@ -80,7 +80,7 @@ class Pass(ABC, Generic[Subject]):
 
     @abstractmethod
     def require_well_formed(self, graph: Subject) -> None:
-        """Raise InvariantError where this is no graph at all; checked before and after every pass."""
+        """Raise InvariantError where no pass can work on a graph; this runs before and after every pass."""
 
     @abstractmethod
     def kept(self, graph: Subject) -> Callable[[Subject], None]:
@@ -99,7 +99,7 @@ class Pass(ABC, Generic[Subject]):
         """Raise InvariantError where a rewritten graph is not as promised: the postcondition."""
 
     def result(self, changed: Iterable[str] = (), refused: Mapping[str, str] | None = None) -> PassResult:
-        """The result of this pass."""
+        """Return the result of this pass."""
         return PassResult(self.name, tuple(changed), dict(refused or {}))
 
     @contextmanager
@@ -118,20 +118,20 @@ class Pass(ABC, Generic[Subject]):
 
 
 class GraphPass(Pass[ir.Model]):
-    """A pass over an ONNX graph.
+    """A pass over an ONNX graph rewrites an `onnx_ir.Model`.
 
-    Before and after each of them the nodes stand in an order in which they can be executed, so that there
-    is no cycle either, and no two values have one name. Each keeps the names, types and shapes of the
-    graph's inputs and outputs and leaves no initializer behind that nothing reads any more.
+    Before and after each of these passes the nodes stand in an order in which they can be executed, so that
+    there is no cycle either, and no two values have one name. Each pass keeps the names, types and shapes of
+    the graph's inputs and outputs and leaves no initializer behind that nothing reads any more.
     """
 
     def require_well_formed(self, graph: ir.Model) -> None:
-        """Order of execution and names."""
+        """Require an order of execution, and names that are given once."""
         require_ordered(graph)
         require_unique_names(graph)
 
     def kept(self, graph: ir.Model) -> Callable[[ir.Model], None]:
-        """The graph's inputs and outputs; an initializer may be unread only if it was so before."""
+        """Return a check of inputs and outputs, and of initializers that nothing reads any more."""
         interface, unread = interface_of(graph), unread_initializers(graph)
 
         def require_kept(after: ir.Model) -> None:

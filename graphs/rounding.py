@@ -2,10 +2,10 @@
 
     y = f(x)   in 16 bits      becomes      y = Cast16(f(Cast32(x)))
 
-ONNX defines an operator on 16 bits in this way, up to the order of its sums: as if computed exactly and
-rounded once. A runtime without float16 kernels computes such a graph in float32 and drops the casts that
-the runtime put in, so that nothing is rounded between two operators and nothing overflows. A runtime
-without bfloat16 kernels refuses a bfloat16 graph.
+ONNX defines an operator on 16 bits in this way, up to the order of its sums: as if the result were computed
+exactly and rounded once. A runtime without float16 kernels computes such a graph in float32 and drops the
+casts that the runtime put in, so that nothing is rounded between two operators and nothing overflows. A
+runtime without bfloat16 kernels refuses a bfloat16 graph.
 
 Cast, QuantizeLinear and DequantizeLinear are no cases for this pass: their 16-bit operands are scales and
 their codes are integers, so that these operators round by themselves.
@@ -30,12 +30,12 @@ _ROUND_BY_THEMSELVES = {"Cast", *CODING}
 
 @dataclass(frozen=True)
 class ExplicitRounding(GraphPass):
-    """Puts float32 and Casts in the place of 16-bit operators; the result names these operators."""
+    """Put float32 and Casts in the place of 16-bit operators; the result names the operators."""
 
     name = "rounding"
 
     def requires(self, graph: ir.Model) -> None:
-        """Types of all tensors."""
+        """Require the types of all tensors."""
         require_types(graph)
 
     def rewrite(self, graph: ir.Model) -> PassResult:
@@ -58,7 +58,7 @@ class ExplicitRounding(GraphPass):
         return self.result(rewritten)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """Nothing but casts and codes touches 16 bits."""
+        """Check that only Casts, QuantizeLinear and DequantizeLinear touch 16 bits."""
         for node in _computing(graph):
             for value in (*node.inputs, *node.outputs):
                 if value is not None and value.dtype in _NARROW:
@@ -66,12 +66,12 @@ class ExplicitRounding(GraphPass):
 
 
 def _computing(model: ir.Model) -> list[ir.Node]:
-    """The nodes whose results a runtime could leave unrounded."""
+    """Return the nodes whose results a runtime could leave unrounded."""
     return [node for node in model.graph if node.op_type not in _ROUND_BY_THEMSELVES]
 
 
 def _wide(graph: ir.Graph, node: ir.Node, index: int, widened: dict[str, ir.Value]) -> ir.Value:
-    """A float32 value equal to a 16-bit operand: another constant, or a Cast before the node."""
+    """Return a float32 value equal to a 16-bit operand: another constant, or a Cast before the node."""
     value = node.inputs[index]
     assert value is not None
     name = f"{value.name}.wide"

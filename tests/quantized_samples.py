@@ -1,4 +1,4 @@
-"""The sample networks quantized, and how ONNX Runtime would run them.
+"""This module quantizes the sample networks and tells how ONNX Runtime would run them.
 
 Ranges are min-max over `IMAGES`. Graphs are made once and handed out as copies.
 """
@@ -25,7 +25,7 @@ NETWORKS = [resnet_config(*named) for named in FOUR_BLOCKS]
 CPU, OPENVINO = Scheme("cpu"), Scheme("openvino")
 GPU = [Scheme("gpu", stream=stream) for stream in STREAMS["gpu"]]
 INT8 = [CPU, OPENVINO, GPU[0]]
-# One for each file.
+# There is one scheme for each file.
 SCHEMES = [*INT8, FP8]
 
 
@@ -52,7 +52,7 @@ def _float_proto(config: ResNetConfig, absorbed: bool) -> onnx.ModelProto:
 
 
 def float_graph(config: ResNetConfig, absorbed: bool = False) -> ir.Model:
-    """`absorbed`: of a network whose every BN can be, after the default passes."""
+    """Return a float graph; if `absorbed`, the default passes have absorbed every BN."""
     return ir.from_proto(_float_proto(config, absorbed))
 
 
@@ -70,7 +70,7 @@ def quantized(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> i
 
 
 def quantized_and_count(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> tuple[ir.Model, int]:
-    """With the number of convolutions that stay float."""
+    """Quantize, and count the convolutions that stay float."""
     model = float_graph(config, absorbed)
     result = Quantize(_calibrated(config, absorbed), scheme)(model)
     return model, len(result.refused)
@@ -78,7 +78,7 @@ def quantized_and_count(config: ResNetConfig, scheme: Scheme, absorbed: bool = F
 
 @cache
 def shared_graph(config: ResNetConfig, scheme: Scheme) -> ir.Model:
-    """The quantized graph, made once for all tests, which must not change it."""
+    """Return a quantized graph that is made once for all tests, which must not change this graph."""
     return quantized(config, scheme)
 
 
@@ -87,17 +87,17 @@ def nodes_of(model: ir.Model, *wanted: str) -> list[ir.Node]:
 
 
 def dtype_of(value: ir.Value) -> ir.DataType:
-    """Type of a constant."""
+    """Return the type of a constant."""
     return value.const_value.dtype
 
 
 def real_of(gpu_scheme: Scheme) -> ir.DataType:
-    """The type of what is not quantized."""
+    """Return the type of what a scheme for GPUs does not quantize."""
     return ir.DataType.FLOAT if gpu_scheme.stream == "fp32" else ir.DataType.FLOAT16
 
 
 def pair_of(value: ir.Value) -> tuple[ir.Node, ir.Node]:
-    """The QuantizeLinear and DequantizeLinear between a tensor and its consumer."""
+    """Return the QuantizeLinear and DequantizeLinear between a tensor and a reader."""
     dequantize = value.producer()
     assert dequantize.op_type == "DequantizeLinear"
     quantize = dequantize.inputs[0].producer()
@@ -112,7 +112,7 @@ def snr_db(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def optimized_operators(model: ir.Model, folder: Path) -> list[str]:
-    """Operators in order of execution, as ONNX Runtime runs a graph."""
+    """List operators in order of execution, as ONNX Runtime runs a graph."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3

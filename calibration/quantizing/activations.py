@@ -29,15 +29,15 @@ from graphs.onnx_file import initializer
 from graphs.passes import GraphPass, PassResult
 from vocabulary import Flavour, Precision
 
-# Steps above 0 that a branch must keep if the branch reads the stream's codes: a quarter of the 255 that a
-# scale of its own would give the branch, or two bits less.
+# A branch reads the stream's codes only if these leave the branch so many steps above 0. A scale for the
+# branch alone would give 255 steps, so the branch loses two bits at most.
 _LEAST_STEPS = 64
 
 
 def activation_scales(
     uses: Iterable[Use], calibrated: Mapping[str, Calibrated], scheme: Scheme
 ) -> dict[str, ActivationScale]:
-    """The scale of every tensor that is quantized, by name.
+    """Return the scale of every tensor that is quantized, by name.
 
     Raises:
         UserError: a tensor has no range, because the ranges belong to another network.
@@ -49,7 +49,8 @@ def activation_scales(
         name = str(use.value.name)
         if name not in calibrated:
             raise UserError(
-                f"{RANGES} has no range for {name}: it belongs to another network", "calibrate this network"
+                f"{RANGES} has no range for {name} and so belongs to another network",
+                "calibrate this network",
             )
         value_range = calibrated[name].range
         before_relu = scales.get(_input_of_relu(use.value))
@@ -59,7 +60,7 @@ def activation_scales(
         elif scheme.precision == Precision.fp8:
             scales[name] = e4m3_activation_scale(value_range)
         else:
-            # OpenVINO adds signed tensors faster without zero points; its convolutions read uint8 alone.
+            # OpenVINO runs sums without zero points; a convolution, though, reads uint8.
             added = name not in read_by_conv
             signed = scheme.flavour == Flavour.openvino and value_range.low < 0 and added
             scales[name] = activation_scale(value_range, symmetric=signed or not scheme.is_for_cpus)
@@ -67,23 +68,23 @@ def activation_scales(
 
 
 def _steps(value_range: Range, scale: ActivationScale) -> float:
-    """How many steps of a scale a range has above 0."""
+    """Count the steps of a scale that a range has above 0."""
     return min(value_range.high / float(scale.scale), UINT8_LEVELS - int(scale.zero_point))
 
 
 def _input_of_relu(value: ir.Value) -> str:
-    """Name of the tensor that a ReLU turns into a value; empty if no ReLU writes the value."""
+    """Return the name of a ReLU's input, if the ReLU writes this value, and nothing otherwise."""
     node = value.producer()
     return str(node.inputs[0].name) if node is not None and node.op_type == "Relu" else ""  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
 class QuantizeActivations(GraphPass):
-    """Puts Q/DQ pairs on edges; the result names the tensors.
+    """Put Q/DQ pairs on edges; the result names the tensors.
 
     Attributes:
-        uses: the edges. Where a Cast has come between a tensor and its reader since, the pair stands behind
-            the Cast.
+        uses: the edges. Where a Cast now stands between a tensor and a reader, the pair is put behind the
+            Cast.
         scales: of the tensors, by name.
         real: type of the tensors, and so of their scales.
     """
@@ -94,7 +95,7 @@ class QuantizeActivations(GraphPass):
     real: np.dtype
 
     def requires(self, graph: ir.Model) -> None:
-        """Unquantized edges with scales."""
+        """Require edges that are not quantized, and their scales."""
         for use in self.uses:
             if use.consumer.graph is not graph.graph:
                 raise InvariantError(f"{use.consumer.op_type} {use.consumer.name} is not in the graph")
@@ -104,7 +105,7 @@ class QuantizeActivations(GraphPass):
                 raise InvariantError(f"the scale of {use.value.name} is missing")
 
     def rewrite(self, graph: ir.Model) -> PassResult:
-        """Tensor by tensor, in the order of `uses`."""
+        """Quantize tensor by tensor, in the order of `uses`."""
         by_name: dict[str, list[Use]] = defaultdict(list)
         for use in self.uses:
             by_name[str(use.value.name)].append(use)
@@ -113,7 +114,7 @@ class QuantizeActivations(GraphPass):
         return self.result(by_name)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """(1) and (2) of every edge."""
+        """Check (1) and (2) on every edge."""
         for use in self.uses:
             edge = f"the edge from {use.value.name} to {use.consumer.name}"
             dequantize = dequantizer(use.consumer, use.index)
@@ -127,7 +128,7 @@ class QuantizeActivations(GraphPass):
 
 
 def _put_pairs(graph: ir.Graph, name: str, uses: list[Use], scale: ActivationScale, real: np.dtype) -> None:
-    """One QuantizeLinear behind a tensor, and a DequantizeLinear before each of its readers."""
+    """Put one QuantizeLinear behind a tensor, and a DequantizeLinear before each reader."""
     value = uses[0].consumer.inputs[uses[0].index]
     assert value is not None
     parameters = [

@@ -21,7 +21,7 @@ from graphs.passes import GraphPass, PassResult
 
 @dataclass(frozen=True)
 class QuantizeBiases(GraphPass):
-    """Stores the codes of biases; the result names the convolutions that have one.
+    """Store the codes of biases; the result names the convolutions that have a bias.
 
     Attributes:
         scales: scale s_x of the input of each convolution, by the name of the convolution.
@@ -31,14 +31,14 @@ class QuantizeBiases(GraphPass):
     scales: Mapping[str, ActivationScale]
 
     def requires(self, graph: ir.Model) -> None:
-        """Convolutions with coded weights."""
+        """Require convolutions with coded weights."""
         nodes = {node.name: node for node in graph.graph}
         for name in self.scales:
             if name not in nodes or dequantizer(nodes[name], 1) is None:
                 raise InvariantError(f"there is no convolution {name} with a coded weight")
 
     def rewrite(self, graph: ir.Model) -> PassResult:
-        """Convolution by convolution, in the order of `scales`."""
+        """Store convolution by convolution, in the order of `scales`."""
         nodes = {str(node.name): node for node in graph.graph}
         with_bias = [name for name in self.scales if len(nodes[name].inputs) > 2]
         for name in with_bias:
@@ -50,7 +50,7 @@ class QuantizeBiases(GraphPass):
         return self.result(with_bias)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """Biases behind a DequantizeLinear."""
+        """Check that a DequantizeLinear stands before every bias."""
         for node in graph.graph:
             if node.name in self.scales and len(node.inputs) > 2 and dequantizer(node, 2) is None:
                 raise InvariantError(f"Conv {node.name} still has a float bias")

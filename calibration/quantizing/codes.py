@@ -32,7 +32,7 @@ def store_codes(graph: ir.Graph, conv: ir.Node, index: int, codes: np.ndarray, s
 
 
 def dequantizer(node: ir.Node, index: int) -> ir.Node | None:
-    """The DequantizeLinear that a node reads as input number `index`, if there is one."""
+    """Return the DequantizeLinear that a node reads as input number `index`, or None."""
     value = node.inputs[index] if index < len(node.inputs) else None
     producer = value.producer() if value is not None else None
     return producer if producer is not None and producer.op_type == "DequantizeLinear" else None

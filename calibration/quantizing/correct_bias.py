@@ -8,7 +8,8 @@ calibration images,
 apart from zero-padded borders. Taking this out of the bias leaves only the part of the error that varies
 from image to image and place to place (Nagel et al. 2019, "Data-Free Quantization Through Weight
 Equalization and Bias Correction", section 4.2, there with the mean taken from BN statistics). Inputs
-behind a ReLU have means as large as their deviations, so that this is up to half of the error's power.
+behind a ReLU have means as large as their deviations, so that the correction removes up to half of the
+error's power.
 
 Through BN: the error of a convolution that writes a stream which only BN reads may as well stay in the
 stream and be taken out where the stream is read. The errors add up from block to block, so that the mean
@@ -31,7 +32,7 @@ from graphs.streams import Stream, streams_of
 
 @dataclass(frozen=True)
 class Corrections:
-    """What is added to the parameters of nodes, by the names of the nodes.
+    """The corrections are added to parameters of nodes, by the names of the nodes.
 
     Attributes:
         biases: of convolutions, each [out].
@@ -45,7 +46,7 @@ class Corrections:
 def mean_error(
     weight: NDArray[np.float32], rounded: NDArray[np.float64], means: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean error [out] of a convolution's output from rounding its weights.
+    """Return the mean error [out] that rounding the weights brings to a convolution's output.
 
     Args:
         weight, rounded: [out, in / groups, kh, kw], what they were and what the codes stand for.
@@ -62,7 +63,7 @@ def mean_error(
 def corrections_of(
     model: ir.Model, errors: Mapping[str, NDArray[np.float64]], through_batchnorm: bool
 ) -> Corrections:
-    """The corrections of every convolution whose weights were rounded.
+    """Return the corrections for every convolution whose weights were rounded.
 
     Args:
         model: a float graph, with the streams that Q/DQ pairs would hide.
@@ -86,7 +87,7 @@ def _read_by_batchnorm_alone(stream: Stream) -> bool:
 
 
 def _means_of(stream: Stream, errors: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """What the mean of each BN of a stream grows by: the errors of all writers before the BN."""
+    """Return what the mean of each BN of a stream grows by: the errors of all writers before the BN."""
     total = np.zeros(stream.channels)
     means = {}
     for index, writers in enumerate(stream.writers):

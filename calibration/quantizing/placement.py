@@ -32,13 +32,13 @@ from vocabulary import Flavour, Precision, Stream
 
 # TensorRT's FP8 convolutions have at least so many channels, in and out.
 LEAST_FP8_CHANNELS = 16
-# The operators whose outputs can be activations of a block, the stem or the head before the pooling.
+# The operators whose outputs are the activations of stem, blocks and head, up to the pooling.
 _QUANTIZED_OUTPUTS = {"Conv", "BatchNormalization", "Relu", "Add"}
 
 
 @dataclass(frozen=True)
 class Use:
-    """One quantized edge: `value` as input number `index` of `consumer`."""
+    """A quantized edge is `value` as input number `index` of `consumer`."""
 
     value: ir.Value
     consumer: ir.Node
@@ -46,11 +46,11 @@ class Use:
 
 
 def quantized_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str] = ()) -> list[Use]:
-    """The edges that get a Q/DQ pair.
+    """Return the edges that get a Q/DQ pair.
 
     Args:
-        model: a float graph; for `cpu`, with BN rewritten or not.
-        left_float: names of nodes, see `float_nodes`.
+        model: a float graph; in the cpu flavour BN may be rewritten already or not.
+        left_float: names of the nodes that stay float, see `float_nodes`.
     """
     if scheme.is_for_cpus:
         return _cpu_uses(model, scheme, left_float)
@@ -61,13 +61,14 @@ def quantized_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str] 
 
 
 def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[str]:
-    """Names of the nodes of the blocks that these Adds end, the Adds too.
+    """Return the names of all nodes of some blocks, their Adds among them.
 
     Args:
         model: a float graph, before anything is rewritten for a runtime.
+        blocks: names of the Adds that end the blocks.
 
     Raises:
-        UserError: there is no such block.
+        UserError: there is no such block; lists the blocks there are.
     """
     by_name = {str(junction.add.name): junction for junction in junctions(model)} if blocks else {}
     if unknown := sorted(set(blocks) - set(by_name)):
@@ -79,13 +80,13 @@ def float_nodes(model: ir.Model, blocks: Collection[str]) -> set[str]:
 
 
 def has_fp8_kernel(conv: ir.Node) -> bool:
-    """Whether TensorRT can run a convolution in FP8."""
+    """Tell whether TensorRT can run a convolution in FP8."""
     out_channels, in_channels, *_ = constant(conv.inputs[1]).shape
     return min(out_channels, in_channels) >= LEAST_FP8_CHANNELS
 
 
 def observed_values(model: ir.Model) -> list[ir.Value]:
-    """Every value whose range some flavour needs, in order of execution."""
+    """Return every value whose range some flavour needs, in order of execution."""
     uses = [*quantized_uses(model, Scheme(Flavour.cpu)), *quantized_uses(model, Scheme(Flavour.gpu))]
     wanted = {use.value.name for use in uses}
     return [value for value in _values(model) if value.name in wanted]
@@ -109,7 +110,7 @@ def _cpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> l
 
 
 def _ends_block(value: ir.Value | None) -> bool:
-    """Whether a value is a block's sum, or what BN and Relu make of it."""
+    """Tell whether a value is a block's sum, or what BN and Relu make of a block's sum."""
     producer = value.producer() if value is not None else None
     if producer is None or producer.op_type not in ("Add", "BatchNormalization", "Relu"):
         return False
@@ -128,7 +129,7 @@ def _gpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> l
             to_conv = consumer.op_type == "Conv"
             to_skip = on_skip.get(consumer) == index
             to_branch = consumer.op_type in ("BatchNormalization", "Relu") and value in skip_values
-            # A block's last sum goes to no Add, but BN of the next stage or of the head reads it.
+            # No Add reads the last sum of a stage, but the BN of the next stage or of the head does.
             to_bn = consumer.op_type == "BatchNormalization" and scheme.stream == Stream.int8
             if (to_conv or to_skip or to_branch or to_bn) and consumer.name not in left_float:
                 uses.append(Use(value, consumer, index))
@@ -136,6 +137,6 @@ def _gpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> l
 
 
 def _values(model: ir.Model) -> list[ir.Value]:
-    """The input and every activation up to the pooling."""
+    """Return the graph's input and every activation up to the pooling, in order of execution."""
     outputs = [n.outputs[0] for n in model.graph if n.op_type in _QUANTIZED_OUTPUTS]
     return [model.graph.inputs[0], *outputs]

@@ -73,11 +73,11 @@ def write_quantized(
     """
     result = Quantize(calibrated, scheme)(model)
     saturation = scheme.saturation if scheme.is_for_cpus else ""
-    # What quantizing refuses are convolutions.
+    # Quantizing refuses nothing but convolutions.
     card = card.with_precision(scheme.precision, scheme.flavour, saturation, len(result.refused))
     write_graph(model, card, path)
 
 
 def source_of(scheme: Scheme) -> str:
-    """The reparametrized graph that a scheme quantizes, one of `ranges_from_graph.GRAPHS`."""
+    """Return the name of the graph that a scheme quantizes, one of `ranges_from_graph.GRAPHS`."""
     return MODEL_REPARAMETRIZED_BN if scheme.flavour == Flavour.openvino else MODEL_REPARAMETRIZED

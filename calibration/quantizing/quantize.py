@@ -1,22 +1,22 @@
 """float32 graph + ranges -> Q/DQ graph in memory, by a `Scheme`.
 
-cpu   uint8 activations, int8 weights and int32 biases behind DequantizeLinear. BN and ReLU are rewritten
-      where ONNX Runtime has no integer kernel for them, so that a branch reads the stream's own codes
-      where these leave the branch enough steps. The head stays float32.
-openvino  as cpu, with two differences: a tensor that takes both signs and that no convolution reads is
-      symmetric int8, and BN and ReLU stay as they are, because OpenVINO runs such sums without zero points.
-gpu   symmetric int8 activations and weights; biases, BN and the rest in float16, because TensorRT takes
-      the precision from the graph: what is not quantized must say that it is half. With an fp32 stream
-      all of that stays float32. Either way, between the convolutions of a branch only codes are kept in
-      memory.
-fp8   the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
+cpu       Activations are uint8, weights int8 and biases int32, each behind DequantizeLinear. BN and ReLU
+          are rewritten where ONNX Runtime has no integer kernel for them, and a branch reads the codes of
+          the stream where these leave the branch enough steps. The head stays float32.
+openvino  This is the cpu flavour with two differences. A tensor that takes both signs and that no
+          convolution reads is symmetric int8, because OpenVINO runs such sums without zero points. BN and
+          ReLU stay as they are.
+gpu       Activations and weights are symmetric int8. Biases, BN and the rest are float16, because TensorRT
+          takes the precision from the graph; with an fp32 stream all of these stay float32. Either way
+          nothing but codes is kept in memory between the convolutions of a branch.
+fp8       This is the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
 
 In the flavours for CPUs, the weights of some convolutions are kept so small that no two products overflow 16
 bits on a CPU without VNNI (`calibration.quantizing.scales`), at a cost in resolution. With "stem" these are
 the convolutions whose input has a zero point above 0 and so large codes throughout: the stem and, in the
 cpu flavour, what reads the stream. With "proved" they are all convolutions, with "full" none.
 
-The steps, each a pass of its own:
+Each step is a pass:
 
     (1) bn_as_convolution      cpu with an int8 stream
     (2) narrow                 gpu, unless the stream is fp32
@@ -62,7 +62,7 @@ from vocabulary import Flavour, Precision, Stream
 
 @dataclass(frozen=True)
 class Quantize(GraphPass):
-    """Turns a float32 graph into a Q/DQ graph; the result names the convolutions.
+    """Turn a float32 graph into a Q/DQ graph; the result names the convolutions.
 
     Attributes:
         calibrated: range and channel means of every tensor, by name.
@@ -78,11 +78,11 @@ class Quantize(GraphPass):
     scheme: Scheme
 
     def requires(self, graph: ir.Model) -> None:
-        """A float32 graph."""
+        """Require a float32 graph."""
         require_float32(graph)
 
     def rewrite(self, graph: ir.Model) -> PassResult:
-        """Steps (1) to (6)."""
+        """Run steps (1) to (6)."""
         scheme = self.scheme
         left_float = float_nodes(graph, scheme.float_blocks)
         if scheme.flavour == Flavour.cpu and scheme.stream == Stream.int8:
@@ -107,7 +107,7 @@ class Quantize(GraphPass):
         return self.result(inputs, refused)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """What is not refused computes in codes, behind a DequantizeLinear of its own."""
+        """Check that every convolution reads codes or was refused, and that no pair serves two nodes."""
         for node in graph.graph:
             coded = dequantizer(node, 0) is not None and dequantizer(node, 1) is not None
             if node.op_type == "Conv" and node.name not in result.refused and not coded:
@@ -140,7 +140,7 @@ class Quantize(GraphPass):
 
 
 def _inputs_of_convolutions(uses: Collection[Use], left_float: Collection[str]) -> dict[str, str]:
-    """Name of the quantized tensor that each convolution reads, by the name of the convolution."""
+    """Return the name of the quantized tensor that each convolution reads, by the name of the convolution."""
     return {
         str(use.consumer.name): str(use.value.name)
         for use in uses
@@ -151,13 +151,13 @@ def _inputs_of_convolutions(uses: Collection[Use], left_float: Collection[str]) 
 def _refusals(
     graph: ir.Model, quantized: Collection[str], scheme: Scheme, left_float: Collection[str]
 ) -> dict[str, str]:
-    """Names of the convolutions that stay float, each with the reason."""
+    """Return the names of the convolutions that stay float, each with the reason."""
     reasons = {}
     for conv in graph.graph:
         if conv.op_type != "Conv" or conv.name in quantized:
             continue
         if conv.name in left_float:
-            reasons[str(conv.name)] = "its block is left in float"
+            reasons[str(conv.name)] = "the block around this convolution is left in float"
         elif scheme.precision == Precision.fp8 and not has_fp8_kernel(conv):
             reasons[str(conv.name)] = (
                 f"TensorRT has no FP8 kernel for fewer than {LEAST_FP8_CHANNELS} channels in or out"

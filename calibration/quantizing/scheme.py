@@ -1,4 +1,4 @@
-"""A scheme: how a float32 graph is quantized, beside its ranges."""
+"""A scheme says how a float32 graph is quantized; the ranges say the rest."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -7,10 +7,10 @@ from typing import Any
 from errors import UserError
 from vocabulary import Flavour, Precision, Saturation, Stream
 
-# Raised when a scheme comes to make another graph of the same ranges, so that graphs made before are made
-# again.
+# The number is raised when a scheme comes to make another graph of the same ranges, so that older graphs
+# are made again.
 FORMAT = 2
-# The types that each flavour can keep the skip path in. CPUs compute in no half precision.
+# Each flavour can keep the skip path in these types; CPUs compute in no half precision.
 STREAMS = {
     Flavour.cpu: (Stream.int8, Stream.fp32),
     Flavour.openvino: (Stream.int8, Stream.fp32),
@@ -21,7 +21,7 @@ DEFAULT_SATURATION = Saturation.stem
 
 @dataclass(frozen=True)
 class Scheme:
-    """One kind of Q/DQ graph; `calibration.quantizing.quantize` says what each kind looks like.
+    """A scheme is one kind of Q/DQ graph; `calibration.quantizing.quantize` says what each looks like.
 
     Attributes:
         flavour: cpu, openvino or gpu.
@@ -61,11 +61,11 @@ class Scheme:
 
     @property
     def is_for_cpus(self) -> bool:
-        """Whether the graph runs in integer kernels of a CPU."""
+        """Tell whether the graph runs in integer kernels of a CPU."""
         return self.flavour != Flavour.gpu
 
     def to_json(self) -> dict[str, Any]:
-        """What decides the graph, as JSON values."""
+        """Return what decides the graph, as JSON values."""
         fields = asdict(self) | {"float_blocks": list(self.float_blocks), "format": FORMAT}
         if not self.is_for_cpus:
             del fields["saturation"]
@@ -77,5 +77,5 @@ def _require(what: str, value: str, allowed: Collection[str]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(allowed)}, got '{value}'")
 
 
-# The scheme of the FP8 graph; a plan sets only `correct_bias` and `float_blocks`.
+# This is the scheme of the FP8 graph, of which a plan sets only `correct_bias` and `float_blocks`.
 FP8 = Scheme(Flavour.gpu, precision=Precision.fp8, stream=Stream.fp16)

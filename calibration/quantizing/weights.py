@@ -28,7 +28,7 @@ from vocabulary import Precision, Saturation
 
 @dataclass(frozen=True)
 class CodedWeight:
-    """The codes of one weight.
+    """A weight in codes.
 
     Attributes:
         codes: int8 or E4M3 [out, in / groups, kh, kw].
@@ -48,7 +48,7 @@ def coded_weight(
     scheme: Scheme,
     real: np.dtype,
 ) -> CodedWeight:
-    """The codes of a convolution's weight.
+    """Return a convolution's weight in codes.
 
     Args:
         activation: scale of the convolution's input.
@@ -81,7 +81,7 @@ def _int8_scales(
 
 @dataclass(frozen=True)
 class QuantizeWeights(GraphPass):
-    """Stores codes and corrects biases; the result names the convolutions.
+    """Store codes and correct biases; the result names the convolutions.
 
     Attributes:
         weights: codes by the name of the convolution.
@@ -95,7 +95,7 @@ class QuantizeWeights(GraphPass):
     real: np.dtype
 
     def requires(self, graph: ir.Model) -> None:
-        """Convolutions with float weights."""
+        """Require convolutions with float weights."""
         nodes = {node.name: node for node in graph.graph}
         for name in self.weights:
             if name not in nodes or nodes[name].op_type != "Conv":
@@ -105,7 +105,7 @@ class QuantizeWeights(GraphPass):
                 raise InvariantError(f"the weight of {name} is no constant")
 
     def rewrite(self, graph: ir.Model) -> PassResult:
-        """Convolution by convolution in the order of `weights`, and then BN by BN."""
+        """Rewrite convolution by convolution in the order of `weights`, and then BN by BN."""
         nodes = {str(node.name): node for node in graph.graph}
         for name, weight in self.weights.items():
             store_codes(graph.graph, nodes[name], 1, weight.codes, weight.scales)
@@ -117,7 +117,7 @@ class QuantizeWeights(GraphPass):
         return self.result(self.weights)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """Weights behind a DequantizeLinear."""
+        """Check that a DequantizeLinear stands before every weight."""
         for node in graph.graph:
             if node.name in self.weights and dequantizer(node, 1) is None:
                 raise InvariantError(f"Conv {node.name} still has a float weight")

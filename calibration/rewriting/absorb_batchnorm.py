@@ -11,7 +11,7 @@ without. Only rounding changes the logits. The pass refuses a BN
     (1) whose output something else than one ReLU reads
     (2) with some a <= 0: no positive factor can be taken out of the ReLU
     (3) with some |beta / gamma| > `LIMIT`, a shift by so many standard deviations of the channel: such a
-        shift would fill the range of an INT8 stream, and it grows without bound as gamma goes to 0
+        shift would fill the range of an INT8 stream, and the shift grows without bound as gamma goes to 0
 
 Precondition: a float32 graph, not quantized, that is a chain of residual blocks.
 Postcondition: no BN that alone reads a value of a stream, and that a ReLU alone reads, is left but those
@@ -31,18 +31,18 @@ from graphs.onnx_file import constant, remove_unread
 from graphs.passes import GraphPass, PassResult
 from graphs.streams import Stream, divide_input, streams_of
 
-# In standard deviations; the BN of the networks trained here shift by less than 2.
+# The limit counts standard deviations; the BN of the networks trained here shift by less than 2.
 LIMIT = 8.0
 
 
 @dataclass(frozen=True)
 class AbsorbBatchnorm(GraphPass):
-    """Absorbs every BN that reads a stream; the result names the BN."""
+    """Absorb every BN that reads a stream; the result names the BN."""
 
     name = "absorb"
 
     def requires(self, graph: ir.Model) -> None:
-        """A float32 graph; `streams_of` then refuses what is no chain of residual blocks."""
+        """Require a float32 graph; `streams_of` then refuses what is no chain of residual blocks."""
         require_float32(graph)
 
     def rewrite(self, graph: ir.Model) -> PassResult:
@@ -56,7 +56,7 @@ class AbsorbBatchnorm(GraphPass):
         return self.result(absorbed, refused)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """No BN between a stream and a ReLU is left, unless this BN was refused."""
+        """Check that no BN between a stream and a ReLU is left but those refused."""
         for stream in streams_of(graph):
             for bn in _batchnorms(stream):
                 if _read_by_relu_alone(bn) and bn.name not in result.refused:
@@ -64,26 +64,26 @@ class AbsorbBatchnorm(GraphPass):
 
 
 def _batchnorms(stream: Stream) -> list[ir.Node]:
-    """The BN that alone read a value of the stream, in order of execution."""
+    """Return the BN that alone read a value of the stream, in order of execution."""
     readers = (stream.batchnorm(index) for index in range(len(stream.values)))
     return [bn for bn in readers if bn is not None]
 
 
 def _refusals(stream: Stream) -> dict[str, str]:
-    """Names of the BN of a stream that cannot be absorbed, each with the reason."""
+    """Return the names of the BN of a stream that cannot be absorbed, each with the reason."""
     reasons = {str(bn.name): _refusal(bn) for bn in _batchnorms(stream)}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _refusal(bn: ir.Node) -> str:
-    """Why a BN cannot be absorbed; empty if it can."""
+    """Return why a BN cannot be absorbed, or nothing if the BN can."""
     gamma, beta = constant(bn.inputs[1]), constant(bn.inputs[2])
     if not _read_by_relu_alone(bn):
-        return "a Relu is not its only reader"
+        return "a Relu is not the only reader of this BN"
     if negative := int((gamma <= 0).sum()):
         return f"gamma is not positive in {negative} of {len(gamma)} channels"
     if (far := float(np.abs(beta / gamma).max())) > LIMIT:
-        return f"it would shift the stream by {far:.1f} standard deviations, over {LIMIT:g}"
+        return f"absorbing this BN would shift the stream by {far:.1f} standard deviations, over {LIMIT:g}"
     return ""
 
 
@@ -113,7 +113,7 @@ def _absorb(graph: ir.Graph, stream: Stream, refused: Mapping[str, str]) -> list
 
 
 def _remove(graph: ir.Graph, bn: ir.Node) -> None:
-    """Drop a BN whose offset the stream carries; its slope goes into the weights behind it."""
+    """Drop a BN whose offset the stream carries; the slope goes into the weights behind the BN."""
     slope, _ = slope_and_offset(bn)
     for node, _ in bn.outputs[0].uses():
         divide_input(node, 1 / slope)

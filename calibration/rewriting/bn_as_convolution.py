@@ -25,7 +25,7 @@ from graphs.passes import GraphPass, PassResult
 
 @dataclass(frozen=True)
 class BatchnormAsConvolution(GraphPass):
-    """Rewrites every BatchNormalization; the result names them, and the convolutions keep the names.
+    """Rewrite every BatchNormalization; the result names them, and the convolutions keep the names.
 
     Attributes:
         left_float: names of nodes that are to stay as they are.
@@ -35,7 +35,7 @@ class BatchnormAsConvolution(GraphPass):
     left_float: Collection[str] = ()
 
     def requires(self, graph: ir.Model) -> None:
-        """A float32 graph."""
+        """Require a float32 graph."""
         require_float32(graph)
 
     def rewrite(self, graph: ir.Model) -> PassResult:
@@ -44,21 +44,21 @@ class BatchnormAsConvolution(GraphPass):
         for node in [node for node in graph.graph if node.op_type == "BatchNormalization"]:
             name = str(node.name)
             if name in self.left_float:
-                refused[name] = "its block is left in float"
+                refused[name] = "the block around this BN is left in float"
             else:
                 _rewrite(graph.graph, node)
                 rewritten.append(name)
         return self.result(rewritten, refused)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """No BN is left but those refused."""
+        """Check that no BN is left but those refused."""
         for node in graph.graph:
             if node.op_type == "BatchNormalization" and node.name not in result.refused:
                 raise InvariantError(f"BatchNormalization {node.name} is left")
 
 
 def slope_and_offset(bn: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope a and offset c of a BatchNormalization, each [channels]."""
+    """Return slope a and offset c of a BatchNormalization, each [channels]."""
     gamma, beta, mean, variance = (constant(value).astype(np.float64) for value in bn.inputs[1:])
     slope = gamma / np.sqrt(variance + bn.attributes["epsilon"].as_float())
     return slope, beta - mean * slope

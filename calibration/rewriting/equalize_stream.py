@@ -14,7 +14,7 @@ behind the ReLU and may be the largest one before it. No weight loses precision,
 write the stream and their weights have one scale for each output channel.
 
 Precondition of both passes: a float32 graph, not quantized, that is a chain of residual blocks, and the
-extremes of each of its streams.
+extremes of every stream.
 Postcondition of `centre`: exactly the values that no BN alone reads were refused. Of `equalize`: each
 stream was scaled or refused.
 """
@@ -40,7 +40,7 @@ _LEAST_SHARE = 2**-10
 
 @dataclass(frozen=True)
 class CentreStream(GraphPass):
-    """Shifts each x_l that a BN alone reads; the result names the values.
+    """Shift each x_l that a BN alone reads; the result names the values.
 
     Attributes:
         extremes: of every value of every stream, by name.
@@ -50,7 +50,7 @@ class CentreStream(GraphPass):
     extremes: Mapping[str, Extremes]
 
     def requires(self, graph: ir.Model) -> None:
-        """A float32 graph, and the extremes of its streams."""
+        """Require a float32 graph and the extremes of all streams."""
         require_float32(graph)
         _require_extremes(self.extremes, (value for stream in streams_of(graph) for value in stream.values))
 
@@ -65,13 +65,13 @@ class CentreStream(GraphPass):
                     shifts.append(-np.add(*self.extremes[name], dtype=np.float64) / 2)
                     centred.append(name)
                 else:
-                    refused[name] = "no BN alone reads it, so a shift would not be exact"
+                    refused[name] = "no BN alone reads this value, so a shift would not be exact"
                     shifts.append(np.zeros(stream.channels))
             stream.shift(graph.graph, shifts)
         return self.result(centred, refused)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """A value was shifted where a BN alone reads this value, and nowhere else."""
+        """Check that the values that a BN alone reads were shifted, and no others."""
         for stream in streams_of(graph):
             for index, value in enumerate(stream.values):
                 read_by_bn, shifted = stream.batchnorm(index) is not None, value.name in result.changed
@@ -83,7 +83,7 @@ class CentreStream(GraphPass):
 
 @dataclass(frozen=True)
 class EqualizeStream(GraphPass):
-    """Scales the channels of every stream; the result names the values of the streams.
+    """Scale the channels of every stream; the result names the values of the streams.
 
     Attributes:
         extremes: of everything in `Stream.scaled`, by name.
@@ -93,7 +93,7 @@ class EqualizeStream(GraphPass):
     extremes: Mapping[str, Extremes]
 
     def requires(self, graph: ir.Model) -> None:
-        """A float32 graph, and the extremes of its streams and of what is added into them."""
+        """Require a float32 graph and the extremes of all streams and of what is added into them."""
         require_float32(graph)
         _require_extremes(self.extremes, (value for stream in streams_of(graph) for value in stream.scaled))
 
@@ -110,11 +110,11 @@ class EqualizeStream(GraphPass):
                 stream.scale(np.where(reach > 0, factors, 1))
                 scaled += names
             else:
-                refused[names[0]] = "the stream it begins is always zero"
+                refused[names[0]] = "the stream that begins here is always zero"
         return self.result(scaled, refused)
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
-        """Every stream was scaled or refused."""
+        """Check that every stream was scaled or refused."""
         for stream in streams_of(graph):
             first = stream.values[0].name
             if first not in result.changed and first not in result.refused:
@@ -128,6 +128,6 @@ def _require_extremes(extremes: Mapping[str, Extremes], values: Iterable[ir.Valu
 
 
 def _reach(stream: Stream, extremes: Mapping[str, Extremes]) -> NDArray[np.float64]:
-    """Greatest magnitude of each channel of a stream and of what is added into it."""
+    """Return the greatest magnitude of each channel of a stream and of what is added into the stream."""
     both = np.abs([extremes[str(value.name)] for value in stream.scaled])
     return both.max((0, 1)).astype(np.float64)

@@ -34,9 +34,9 @@ from graphs.passes import GraphPass, PassResult
 from graphs.streams import streams_of
 from progress import Progress, silent
 
-PASSES = ("absorb", "centre", "equalize")
-DEFAULT_PASSES = ("absorb", "equalize")
-# Of the relative error, by whether the network is trained. The limit of a random network is wide, because
+PASSES = (AbsorbBatchnorm.name, CentreStream.name, EqualizeStream.name)
+DEFAULT_PASSES = (AbsorbBatchnorm.name, EqualizeStream.name)
+# The limit of the relative error of a trained network, and of a random one. The second is wide, because
 # deep random networks amplify every rounding: at depth 1001 two float32 evaluations of one graph already
 # differ by 6e-3.
 LIMITS = {True: 1e-5, False: 3e-2}
@@ -45,7 +45,7 @@ _CHECKED_IMAGES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Reparametrization(PassResult):
-    """What one pass did to model.reparametrized.onnx; an entry of reparametrization.json.
+    """An entry of reparametrization.json tells what one pass did to model.reparametrized.onnx.
 
     Attributes:
         error: relative error of the logits after the pass, against those of model.onnx.
@@ -55,7 +55,7 @@ class Reparametrization(PassResult):
 
 
 def passes_from_names(names: str) -> tuple[str, ...]:
-    """Passes from "absorb,equalize" or "none", in the order in which they run.
+    """Return the passes of "absorb,equalize" or "none", in the order in which they run.
 
     Raises:
         UserError: a name is not one of `PASSES`; lists them.
@@ -114,14 +114,14 @@ def reparametrized_from_graph(
 
 
 def passes_for(file: str, passes: tuple[str, ...]) -> tuple[str, ...]:
-    """The passes among `passes` that one of the two graphs gets."""
+    """Return the passes among `passes` that one of the two graphs gets."""
     return tuple(name for name in passes if file == MODEL_REPARAMETRIZED or name != AbsorbBatchnorm.name)
 
 
 def reparametrize(
     model: ir.Model, passes: tuple[str, ...], images: Batch, limit: float, progress: Progress = silent
 ) -> tuple[ir.Model, list[Reparametrization]]:
-    """The same network after some passes, with what each did.
+    """Return the same network after some passes, with what each pass did.
 
     Args:
         model: float32 graph; the passes change a copy.
@@ -142,15 +142,15 @@ def reparametrize(
         error = float(np.sqrt(np.square(noise).sum() / np.square(original).sum()))
         if not error <= limit:
             raise CheckFailed(
-                f"'{name}' changed the network: relative error {error:.1e} of the logits, over {limit:.0e}",
-                "leave it out with --reparametrize, and report it",
+                f"'{name}' changed the network: the logits' relative error is {error:.1e}, over {limit:.0e}",
+                f"leave {name} out with --reparametrize, and report this",
             )
         done.append(Reparametrization(name=name, changed=result.changed, refused=result.refused, error=error))
     return model, done
 
 
 def _pass_named(name: str, model: ir.Model, images: Batch, progress: Progress) -> GraphPass:
-    """The pass, with the extremes of the streams if the pass needs them."""
+    """Return the pass, with the extremes of the streams if the pass needs them."""
     if name == AbsorbBatchnorm.name:
         return AbsorbBatchnorm()
     values = [value for stream in streams_of(model) for value in stream.scaled]
@@ -159,7 +159,7 @@ def _pass_named(name: str, model: ir.Model, images: Batch, progress: Progress) -
 
 
 def _from_json(entry: dict[str, Any]) -> Reparametrization:
-    """What `reparametrized_from_graph` wrote of one pass.
+    """Read what `reparametrized_from_graph` wrote of one pass.
 
     Entries written before passes told what they changed have no "changed"; the graphs are the same.
     """

@@ -17,7 +17,7 @@ def sequence(**layers):
 
 
 class Shared(nn.Module):
-    """A convolution whose output goes to BN and past it."""
+    """The convolution's output goes to the BN and past the BN."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class Shared(nn.Module):
 
 
 class BehindAdd(nn.Module):
-    """BN of a sum of two convolutions."""
+    """The BN reads a sum of two convolutions."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class BehindAdd(nn.Module):
 
 
 def folded(model, seed=0):
-    """What folding did, and the largest error relative to the largest output, in float64."""
+    """Fold in float64; return result, network and the largest error relative to the largest output."""
     torch.manual_seed(seed)
     randomise_batchnorm(model, seed)
     model = model.double().eval()
@@ -117,7 +117,7 @@ def test_second_bn_in_a_row_folds_too():
 
 FOLDED = {
     ("preact", 8): [f"{block}.residual.bn2" for block in STAGES],
-    # The stem's convolution goes to the first BN alone here, since the first block projects.
+    # The first BN alone reads the stem's convolution here, because the first block projects.
     ("preact", 11): [
         "stage1.0.preact.bn1",
         *(f"{block}.residual.bn{n}" for block in STAGES for n in (2, 3)),

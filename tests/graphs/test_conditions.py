@@ -60,7 +60,7 @@ def test_input_that_nothing_declares_is_named():
 def test_output_that_nothing_computes_is_named():
     model = chain()
     model.graph.outputs[0] = ir.Value(name="z")
-    with pytest.raises(InvariantError, match="nothing in the graph computes its output z"):
+    with pytest.raises(InvariantError, match="nothing in the graph computes the output z"):
         require_ordered(model)
 
 

@@ -1,4 +1,4 @@
-"""Every pass of the project under the one contract.
+"""Every pass of the project keeps the one contract.
 
 Each case has a graph on which the pass has work, a twin on which the pass must refuse, and a graph that the
 pass cannot take. An idle pass, which claims to be done and did nothing, must be caught and named.
@@ -133,7 +133,7 @@ def with_coded_weights():
 
 
 def between_codes():
-    """Q/DQ pairs around the Relus, none of them rewritten yet."""
+    """Make a graph with Q/DQ pairs around the Relus, none of which is rewritten yet."""
     model = absorbable()
     AbsorbBatchnorm()(model)
     model = typed_copy(model)
@@ -142,7 +142,7 @@ def between_codes():
 
 
 def with_an_input_scale():
-    """A scale that is no constant: the pass cannot tell what the codes stand for."""
+    """Make one scale an input of the graph, so that the pass cannot tell what the codes stand for."""
     model = between_codes()
     dequantize = next(node for node in model.graph if node.op_type == "DequantizeLinear")
     dequantize.replace_input_with(1, model.graph.inputs[0])
@@ -150,7 +150,7 @@ def with_an_input_scale():
 
 
 def read_in_float():
-    """Something else reads the dequantized tensor that a Relu reads."""
+    """Let another node read the dequantized tensor that a Relu reads."""
     model = between_codes()
     relu = next(node for node in model.graph if node.op_type == "Relu")
     reader = node_named(model, "flatten")
@@ -193,7 +193,7 @@ def in_training():
 
 @dataclass(frozen=True)
 class Case:
-    """A pass with a graph for each of the things that can come of it.
+    """A case is a pass with a graph for each of the ways in which the pass can end.
 
     Attributes:
         make: makes the pass for a graph.

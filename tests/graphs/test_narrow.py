@@ -30,8 +30,10 @@ def narrowed(variant="preact", depth=8, precision="fp16"):
 
 
 def evaluated(model, images):
-    """By ONNX's reference implementation: ONNX Runtime has no float16 kernels on x86, takes the Casts
-    that it puts around each operator out again in pairs, and so rounds nothing in between.
+    """Evaluate by ONNX's reference implementation.
+
+    ONNX Runtime has no float16 kernels on x86. The runtime puts Casts around each operator, takes these out
+    again in pairs, and so rounds nothing in between.
     """
     return ReferenceEvaluator(ir.to_proto(model)).run(None, {"images": images})[0]
 
@@ -50,7 +52,7 @@ def with_bias(value):
 def test_every_tensor_inside_is_narrow_and_the_border_float32(tmp_path, variant, depth, precision, dtype):
     config = resnet_config(variant, depth)
     write_graph(narrowed(variant, depth, precision), sample_card(config), tmp_path / "narrow.onnx")
-    # Read back, so that the types are the checker's and not those the pass noted down.
+    # The file is read back, so that the types are the checker's and not those that the pass noted down.
     model = graph_from_file(tmp_path / "narrow.onnx")
     assert [v.dtype for v in (*model.graph.inputs, *model.graph.outputs)] == [ir.DataType.FLOAT] * 2
     inside = [node.outputs[0] for node in model.graph if node.outputs[0] not in model.graph.outputs]
@@ -72,7 +74,7 @@ def test_logits_are_close_but_not_equal(variant, depth):
     assert (logits.dtype, logits.shape) == (np.float32, expected.shape)
     error = np.abs(logits - expected).max() / np.abs(expected).max()
     assert 0 < error < 1e-2
-    # A float16 cast to float32: the arithmetic really was half.
+    # Every logit is a float16 number cast to float32, so the arithmetic really was half.
     np.testing.assert_array_equal(logits, logits.astype(np.float16))
 
 
@@ -96,7 +98,7 @@ def test_weights_are_rounded_to_nearest():
     weight = constant(node_named(sample_graph(resnet_config("preact", 8)), "stem.conv").inputs[1])
     half = constant(node_named(narrowed(), "stem.conv").inputs[1])
     assert half.dtype == np.float16
-    # 11 significant bits: half a unit in the last place.
+    # float16 has 11 significant bits, so rounding is off by half a unit in the last of them.
     assert (np.abs(half - weight) <= 2.0**-11 * np.abs(weight) + 2.0**-25).all()
 
 
@@ -107,7 +109,7 @@ def test_weight_beyond_float16_is_refused_and_named(value):
 
 
 def with_variance(value):
-    """One BN with a channel of this variance, and a scale that makes up for it."""
+    """Give one channel of a BN this variance, and a scale that makes up for the variance."""
     model = sample_graph(resnet_config("preact", 8))
     node = node_named(model, "stage2.0.preact.bn1")
     squares = constant(node.inputs[4])
@@ -152,7 +154,7 @@ def test_weights_are_rounded_to_the_nearest_bfloat16():
 
 @pytest.mark.parametrize("variant", ["preact", "original"])
 def test_logits_of_bfloat16_are_those_of_numpy_rounded_after_every_operator(variant):
-    """ONNX's reference evaluator has no bfloat16 convolution: a float32 one, and rounding by bits."""
+    """The twin convolves in float32 and rounds bits, because ONNX's evaluator has no bfloat16 convolution."""
     model, images = narrowed(variant, precision="bf16"), sample_images(2)
     expected = emulated(model, images)
     ExplicitRounding()(model)
@@ -165,14 +167,14 @@ def test_logits_of_bfloat16_are_those_of_numpy_rounded_after_every_operator(vari
 
 
 def rounded_to_bfloat16(values):
-    """The upper half of the bits, to nearest, ties to even."""
+    """Keep the upper half of the bits, rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
     bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
     return bits.astype(np.uint32).view(np.float32)
 
 
 def emulated(model, images):
-    """Each operator by itself in float32 on rounded operands, its result rounded."""
+    """Run each operator alone in float32 on rounded operands, and round the result."""
     values = {"images": images}
     for name, value in model.graph.initializers.items():
         values[name] = constant(value).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The runner, by made-up passes over a graph of two nodes; `test_every_pass` has the real ones."""
+"""Made-up passes over a graph of two nodes test the runner; `test_every_pass` has the real passes."""
 
 from dataclasses import FrozenInstanceError, dataclass
 from typing import ClassVar
@@ -17,7 +17,7 @@ from graphs.passes import GraphPass, PassResult
 
 
 def chain():
-    """x -> Mul by w -> Relu -> y."""
+    """Make the graph y = Relu(x w)."""
     text = """
     <ir_version: 9, opset_import: ["": 19]>
     g (float[N,2] x) => (float[N,2] y) <float[2] w = {1, 2}> { [mul] a = Mul(x, w) [relu] y = Relu(a) }"""
@@ -25,7 +25,7 @@ def chain():
 
 
 class Doubles(GraphPass):
-    """Doubles w where there is one; the base of the passes below, each with one fault."""
+    """Double w; each pass below is this one with a fault."""
 
     name = "double"
 
@@ -197,7 +197,7 @@ def test_what_the_user_can_do_something_about_is_told_as_it_is(kind, place):
 
 
 def test_a_promise_that_cannot_be_checked_any_more_is_broken():
-    """A pass that breaks the skip path, say, so that walking along it raises CheckFailed."""
+    """A pass may break the skip path, for example, so that walking along the path raises CheckFailed."""
 
     class BreaksTheWay(Doubles):
         def ensures(self, graph, result):
@@ -210,7 +210,7 @@ def test_a_promise_that_cannot_be_checked_any_more_is_broken():
 
 @dataclass(frozen=True)
 class Around(GraphPass):
-    """Runs another pass."""
+    """Run another pass."""
 
     name: ClassVar[str] = "around"
     inner: GraphPass

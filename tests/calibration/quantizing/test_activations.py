@@ -1,4 +1,4 @@
-"""Where Q/DQ pairs stand, in which types and scales, and what they compute."""
+"""These tests say where Q/DQ pairs stand, in which types and scales, and what the pairs compute."""
 
 import ml_dtypes
 import numpy as np
@@ -86,7 +86,7 @@ def test_cpu_activations_are_uint8_with_scalar_scales(network):
     for node in nodes_of(cpu_graph, "QuantizeLinear"):
         _, scale, zero_point = node.inputs
         assert (dtype_of(scale), dtype_of(zero_point)) == (ir.DataType.FLOAT, ir.DataType.UINT8)
-        # ONNX Runtime makes no QLinearAdd of scales of shape [1].
+        # ONNX Runtime makes no QLinearAdd where a scale has shape [1].
         assert constant(scale).shape == constant(zero_point).shape == ()
         assert constant(scale) > 0
 
@@ -135,7 +135,7 @@ def test_gpu_every_consumer_has_its_own_dequantize(network, gpu_scheme):
 
 @every_network
 def test_fp8_pairs_compute_what_numpy_does(network):
-    """ONNX Runtime's Q/DQ of every activation against a cast by ml_dtypes."""
+    """Compare ONNX Runtime's Q/DQ of every activation with a cast by ml_dtypes."""
     model = quantized(network, FP8)
     pairs = nodes_of(model, "QuantizeLinear")
     for node in pairs:
@@ -155,7 +155,7 @@ def test_fp8_pairs_compute_what_numpy_does(network):
 
 
 def test_cpu_relus_on_an_absorbed_stream_cut_its_codes():
-    """Those that share it with the next Add; the others fold into a sum or a convolution."""
+    """The ReLUs that share the stream with the next Add do; the others fold into a sum or a convolution."""
     for config in TWO_BLOCKS:
         model = quantized(config, CPU, absorbed=True)
         cut = {node.name: node for node in nodes_of(model, "Clip")}
@@ -178,7 +178,7 @@ def test_cpu_relus_on_an_absorbed_stream_cut_its_codes():
 
 
 def mostly_negative(config):
-    """A graph and its ranges, as if what stage2.0 adds up reached ten times as far below 0 as above."""
+    """Make a graph and ranges, as if what stage2.0 adds up reached ten times as far below 0 as above."""
     model = float_graph(config, absorbed=True)
     ranges = calibrated_on(model)
     name = node_named(model, "stage2.0.add").outputs[0].name
@@ -195,12 +195,12 @@ def test_cpu_branch_that_the_streams_codes_leave_few_steps_has_its_own(tmp_path,
     assert [node.name for node in nodes_of(model, "LeakyRelu")] == ["stage2.1.preact.relu1"]
     operators = optimized_operators(model, tmp_path)
     assert (operators.count("QLinearLeakyRelu"), operators.count("Relu")) == (1, 0)
-    (own,) = run_graph(model, IMAGES, optimized=False)
+    (with_lookup,) = run_graph(model, IMAGES, optimized=False)
     monkeypatch.setattr(calibration.quantizing.activations, "_LEAST_STEPS", 0)
     shared, ranges = mostly_negative(config)
     Quantize(ranges, CPU)(shared)
     assert not nodes_of(shared, "LeakyRelu")
-    assert snr_db(exact, own) > snr_db(exact, run_graph(shared, IMAGES, optimized=False)[0])
+    assert snr_db(exact, with_lookup) > snr_db(exact, run_graph(shared, IMAGES, optimized=False)[0])
 
 
 @pytest.mark.parametrize("config", TWO_BLOCKS, ids=config_named)
@@ -213,7 +213,7 @@ def test_openvino_has_int8_where_no_convolution_reads_what_is_signed(config):
             assert zero_point == 0
             assert "Conv" not in readers
         else:
-            # Behind a ReLU nothing is signed; the images are, and the stem reads them.
+            # Behind a ReLU nothing is negative; the images, which the stem reads, are.
             assert zero_point == 0 or node.inputs[0].is_graph_input()
     kinds = {constant(node.inputs[2]).dtype for node in nodes_of(model, "QuantizeLinear")}
     assert kinds == {np.dtype(np.int8), np.dtype(np.uint8)}

@@ -14,7 +14,7 @@ from models.config import resnet_config
 
 
 def wrapped_convolution(images, weight, groups):
-    """A convolution whose border reads the opposite edge: every weight meets every pixel once."""
+    """Let the border read the opposite edge, so that every weight meets every pixel once."""
     pad = weight.shape[2] // 2
     padded = torch.nn.functional.pad(torch.from_numpy(images), (pad,) * 4, mode="circular")
     return torch.nn.functional.conv2d(padded, torch.from_numpy(weight), groups=groups).numpy()
@@ -33,9 +33,9 @@ def test_it_is_the_mean_error_of_a_convolution(seed, groups, width, outputs, ker
     weight = generator.standard_normal((groups * outputs, width, kernel, kernel))
     rounded = weight + generator.normal(0, 0.1, weight.shape)
     error = wrapped_convolution(images, rounded, groups) - wrapped_convolution(images, weight, groups)
-    found = mean_error(weight, rounded, images.mean((0, 2, 3)))
-    assert (found.shape, found.dtype) == ((groups * outputs,), np.float64)
-    np.testing.assert_allclose(found, error.mean((0, 2, 3)), atol=1e-10)
+    mean = mean_error(weight, rounded, images.mean((0, 2, 3)))
+    assert (mean.shape, mean.dtype) == ((groups * outputs,), np.float64)
+    np.testing.assert_allclose(mean, error.mean((0, 2, 3)), atol=1e-10)
 
 
 def test_depthwise_convolution_by_hand():
@@ -51,7 +51,7 @@ def test_weights_that_are_exact_need_no_correction():
 
 @pytest.mark.parametrize("saturation_safe", [False, True])
 def test_correction_takes_off_the_bias_of_rounding(saturation_safe):
-    """Of 8-bit weights behind a ReLU: what is left has mean zero and less power."""
+    """The error of 8-bit weights behind a ReLU has mean zero and less power afterwards."""
     generator = np.random.default_rng(0)
     images = generator.gamma(1, size=(4, 16, 8, 8))
     weight = generator.standard_normal((8, 16, 3, 3)).astype(np.float32)
@@ -65,7 +65,7 @@ def test_correction_takes_off_the_bias_of_rounding(saturation_safe):
 
 
 def corrected(through_batchnorm):
-    """Six blocks; a constant is added to what each convolution writes, and biases and means are corrected."""
+    """Add a constant to what each convolution of six blocks writes, and correct biases and means for it."""
     model = sample_graph(resnet_config("preact", 14))
     rng = np.random.default_rng(0)
     convolutions = [node for node in model.graph if node.op_type == "Conv"]

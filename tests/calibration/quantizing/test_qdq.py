@@ -1,4 +1,4 @@
-"""The stage: which files it writes, when it writes them again, and how good the files are."""
+"""These tests say which files the stage writes, when it writes them again, and how good they are."""
 
 import json
 from dataclasses import replace
@@ -40,8 +40,8 @@ def test_cpu_file_opens_as_int8_in_onnx_runtime(trained_runs):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_openvino_runs_its_file_in_integers(trained_runs, variant):
     with OpenVinoRuntime(trained_runs[variant] / MODEL_INT8_OPENVINO, "int8") as runtime:
-        found = runtime.describe()["convolutions"]
-    assert set(found) <= {"i8", "u8"}
+        kinds = runtime.describe()["convolutions"]
+    assert set(kinds) <= {"i8", "u8"}
     with pytest.raises(UserError, match="is int8 for openvino"):
         OrtRuntime(trained_runs[variant] / MODEL_INT8_OPENVINO, "int8").__enter__()
 
@@ -55,7 +55,7 @@ def test_accuracy_is_within_two_points_of_float(trained_runs, digits, variant, k
     with ReferenceRuntime(path / FILES[kind], kind[0]) as runtime:
         logits = logits_of_split(runtime, digits, digits.test, "")
     figures = compare(original, logits, digits.test.labels)
-    # Otherwise the network has learnt nothing that rounding could spoil.
+    # A network that is right on fewer than 70 % has learnt too little for rounding to spoil.
     assert figures.accuracy + figures.drop > 70
     assert figures.drop <= 2
     assert figures.snr_db > 20
@@ -101,14 +101,14 @@ def test_other_reparametrization_is_not_quantized_by_the_ranges_of_the_former(pr
 
 
 def test_scales_are_those_of_the_ranges_file(preact_run, digits):
-    # With this method the two flavours clip at different points.
+    # The method mse clips int8 and uint8 at different points, so that the flavours differ.
     ranges_from_graph(preact_run, digits, Method("mse"))
     for scheme in SCHEMES:
         qdq_from_ranges(preact_run, scheme)
-        found = ranges_from_file(preact_run.path / RANGES, source_of(scheme))
+        calibrated = ranges_from_file(preact_run.path / RANGES, source_of(scheme))
         model = graph_from_file(preact_run.path / FILES[scheme.precision, scheme.flavour])
         for node in nodes_of(model, "QuantizeLinear"):
-            low, high, amax = found[node.inputs[0].name.replace("images.narrow", "images")].range
+            low, high, amax = calibrated[node.inputs[0].name.replace("images.narrow", "images")].range
             on_gpu = amax / (448 if scheme.precision == "fp8" else 127)
             of_int8 = dtype_of(node.inputs[2]) == ir.DataType.INT8 or not scheme.is_for_cpus
             width = on_gpu if of_int8 else (high - low) / 255

@@ -1,4 +1,4 @@
-"""Q/DQ graphs as a whole: structure, arithmetic, and what runtimes make of them.
+"""These tests look at Q/DQ graphs as a whole: structure, arithmetic, and what runtimes make of them.
 
 Logits are compared in the unoptimized graph, where every Q/DQ pair computes what ONNX defines, because the
 integer kernels of CPUs without VNNI may saturate and so differ from machine to machine.
@@ -73,12 +73,12 @@ def test_cpu_runs_in_integers_between_input_and_pooling(tmp_path, config, absorb
     model = quantized(config, CPU, absorbed)
     operators = optimized_operators(model, tmp_path)
     inside = operators[: operators.index("DequantizeLinear") + 1]
-    # What it changes to its own layout and back is neither computed nor float.
+    # The Transposes to ONNX Runtime's layout and back compute nothing and move codes.
     assert inside[:2] == ["QuantizeLinear", "Transpose"]
     assert inside[-2:] == ["Transpose", "DequantizeLinear"]
     written = Counter(node.op_type for node in model.graph)
     assert written["Add"] == 3 * config.blocks_per_stage
-    # Of codes: what is done to floats stands behind a DequantizeLinear.
+    # These operators work on codes, because what works on floats stands behind a DequantizeLinear.
     assert Counter(inside[2:-2]) == Counter(
         QLinearConv=written["Conv"], QLinearAdd=written["Add"], Clip=written["Clip"]
     )
@@ -130,7 +130,7 @@ def test_tensorrt_takes_every_convolution_as_int8(tmp_path, variant, gpu_scheme)
 
 
 def without_pairs(model):
-    """The graph with all quantization and all Casts taken out again, and its shapes."""
+    """Take all quantization and all Casts out of a graph again."""
     graph = model.graph
     for node in list(graph):
         if (
@@ -195,14 +195,14 @@ def test_dead_tensors_and_channels_stay_finite_and_right(scheme):
     model = sample_network(resnet_config("preact", 8))
     dead = model.get_submodule("stage2.0.residual.bn2")
     dead.weight.data.zero_()
-    dead.bias.data.fill_(-1)  # a tensor that is zero throughout, behind weights that fold to zero
+    dead.bias.data.fill_(-1)  # the ReLU then writes zeros alone, behind weights that fold to zero
     model.get_submodule("stage3.0.residual.conv1").weight.data[::2] = 0
     model.get_submodule("stem.conv").weight.data[3] = 0
     graph = graph_of(model)
     (expected,) = run_graph(graph, IMAGES)
-    found = calibrated_on(graph)
-    assert found["stage2.0.residual.relu2"].range == (0, 0, 0)
-    Quantize(found, scheme)(graph)
+    ranges = calibrated_on(graph)
+    assert ranges["stage2.0.residual.relu2"].range == (0, 0, 0)
+    Quantize(ranges, scheme)(graph)
     for name, value in graph.graph.initializers.items():
         assert np.isfinite(constant(value).astype(np.float64)).all(), name
     (logits,) = run_graph(graph, IMAGES, optimized=False)
@@ -238,7 +238,7 @@ def test_result_names_the_convolutions_and_why_others_stay_float(variant, scheme
     convolutions = [node.name for node in model.graph if node.op_type == "Conv"]
     result = Quantize(calibrated_on(model), replace(scheme, float_blocks=block))(model)
     inside = {f"stage2.1.residual.conv{n}" for n in (1, 2)}
-    assert result.refused == dict.fromkeys(inside, "its block is left in float")
+    assert result.refused == dict.fromkeys(inside, "the block around this convolution is left in float")
     quantized_now = [node.name for node in nodes_of(model, "Conv") if node.name not in inside]
     assert sorted(result.changed) == sorted(quantized_now)
     assert set(convolutions) <= {*result.changed, *result.refused}

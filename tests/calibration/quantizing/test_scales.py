@@ -20,7 +20,7 @@ from calibration.quantizing.scales import (
     widened_for_bias,
 )
 
-# One rounding of float32 in the scale and one in the quotient.
+# float32 rounds once in the scale and once in the quotient.
 ROUNDING = 1 + 2.0**-21
 INT16 = np.iinfo(np.int16)
 INT32 = np.iinfo(np.int32)
@@ -40,7 +40,7 @@ relaxed = settings(deadline=None)
 
 
 def quantize_session(code_type):
-    """QuantizeLinear and DequantizeLinear of ONNX Runtime, as they stand."""
+    """Open QuantizeLinear and DequantizeLinear in ONNX Runtime, without optimization."""
     proto = onnx.parser.parse_model(f"""
         <ir_version: 9, opset_import: ["" : 19]>
         g (float[N] x, float scale, {code_type} zero_point) => ({code_type}[N] codes, float[N] back) {{
@@ -58,7 +58,7 @@ SESSIONS = {"uint8": quantize_session("uint8"), "int8": quantize_session("int8")
 
 
 def round_trip(values, value_range, kind):
-    """Codes, dequantized values and scale of values quantized over a range."""
+    """Quantize values over a range; return codes, dequantized values and scale."""
     scale = activation_scale(value_range, symmetric=kind == "int8")
     feed = {
         "x": np.asarray(values, np.float32),
@@ -117,23 +117,23 @@ def test_activation_scale_has_the_codes_type_and_is_usable(value_range, kind):
         ((0, 255), 1, 0),
         ((-255, 0), 1, 255),
         ((-1, 1.55), 0.01, 100),
-        # Zero is always inside, whatever was asked for.
+        # Zero is inside every range, even if the range given is 1 to 2.
         ((51, 510), 2, 0),
         ((-510, -51), 2, 255),
         ((0, 0), 1, 0),
     ],
 )
 def test_uint8_scale_by_hand(value_range, scale, zero_point):
-    found = activation_scale(Range.spanning(*value_range), symmetric=False)
-    assert (found.scale, found.zero_point) == (pytest.approx(scale), zero_point)
+    activation = activation_scale(Range.spanning(*value_range), symmetric=False)
+    assert (activation.scale, activation.zero_point) == (pytest.approx(scale), zero_point)
 
 
 @pytest.mark.parametrize(
     ("value_range", "scale"), [((0, 127), 1), ((-254, 127), 2), ((-3, 25.4), 0.2), ((0, 0), 1)]
 )
 def test_int8_scale_by_hand(value_range, scale):
-    found = activation_scale(Range.spanning(*value_range), symmetric=True)
-    assert (found.scale, found.zero_point) == (pytest.approx(scale), 0)
+    activation = activation_scale(Range.spanning(*value_range), symmetric=True)
+    assert (activation.scale, activation.zero_point) == (pytest.approx(scale), 0)
 
 
 def test_each_type_has_its_own_clip_point():
@@ -159,13 +159,13 @@ def test_uint8_scale_is_torchs(value_range):
             dtype=torch.quint8, qscheme=torch.per_tensor_affine, eps=SMALLEST_SCALE
         )
     if not value_range.amax:
-        return  # torch answers with its least scale
+        return  # torch answers with the least scale that torch knows
     observer(torch.tensor(value_range[:2]))
     scale, zero_point = observer.calculate_qparams()
-    found = activation_scale(value_range, symmetric=False)
-    assert float(found.scale) == pytest.approx(float(scale), rel=1e-6)
+    activation = activation_scale(value_range, symmetric=False)
+    assert float(activation.scale) == pytest.approx(float(scale), rel=1e-6)
     # A quotient on a tie may round either way.
-    assert abs(int(found.zero_point) - int(zero_point)) <= 1
+    assert abs(int(activation.zero_point) - int(zero_point)) <= 1
 
 
 def channels_of(weight):
@@ -213,7 +213,7 @@ def test_single_weight_of_a_depthwise_channel_is_exact(safe):
     scales = weight_scales(weight, safe)
     back = weight_codes(weight, scales).ravel() * scales
     np.testing.assert_allclose(back[:2], weight.ravel()[:2], rtol=1e-6)
-    # Below 127 of the smallest scale there are fewer codes.
+    # A weight below 127 of the smallest scale uses fewer codes.
     assert abs(back[2] - weight.ravel()[2]) <= SMALLEST_SCALE / 2
 
 
@@ -230,7 +230,7 @@ def test_channel_without_weights(safe):
 
 
 def test_bias_of_a_channel_without_weights_is_kept():
-    # All that is left of such a channel, so it must not be rounded to the activation's steps.
+    # The bias is all that is left of such a channel, so it must not be rounded to the activation's steps.
     bias, activation = np.array([0.37], np.float32), np.float32(0.5)
     scales = widened_for_bias(weight_scales(np.zeros((1, 4, 1, 1), np.float32), False), bias, activation)
     accumulator = scales * activation
@@ -267,13 +267,13 @@ def test_weights_are_torchs(seed):
     )
     codes = np.rint(rounded.numpy() / scales[:, None, None, None])
     difference = np.abs(codes - weight_codes(weight, scales))
-    # It multiplies by the reciprocal, which decides near-ties otherwise.
+    # torch multiplies by the reciprocal, which decides near-ties otherwise.
     assert difference.max() <= 1
     assert difference.mean() < 0.01
 
 
 def worst_pair(codes):
-    """Smallest and largest sum of two products with uint8 codes, over all pairs of a channel."""
+    """Return the smallest and largest sum of two products with uint8 codes, over all pairs of a channel."""
     sums = [0]
     for channel in codes.reshape(len(codes), -1).astype(int):
         for one, other in combinations(channel.tolist(), 2):

@@ -71,7 +71,7 @@ def test_json_values_tell_schemes_apart(scheme):
     texts = [json.dumps(entry.to_json(), sort_keys=True) for entry in (scheme, *others)]
     assert len(set(texts)) == len(texts)
     for entry in (scheme, *others):
-        # As the manifest gives them back.
+        # The manifest gives the values back in this way.
         assert json.loads(json.dumps(entry.to_json())) == entry.to_json()
 
 

@@ -1,4 +1,4 @@
-"""Codes of weights, and the biases and BN that are corrected for them."""
+"""These tests look at the codes of weights, and at the biases and BN that are corrected for them."""
 
 from dataclasses import replace
 
@@ -86,7 +86,7 @@ def test_stored_weights_are_the_float_ones_to_half_a_step(network, scheme):
         codes, scales, _ = node_named(model, conv.name).inputs[1].producer().inputs
         step = constant(scales).astype(np.float64)[:, None, None, None]
         error = np.abs(constant(codes) * step - constant(conv.inputs[1]))
-        # Those of the gpu flavour were rounded to float16 before: 127 * 2^-11 steps more.
+        # The weights of the gpu flavour were rounded to float16 before, by up to 127 * 2^-11 = 0.062 steps.
         assert (error <= step * (0.5625 if scheme.flavour == "gpu" else 0.5001)).all(), conv.name
 
 
@@ -100,16 +100,16 @@ def test_fp8_stored_weights_are_the_nearest(network):
         weight = constant(conv.inputs[1]).astype(np.float16).astype(np.float64)
         step = constant(scale).astype(np.float64)
         stored = constant(codes).astype(np.float64) * step
-        # Half of a unit in the fourth bit; below 2^-6 steps, half of the smallest number. The largest
-        # may be clipped, since the scale was rounded to float16.
+        # The error is at most half of a unit in the fourth bit or, below 2^-6 steps, half of the smallest
+        # number. The largest weight may be clipped, because the scale was rounded to float16.
         assert (np.abs(stored - weight) <= np.maximum(np.abs(weight) * 2.0**-4, step * 2.0**-10)).all()
 
 
 def means_of(model, convolutions):
-    """Of every channel of the convolutions' outputs over `IMAGES`."""
+    """Return the mean of every channel of the convolutions' outputs over `IMAGES`."""
     model.graph.outputs.extend(node_named(model, name).outputs[0] for name in convolutions)
-    found = run_graph(model, IMAGES, optimized=False)[1:]
-    return [tensor.mean((0, 2, 3), dtype=np.float64) for tensor in found]
+    outputs = run_graph(model, IMAGES, optimized=False)[1:]
+    return [tensor.mean((0, 2, 3), dtype=np.float64) for tensor in outputs]
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["exported", "absorbed"])
@@ -126,7 +126,7 @@ def test_bias_correction_brings_the_mean_of_every_convolution_nearer(config, abs
         np.square(nearer - mean).sum() / np.square(other - mean).sum()
         for mean, nearer, other in zip(expected, corrected, left, strict=True)
     ]
-    # What is left is of the padded borders and of activations' rounding.
+    # The padded borders and the rounding of activations leave the rest of the error.
     assert max(shares) < 0.8, dict(zip(names, shares, strict=True))
     assert np.median(shares) < 0.1
 
@@ -144,17 +144,17 @@ def test_bias_correction_gains_signal_to_noise(network, scheme):
 
 @pytest.mark.parametrize("scheme", INT8, ids=named)
 def test_bias_correction_of_weights_that_are_exact_changes_nothing(scheme):
-    """Multiples of a power of 2 with 127 the largest: no weight is rounded."""
+    """No weight is rounded, because all are multiples of a power of 2 and 127 is the largest multiple."""
     model = float_graph(resnet_config("original", 8))
     for conv in nodes_of(model, "Conv"):
         weight = constant(conv.inputs[1])
         largest = np.abs(weight).max((1, 2, 3), keepdims=True)
         replace_constant(conv.inputs[1], np.rint(127 * weight / largest) * 2.0**-10)
-    found, proto = calibrated_on(model), ir.to_proto(model)
+    ranges, proto = calibrated_on(model), ir.to_proto(model)
     logits = []
     for correct in (True, False):
         exact = ir.from_proto(proto)
-        Quantize(found, replace(scheme, saturation="full", correct_bias=correct))(exact)
+        Quantize(ranges, replace(scheme, saturation="full", correct_bias=correct))(exact)
         logits.append(run_graph(exact, IMAGES, optimized=False)[0])
     np.testing.assert_array_equal(*logits)
 

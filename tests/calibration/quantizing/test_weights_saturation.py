@@ -1,4 +1,4 @@
-"""Which weights are kept so small that no two products overflow 16 bits, and which are not."""
+"""These tests say which weights are kept so small that no two products overflow 16 bits."""
 
 from itertools import combinations
 
@@ -31,7 +31,7 @@ def test_cpu_stem_cannot_overflow_16_bits(network):
     for channel in codes.reshape(len(codes), -1).tolist():
         worst = max(worst, *(255 * abs(one + other) for one, other in combinations(channel, 2)))
     assert worst <= 2**15 - 1
-    # Yet the range is used: the largest pair takes it up, or the largest weight all codes.
+    # Yet no range is wasted: the largest pair comes near the limit, or the largest weight has code 127.
     assert worst > 0.9 * 2**15 or np.abs(codes).max() == 127
 
 
@@ -46,7 +46,7 @@ def test_cpu_convolutions_behind_a_relu_use_all_codes(network):
 
 
 def test_cpu_convolutions_behind_cut_codes_cannot_overflow_16_bits():
-    """Their input has a zero point, so every code is large, as in the stem."""
+    """The input of such a convolution has a zero point above 0, so every code is large, as in the stem."""
     for config in TWO_BLOCKS:
         if config.variant == "original":
             continue

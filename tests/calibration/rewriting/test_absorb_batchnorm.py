@@ -40,7 +40,7 @@ def bytes_of(model):
 
 
 def with_parameter(model, bn, index, value):
-    """One channel of a BN's parameter is another."""
+    """Give one channel of a BN's parameter another value."""
     parameter = node_named(model, bn).inputs[index]
     replace_constant(parameter, np.r_[value, constant(parameter)[1:]])
 
@@ -50,7 +50,7 @@ def test_every_batchnorm_is_absorbed_and_nothing_else_changes(tmp_path, config):
     model = absorbable_graph(config)
     (expected,) = run_graph(model, IMAGES)
     before = op_types(model)
-    # The first one of a bottleneck network reads the stem alone, into which it is folded.
+    # The first BN of a bottleneck network alone reads the stem, so it is folded into the stem.
     assert before.count("BatchNormalization") == 7 - (config.block == "bottleneck")
     assert AbsorbBatchnorm()(model).refused == {}
     assert op_types(model) == [op for op in before if op != "BatchNormalization"]
@@ -73,7 +73,7 @@ def test_stream_carries_the_offset_over_the_slope():
 
 
 def tensor_of(model, name):
-    """A value inside a graph."""
+    """Compute a value inside a graph."""
     value = node_named(model, name).outputs[0]
     model.graph.outputs.append(value)
     tensor = run_graph(model, IMAGES, outputs=[name])[0]
@@ -86,8 +86,8 @@ def tensor_of(model, name):
     [
         (GAMMA, -0.5, "gamma is not positive in 1 of 16 channels"),
         (GAMMA, 0, "gamma is not positive in 1 of 16 channels"),
-        (GAMMA, 1e-3, "it would shift the stream by 1000.0 standard deviations, over 8"),
-        (BETA, -1.01 * LIMIT, "it would shift the stream by 8.1 standard deviations, over 8"),
+        (GAMMA, 1e-3, "absorbing this BN would shift the stream by 1000.0 standard deviations, over 8"),
+        (BETA, -1.01 * LIMIT, "absorbing this BN would shift the stream by 8.1 standard deviations, over 8"),
     ],
 )
 @pytest.mark.parametrize("kept", ["stage1.0.preact.bn1", MIDDLE])
@@ -124,7 +124,7 @@ def test_batchnorm_kept_in_the_middle_takes_the_shift_of_the_block_before():
     np.testing.assert_allclose(
         constant(node_named(model, MIDDLE).inputs[MEAN]), mean + offset / slope, rtol=1e-5
     )
-    # So x_1 is shifted as x_0 is, and its convolution needs no bias.
+    # So x_1 is shifted as x_0 is, and the convolution that writes x_1 needs no bias.
     assert len(node_named(model, "stage1.0.residual.conv2").inputs) == 2
 
 
@@ -159,11 +159,11 @@ def test_batchnorm_with_another_reader_than_relu_is_kept():
     bn, relu = node_named(model, MIDDLE), node_named(model, MIDDLE.replace("bn", "relu"))
     sigmoid = ir.node("Sigmoid", [bn.outputs[0]], name="sigmoid")
     model.graph.insert_after(relu, sigmoid)
-    assert AbsorbBatchnorm()(model).refused == {MIDDLE: "a Relu is not its only reader"}
+    assert AbsorbBatchnorm()(model).refused == {MIDDLE: "a Relu is not the only reader of this BN"}
 
 
 def share(model, index):
-    """Two BN have one parameter."""
+    """Give two BN one parameter."""
     first, second = (node_named(model, f"stage1.{n}.preact.bn1") for n in (0, 1))
     second.replace_input_with(index, first.inputs[index])
 

@@ -18,7 +18,7 @@ PARAMETERS = ("weight", "bias", "mean", "var")
 
 
 def batchnorm_graph(parameters, names=("bn",), epsilon=1e-5):
-    """BN layers in a row, all with the same parameters."""
+    """Make a graph of BN layers in a row, all with the same parameters."""
     channels = len(parameters[0])
     shape = ir.Shape(["batch", channels, 4, 4])
     value = ir.Value(name="images", type=ir.TensorType(ir.DataType.FLOAT), shape=shape)

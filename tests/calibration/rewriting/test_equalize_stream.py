@@ -34,12 +34,12 @@ def extremes_of(model):
 
 
 def names_of(model):
-    """What the streams carry, without what is added into them."""
+    """Return the names of what the streams carry, without what is added into them."""
     return {str(value.name) for stream in streams_of(model) for value in stream.values}
 
 
 def reaches_of(model):
-    """Greatest magnitude of each channel of each stream, seen over all that shares its factor."""
+    """Return the greatest magnitude of each channel of each stream, over all that shares the factor."""
     extremes = extremes_of(model)
     return [
         np.max([np.abs(end) for value in stream.scaled for end in extremes[value.name]], axis=0)
@@ -96,7 +96,7 @@ def test_both_make_every_channel_reach_as_far():
 @settings(max_examples=10, deadline=None)
 @given(st.sampled_from(TWO_BLOCKS), st.integers(0, 2**32), st.floats(0, 1e4))
 def test_network_stays_the_same_whatever_the_extremes(config, seed, size):
-    """Other images may have other extremes; they decide how good the result is, not whether it is right."""
+    """Extremes of other images change how far the channels reach, and not what the network computes."""
     model, generator = sample_graph(config), np.random.default_rng(seed)
     (expected,) = run_graph(model, IMAGES)
     extremes = {
@@ -113,7 +113,7 @@ def test_original_stream_cannot_be_centred(config):
     before = bytes_of(model)
     refused = CentreStream(extremes_of(model))(model).refused
     assert set(refused) == names_of(model)
-    assert set(refused.values()) == {"no BN alone reads it, so a shift would not be exact"}
+    assert set(refused.values()) == {"no BN alone reads this value, so a shift would not be exact"}
     assert bytes_of(model) == before
 
 
@@ -132,7 +132,7 @@ def test_only_what_a_kept_batchnorm_reads_is_centred_after_absorbing():
 
 
 def silence(model, stream, channels):
-    """Nothing is ever written into some channels of an original stream."""
+    """Let nothing be written into some channels of an original stream."""
     for writers in stream.writers:
         for conv in writers:
             for parameter in conv.inputs[1:]:
@@ -158,8 +158,8 @@ def test_channel_that_is_always_zero_keeps_its_scale():
 def test_channel_that_is_nearly_always_zero_stays_small():
     model = sample_graph(BASIC)
     extremes = extremes_of(model)
-    own = {str(value.name) for value in streams_of(model)[0].scaled}
-    for name in own:
+    members = {str(value.name) for value in streams_of(model)[0].scaled}
+    for name in members:
         extremes[name].least[3] = extremes[name].greatest[3] = 1e-20
     before = constant(node_named(model, "stem.conv").inputs[1])
     EqualizeStream(extremes)(model)
@@ -174,7 +174,7 @@ def test_stream_that_is_always_zero_is_left_and_named():
     conv = node_named(model, "stem.conv")
     reader = constant(node_named(model, "stage1.0.residual.conv1").inputs[1])
     refused = EqualizeStream(extremes_of(model))(model).refused
-    assert refused == {"stem.relu": "the stream it begins is always zero"}
+    assert refused == {"stem.relu": "the stream that begins here is always zero"}
     np.testing.assert_array_equal(constant(conv.inputs[1]), 0)
     np.testing.assert_array_equal(constant(node_named(model, "stage1.0.residual.conv1").inputs[1]), reader)
     for reach in reaches_of(model)[1:]:

@@ -1,4 +1,4 @@
-"""The stage on untrained networks: what it writes, and that it catches a pass gone wrong."""
+"""The stage runs on untrained networks: what it writes, and that it catches a pass that went wrong."""
 
 import json
 from dataclasses import replace
@@ -53,12 +53,12 @@ CONFIG = resnet_config("preact", 14)
 
 @pytest.fixture(scope="module")
 def dataset(digits):
-    """With few images to calibrate on."""
+    """Take few images to calibrate on, to save time."""
     return replace(digits, calibration=digits.calibration.subset(np.arange(12)))
 
 
 def run_with(path, config, model):
-    """A run directory that holds a graph, as if it had been trained and exported."""
+    """Make a run directory that holds a graph, as if a network had been trained and exported."""
     run = RunDirectory(path / "run")
     with run.writing(Step("export", {}, (), (MODEL,))) as folder:
         write_graph(model, replace(sample_card(config), trained=True), folder / MODEL)
@@ -71,7 +71,7 @@ def run(tmp_path):
 
 
 def files_in(run):
-    """Everything but the lock file."""
+    """Read everything but the lock file."""
     files = [path for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(run.path)): path.read_bytes() for path in files}
 
@@ -242,7 +242,7 @@ def test_calibrating_on_test_images_is_refused(run, dataset, digits):
 
 
 class ForgetsAShift(AbsorbBatchnorm):
-    """Loses the bias of one channel."""
+    """Lose the bias of one channel."""
 
     def rewrite(self, graph):
         result = super().rewrite(graph)
@@ -252,7 +252,7 @@ class ForgetsAShift(AbsorbBatchnorm):
 
 
 class Overflows(AbsorbBatchnorm):
-    """Writes numbers that are none."""
+    """Write NaN into the logits."""
 
     def rewrite(self, graph):
         result = super().rewrite(graph)
@@ -269,7 +269,9 @@ def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
         reparametrized_from_graph(run, dataset, ("equalize",))
     before = files_in(run)
     monkeypatch.setattr(calibration.rewriting.reparametrize, "AbsorbBatchnorm", fault)
-    with pytest.raises(CheckFailed, match="'absorb' changed the network: relative error") as caught:
+    with pytest.raises(
+        CheckFailed, match="'absorb' changed the network: the logits' relative error is"
+    ) as caught:
         reparametrized_from_graph(run, dataset)
     assert caught.value.exit_status == 1
     assert "--reparametrize" in caught.value.fix
@@ -285,13 +287,15 @@ def test_later_pass_that_changes_the_network_is_the_one_named(run, dataset, monk
             return super().rewrite(graph)
 
     monkeypatch.setattr(calibration.rewriting.reparametrize, "EqualizeStream", Rescales)
-    with pytest.raises(CheckFailed, match=r"'equalize' changed the network: relative error [23]\.\de-04"):
+    with pytest.raises(
+        CheckFailed, match=r"'equalize' changed the network: the logits' relative error is [23]\.\de-04"
+    ):
         reparametrized_from_graph(run, dataset)
 
 
 def test_pass_that_breaks_its_promise_is_named_and_nothing_is_written(run, dataset, monkeypatch):
     class LosesABatchnorm(AbsorbBatchnorm):
-        """Puts back one BN, which computes nothing, so that the logits do not tell."""
+        """Put one BN back that computes nothing, so that the logits do not tell."""
 
         def rewrite(self, graph):
             result = super().rewrite(graph)
@@ -317,7 +321,7 @@ def test_pass_that_breaks_its_promise_is_named_and_nothing_is_written(run, datas
 
 
 def test_entries_of_an_earlier_version_are_read(run, dataset, monkeypatch):
-    """They say nothing of what was changed."""
+    """Such entries say nothing of what was changed."""
     done, _ = reparametrized_from_graph(run, dataset)
     document = json.loads((run.path / REPARAMETRIZATION).read_text())
     for entry in document:
