@@ -23,7 +23,6 @@ from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
 from calibration.plan import Plan, quantized_from_graph
 from calibration.quantizing.qdq import FILES
-from calibration.quantizing.scheme import SATURATIONS
 from calibration.ranges.methods import Method
 from data.dataset import Dataset, Split
 from data.load import dataset_from_name
@@ -34,6 +33,7 @@ from graphs.saturation import not_proved_free, saturation_findings
 from models.checkpoint import card_in
 from runtimes.subjects import open_subject, subject_in
 from verification.compare import Comparison, compare, logits_of_split
+from vocabulary import Saturation
 
 METHODS = [
     Method("minmax"),
@@ -114,7 +114,7 @@ def method_rows(bench: Bench) -> Iterator[list[str]]:
 def saturation_rows(bench: Bench) -> Iterator[list[str]]:
     """A row for each way and graph, with how many convolutions are not proved free of saturation."""
     variant = card_in(bench.run).model.variant
-    for saturation in SATURATIONS:
+    for saturation in Saturation:
         for flavour in ("cpu", "openvino"):
             figures = bench.compared(Plan(saturation=saturation), flavour)
             findings = saturation_findings(any_graph_from_file(bench.run.path / FILES["int8", flavour]))

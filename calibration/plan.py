@@ -12,10 +12,11 @@ from calibration.quantizing.qdq import FILES, qdq_from_ranges
 from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
-from calibration.rewriting.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
+from calibration.rewriting.reparametrize import DEFAULT_PASSES, Reparametrization, reparametrized_from_graph
 from data.dataset import Dataset
 from errors import UserError
 from progress import Progress, silent
+from vocabulary import Flavour, Saturation, Stream
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,19 @@ class Plan:
 
     method: Method = field(default_factory=Method)
     passes: tuple[str, ...] = DEFAULT_PASSES
-    stream: str = "int8"
-    saturation: str = DEFAULT_SATURATION
+    stream: Stream = Stream.int8
+    saturation: Saturation = DEFAULT_SATURATION
     correct_bias: bool = True
     float_blocks: tuple[str, ...] = ()
     cpu_stream: str = ""
 
     def __post_init__(self) -> None:
         # The gpu flavour is asked, because it has every stream that some flavour has.
-        Scheme("gpu", stream=self.stream, saturation=self.saturation)
+        Scheme(Flavour.gpu, stream=self.stream, saturation=self.saturation)
 
     def __str__(self) -> str:
         parts = [str(self.method), "+".join(self.passes) or "as exported"]
-        if self.stream != "int8":
+        if self.stream != Stream.int8:
             parts.append(f"{self.stream} stream")
         if self.cpu_stream:
             parts.append(f"{self.cpu_stream} stream on CPUs")
@@ -54,26 +55,31 @@ class Plan:
             parts.append(f"{len(self.float_blocks)} blocks in float")
         return ", ".join(parts)
 
-    def stream_of(self, flavour: str) -> str:
+    def stream_of(self, flavour: Flavour) -> Stream:
         """The stream of a flavour's INT8 graph."""
-        if flavour != "gpu" and self.cpu_stream:
-            return self.cpu_stream
-        return self.stream if self.stream in STREAMS[flavour] else "int8"
+        if flavour != Flavour.gpu and self.cpu_stream:
+            return Stream(self.cpu_stream)
+        return self.stream if self.stream in STREAMS[flavour] else Stream.int8
 
     def schemes(self) -> list[Scheme]:
         """A scheme for each file of `calibration.quantizing.qdq.FILES`."""
         common: dict[str, Any] = {"correct_bias": self.correct_bias, "float_blocks": self.float_blocks}
         return [
-            Scheme("cpu", stream=self.stream_of("cpu"), saturation=self.saturation, **common),
-            Scheme("openvino", stream=self.stream_of("openvino"), saturation=self.saturation, **common),
-            Scheme("gpu", stream=self.stream_of("gpu"), **common),
+            Scheme(Flavour.cpu, stream=self.stream_of(Flavour.cpu), saturation=self.saturation, **common),
+            Scheme(
+                Flavour.openvino,
+                stream=self.stream_of(Flavour.openvino),
+                saturation=self.saturation,
+                **common,
+            ),
+            Scheme(Flavour.gpu, stream=self.stream_of(Flavour.gpu), **common),
             replace(FP8, **common),
         ]
 
 
 def quantized_from_graph(
     run: RunDirectory, dataset: Dataset, plan: Plan, force: bool = False, progress: Progress = silent
-) -> tuple[list[Pass], bool]:
+) -> tuple[list[Reparametrization], bool]:
     """Write plan.json, then reparametrize, calibrate and quantize by it, each unless it is up to date.
 
     Returns:

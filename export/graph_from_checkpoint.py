@@ -15,10 +15,10 @@ from artifacts.run_directory import RunDirectory
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 from export.audit import Audit, audit
-from export.fold import Folded
 from export.onnx_from_model import onnx_from_model
-from graphs.narrow import narrow
+from graphs.narrow import Narrow
 from graphs.onnx_file import card_of_graph, graph_from_file, write_graph
+from graphs.passes import PassResult
 from models.checkpoint import model_in
 from models.resnet import ResNet
 from runtimes.ort_runtime import OrtRuntime
@@ -26,7 +26,7 @@ from runtimes.torch_runtime import graph_card_of_checkpoint
 from vocabulary import Precision
 
 # The graph of each 16-bit precision.
-NARROWED: Mapping[str, str] = {Precision.fp16: MODEL_FP16, Precision.bf16: MODEL_BF16}
+NARROWED: Mapping[Precision, str] = {Precision.fp16: MODEL_FP16, Precision.bf16: MODEL_BF16}
 # The batch sizes at which the graph is compared with PyTorch.
 CHECKED_BATCHES = (1, 7)
 # The largest error allowed, relative to the largest logit. Folding, and kernels that add in another order,
@@ -88,7 +88,7 @@ def graph_from_checkpoint(run: RunDirectory, force: bool = False) -> Export:
     return result
 
 
-def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) -> bool:
+def narrowed_from_graph(run: RunDirectory, precision: Precision, force: bool = False) -> bool:
     """Write model.fp16.onnx or model.bf16.onnx, unless the file is up to date.
 
     Args:
@@ -109,7 +109,7 @@ def narrowed_from_graph(run: RunDirectory, precision: str, force: bool = False) 
     graph = graph_from_file(run.verified(MODEL))
     card = card_of_graph(graph, MODEL)
     with run.writing(step) as folder:
-        narrow(graph, precision)
+        Narrow(precision)(graph)
         write_graph(graph, card.with_precision(precision), folder / name)
     return True
 
@@ -139,8 +139,8 @@ def error_against(model: ResNet, path: Path) -> float:
     return worst
 
 
-def _counts(folded: Folded) -> tuple[int, int]:
-    return len(folded.folded), len(folded.kept)
+def _counts(folded: PassResult) -> tuple[int, int]:
+    return len(folded.changed), len(folded.refused)
 
 
 def _recorded(run: RunDirectory) -> Export:

@@ -16,13 +16,14 @@ import torch
 from torch import fx, nn
 
 from data.dataset import IMAGE_SIZE
-from export.fold import Folded, fold_batchnorm
+from export.fold import FoldBatchnorm
 from graphs.card import INPUT, OUTPUT
 from graphs.onnx_file import IR_VERSION, OPSET, initializer
+from graphs.passes import PassResult
 from models.resnet import ResNet
 
 
-def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
+def onnx_from_model(model: ResNet) -> tuple[ir.Model, PassResult]:
     """Trace a network in evaluation mode, fold BN into its convolutions, and convert it.
 
     Returns:
@@ -33,7 +34,7 @@ def onnx_from_model(model: ResNet) -> tuple[ir.Model, Folded]:
         NotImplementedError: the network calls a module or function without a converter in this module.
     """
     traced = fx.symbolic_trace(_copy_of(model))
-    folded = fold_batchnorm(traced)
+    folded = FoldBatchnorm()(traced)
     images = ir.Value(
         name=INPUT,
         type=ir.TensorType(ir.DataType.FLOAT),

@@ -1,56 +1,92 @@
-"""float32 -> float16 or bfloat16, in place: every tensor inside the graph, with Casts at its border.
+"""Convert a float32 graph to float16 or bfloat16: every tensor inside, with Casts at the border.
 
-Input and output stay float32, so one caller serves every precision. Initializers are rounded to
-nearest; one that the type cannot hold is refused, not clipped. The variances of BN, which grow along the
-stream of a deep pre-activation network, are first brought within reach.
+Input and output stay float32, so that one caller serves every precision. Initializers are rounded to the
+nearest number of the type; a number that the type cannot hold is refused rather than clipped, which in
+float16 is any over 65504. The variances of BN grow along the stream of a deep pre-activation network, so
+those over the limit are first brought within reach without changing what the BN computes.
+
+Precondition: a float32 graph, not quantized, with one input and one output.
+Postcondition: every floating-point tensor between the two Casts is of the new type.
 """
+
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import InvariantError
 
 from errors import CheckFailed
 from graphs.card import INPUT, OUTPUT
+from graphs.conditions import require_float32
 from graphs.onnx_file import constant, replace_constant
+from graphs.passes import GraphPass, PassResult
+from vocabulary import Precision
 
-TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-# The first opset whose Conv and GlobalAveragePool take bfloat16; neither computes anything else in it.
+TYPES = {Precision.fp16: ir.DataType.FLOAT16, Precision.bf16: ir.DataType.BFLOAT16}
+# Opset 22 is the first whose Conv and GlobalAveragePool take bfloat16; nothing else in them has changed
+# since opset 19.
 _BFLOAT16_OPSET = 22
 
 
-def narrow(model: ir.Model, precision: str) -> int:
-    """Convert a float32 graph and return the number of converted initializers.
+@dataclass(frozen=True)
+class Narrow(GraphPass):
+    """Convert a graph; the result names the converted initializers.
 
-    Args:
-        precision: "fp16" or "bf16".
+    Attributes:
+        precision: fp16 or bf16.
 
     Raises:
-        CheckFailed: a weight exceeds the largest number of the type; names it.
+        CheckFailed: a weight exceeds the largest number of the type; names the weight.
     """
-    graph, dtype = model.graph, TYPES[precision]
-    if dtype == ir.DataType.BFLOAT16:
-        graph.opset_imports[""] = _BFLOAT16_OPSET
-    for node in graph:
-        if node.op_type == "BatchNormalization":
-            _bound_variance(node, _largest(dtype))
-    converted = 0
-    for value in graph.initializers.values():
-        if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
-            _narrow_initializer(value, dtype)
-            converted += 1
-    for node in graph:
-        for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT:
-                value.type = ir.TensorType(dtype)
-    _cast_input(model, dtype)
-    _cast_output(model)
-    return converted
+
+    name = "narrow"
+    precision: Precision
+
+    @property
+    def _dtype(self) -> ir.DataType:
+        return TYPES[self.precision]
+
+    def requires(self, graph: ir.Model) -> None:
+        """Require a float32 graph from one tensor to one tensor."""
+        require_float32(graph)
+        if (len(graph.graph.inputs), len(graph.graph.outputs)) != (1, 1):
+            raise InvariantError("the graph does not have one input and one output")
+
+    def rewrite(self, graph: ir.Model) -> PassResult:
+        """Convert initializers and the types of values, then put a Cast at either end."""
+        dtype = self._dtype
+        if dtype == ir.DataType.BFLOAT16:
+            graph.graph.opset_imports[""] = _BFLOAT16_OPSET
+        for node in graph.graph:
+            if node.op_type == "BatchNormalization":
+                _bound_variance(node, _largest(dtype))
+        converted = [
+            name for name, value in graph.graph.initializers.items() if constant(value).dtype == np.float32
+        ]
+        for name in converted:
+            _narrow_initializer(graph.graph.initializers[name], dtype)
+        for node in graph.graph:
+            for value in node.outputs:
+                if value.dtype == ir.DataType.FLOAT:
+                    value.type = ir.TensorType(dtype)
+        _cast_input(graph, dtype)
+        _cast_output(graph)
+        return self.result(converted)
+
+    def ensures(self, graph: ir.Model, result: PassResult) -> None:
+        """Check that nothing is left in float32 but the graph's input and output."""
+        computed = [value for node in graph.graph for value in node.outputs if not value.is_graph_output()]
+        for value in (*graph.graph.initializers.values(), *computed):
+            if value.dtype is not None and value.dtype.is_floating_point() and value.dtype != self._dtype:
+                raise InvariantError(f"{value.name} is {value.dtype.name.lower()}")
 
 
 def _bound_variance(node: ir.Node, largest: float) -> None:
-    """Divide scale and standard deviation of a channel by the same power of two, where it is needed.
+    """Divide scale and standard deviation of a channel by one power of two, where the variance is too large.
 
-    γ (x − μ) / √(σ² + ε) = 2⁻ᵏ γ (x − μ) / √(4⁻ᵏ (σ² + ε)): exact, as 2⁻ᵏ only moves exponents.
+    γ (x − μ) / √(σ² + ε) = 2⁻ᵏ γ (x − μ) / √(4⁻ᵏ (σ² + ε)), and this rounds nothing, because 2⁻ᵏ only moves
+    exponents.
     """
     gamma, squares = constant(node.inputs[1]), constant(node.inputs[4])
     if np.isinf(squares).any() or not squares.max(initial=0) > largest:
@@ -63,12 +99,12 @@ def _bound_variance(node: ir.Node, largest: float) -> None:
 
 
 def _largest(dtype: ir.DataType) -> float:
+    """Return the largest finite number of a 16-bit type."""
     return float(ml_dtypes.finfo(dtype.numpy()).max)
 
 
 def _narrow_initializer(value: ir.Value, dtype: ir.DataType) -> None:
-    assert value.const_value is not None
-    array = value.const_value.numpy()
+    array = constant(value)
     largest = _largest(dtype)
     if np.abs(array).max(initial=0) > largest:
         raise CheckFailed(

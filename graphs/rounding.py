@@ -1,43 +1,77 @@
-"""Make every rounding of a float16 or bfloat16 graph explicit, so that a float32 machine cannot skip it.
+"""Make every rounding of a float16 or bfloat16 graph explicit, so that a float32 machine cannot skip one.
 
     y = f(x)   in 16 bits      becomes      y = Cast16(f(Cast32(x)))
 
-which is how ONNX defines an operator on 16 bits up to the order of its sums: computed as if exactly,
-rounded once. Runtimes without float16 kernels compute such graphs in float32 and drop the casts they
-put in themselves, so that nothing between two operators is rounded, and nothing overflows; without
-bfloat16 kernels they refuse them.
+ONNX defines an operator on 16 bits in this way, up to the order of its sums: as if the result were computed
+exactly and rounded once. A runtime without float16 kernels computes such a graph in float32 and drops the
+casts that the runtime put in, so that nothing is rounded between two operators and nothing overflows. A
+runtime without bfloat16 kernels refuses a bfloat16 graph.
+
+Cast, QuantizeLinear and DequantizeLinear are no cases for this pass: their 16-bit operands are scales and
+their codes are integers, so that these operators round by themselves.
+
+Precondition: the type of every tensor is known; a 16-bit tensor without a type would be passed over.
+Postcondition: no other operator reads or writes a 16-bit tensor.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import InvariantError
 
-from graphs.onnx_file import initializer
+from graphs.conditions import CODING, require_types
+from graphs.onnx_file import initializer, remove_unread
+from graphs.passes import GraphPass, PassResult
 
 _NARROW = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
-# Their 16-bit operands are scales, and their codes are integers: they round by themselves.
-_LEFT_ALONE = {"Cast", "QuantizeLinear", "DequantizeLinear"}
+_ROUND_BY_THEMSELVES = {"Cast", *CODING}
 
 
-def make_rounding_explicit(model: ir.Model) -> int:
-    """Rewrite in place and return the number of rewritten operators."""
-    graph = model.graph
-    widened: dict[str, ir.Value] = {}
-    rewritten = 0
-    for node in list(graph):
-        if node.op_type in _LEFT_ALONE:
-            continue
-        narrow = [i for i, value in enumerate(node.inputs) if value is not None and value.dtype in _NARROW]
-        for index in narrow:
-            node.replace_input_with(index, _wide(graph, node, index, widened))
-        rewritten += bool(narrow)
-        for output in node.outputs:
-            if narrow and output.dtype in _NARROW:
-                _round(graph, node, output, output.dtype)
-    return rewritten
+@dataclass(frozen=True)
+class ExplicitRounding(GraphPass):
+    """Put float32 and Casts in the place of 16-bit operators; the result names the operators."""
+
+    name = "rounding"
+
+    def requires(self, graph: ir.Model) -> None:
+        """Require the types of all tensors."""
+        require_types(graph)
+
+    def rewrite(self, graph: ir.Model) -> PassResult:
+        """Widen what each operator reads and round what the operator writes."""
+        widened: dict[str, ir.Value] = {}
+        rewritten = []
+        for node in _computing(graph):
+            narrow = [
+                i for i, value in enumerate(node.inputs) if value is not None and value.dtype in _NARROW
+            ]
+            for index in narrow:
+                operand = node.inputs[index]
+                node.replace_input_with(index, _wide(graph.graph, node, index, widened))
+                remove_unread(graph.graph, [operand])
+            if narrow:
+                rewritten.append(str(node.name))
+                for output in node.outputs:
+                    if output.dtype in _NARROW:
+                        _round(graph.graph, node, output, output.dtype)
+        return self.result(rewritten)
+
+    def ensures(self, graph: ir.Model, result: PassResult) -> None:
+        """Check that only Casts, QuantizeLinear and DequantizeLinear touch 16 bits."""
+        for node in _computing(graph):
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.dtype in _NARROW:
+                    raise InvariantError(f"{node.op_type} {node.name} still has {value.name} in 16 bits")
+
+
+def _computing(model: ir.Model) -> list[ir.Node]:
+    """Return the nodes whose results a runtime could leave unrounded."""
+    return [node for node in model.graph if node.op_type not in _ROUND_BY_THEMSELVES]
 
 
 def _wide(graph: ir.Graph, node: ir.Node, index: int, widened: dict[str, ir.Value]) -> ir.Value:
-    """A float32 value equal to a 16-bit operand: another constant, or a Cast before the node."""
+    """Return a float32 value equal to a 16-bit operand: another constant, or a Cast before the node."""
     value = node.inputs[index]
     assert value is not None
     name = f"{value.name}.wide"
@@ -55,7 +89,7 @@ def _wide(graph: ir.Graph, node: ir.Node, index: int, widened: dict[str, ir.Valu
 
 
 def _round(graph: ir.Graph, node: ir.Node, output: ir.Value, dtype: ir.DataType) -> None:
-    """Let the node give float32, and round that to the 16-bit value its consumers had."""
+    """Let the node give float32, and round the result to the 16-bit value that its readers had."""
     uses = list(output.uses())
     cast = ir.node("Cast", [output], {"to": int(dtype)}, name=f"{output.name}.rounded")
     rounded = cast.outputs[0]

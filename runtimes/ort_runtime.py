@@ -13,7 +13,7 @@ from errors import UserError
 from graphs.card import Batch, GraphCard
 from graphs.evaluation import session_options
 from graphs.onnx_file import graph_from_file
-from graphs.rounding import make_rounding_explicit
+from graphs.rounding import ExplicitRounding
 from runtimes.runtime import Runtime
 from vocabulary import Device, Flavour, Precision
 
@@ -119,7 +119,7 @@ class ReferenceRuntime(OrtRuntime):
         model = graph_from_file(self.path)
         # ONNX Runtime has no 16-bit kernels for CPUs. Without explicit rounding it would compute such a
         # graph in float32 from end to end, or refuse it.
-        make_rounding_explicit(model)
+        ExplicitRounding()(model)
         return ir.to_proto(model).SerializeToString()
 
     def _left_float(self, card: GraphCard) -> str:

@@ -80,8 +80,8 @@ class Runtime(ABC):
 
     Args:
         path: the artifact.
-        precision: the precision to compute in, for example "int8".
-        device: "cpu" or "cuda".
+            precision: the precision to compute in, for example "int8".
+            device: "cpu" or "cuda".
         threads: the number of CPU threads of one call; None takes all available cores.
         allow_saturation: True opens a graph with full 8-bit weights even on a CPU whose kernels add two
             products in 16 bits, where the logits are wrong.

@@ -1,4 +1,4 @@
-"""The sample networks quantized, and how ONNX Runtime would run them.
+"""This module quantizes the sample networks and tells how ONNX Runtime would run them.
 
 Ranges are min-max over `IMAGES`. Graphs are made once and handed out as copies.
 """
@@ -10,16 +10,35 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from sample_networks import absorbable_network, graph_of, op_types, sample_images, sample_network
+import pytest
+from sample_networks import FOUR_BLOCKS, absorbable_network, graph_of, op_types, sample_images, sample_network
 
-from calibration.quantizing.qdq import quantize
-from calibration.quantizing.scheme import Scheme
+from calibration.quantizing.quantize import Quantize
+from calibration.quantizing.scheme import FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import Calibrated, calibrated, observe
 from calibration.rewriting.reparametrize import DEFAULT_PASSES, reparametrize
-from models.config import ResNetConfig
+from models.config import ResNetConfig, resnet_config
 
 IMAGES = sample_images(8)
+NETWORKS = [resnet_config(*named) for named in FOUR_BLOCKS]
+CPU, OPENVINO = Scheme("cpu"), Scheme("openvino")
+GPU = [Scheme("gpu", stream=stream) for stream in STREAMS["gpu"]]
+INT8 = [CPU, OPENVINO, GPU[0]]
+# There is one scheme for each file.
+SCHEMES = [*INT8, FP8]
+
+
+def named(scheme: Scheme) -> str:
+    return f"{scheme.flavour}-{scheme.precision}-{scheme.stream}"
+
+
+def config_named(config: ResNetConfig) -> str:
+    return f"{config.variant}-{config.depth}"
+
+
+every_network = pytest.mark.parametrize("network", NETWORKS, ids=config_named)
+every_gpu_scheme = pytest.mark.parametrize("gpu_scheme", GPU, ids=named)
 
 
 @cache
@@ -33,7 +52,7 @@ def _float_proto(config: ResNetConfig, absorbed: bool) -> onnx.ModelProto:
 
 
 def float_graph(config: ResNetConfig, absorbed: bool = False) -> ir.Model:
-    """`absorbed`: of a network whose every BN can be, after the default passes."""
+    """Return a float graph; if `absorbed`, the default passes have absorbed every BN."""
     return ir.from_proto(_float_proto(config, absorbed))
 
 
@@ -51,14 +70,41 @@ def quantized(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> i
 
 
 def quantized_and_count(config: ResNetConfig, scheme: Scheme, absorbed: bool = False) -> tuple[ir.Model, int]:
-    """With the number of convolutions that stay float."""
+    """Quantize, and count the convolutions that stay float."""
     model = float_graph(config, absorbed)
-    count = quantize(model, _calibrated(config, absorbed), scheme)
-    return model, count
+    result = Quantize(_calibrated(config, absorbed), scheme)(model)
+    return model, len(result.refused)
+
+
+@cache
+def shared_graph(config: ResNetConfig, scheme: Scheme) -> ir.Model:
+    """Return a quantized graph that is made once for all tests, which must not change this graph."""
+    return quantized(config, scheme)
 
 
 def nodes_of(model: ir.Model, *wanted: str) -> list[ir.Node]:
     return [node for node in model.graph if node.op_type in wanted]
+
+
+def dtype_of(value: ir.Value) -> ir.DataType:
+    """Return the type of a constant."""
+    return value.const_value.dtype
+
+
+def real_of(gpu_scheme: Scheme) -> ir.DataType:
+    """Return the type of what a scheme for GPUs does not quantize."""
+    return ir.DataType.FLOAT if gpu_scheme.stream == "fp32" else ir.DataType.FLOAT16
+
+
+def pair_of(value: ir.Value) -> tuple[ir.Node, ir.Node]:
+    """Return the QuantizeLinear and DequantizeLinear between a tensor and a reader."""
+    dequantize = value.producer()
+    assert dequantize.op_type == "DequantizeLinear"
+    quantize = dequantize.inputs[0].producer()
+    assert quantize.op_type == "QuantizeLinear"
+    # The pair is one: both read the same scale and zero point.
+    assert quantize.inputs[1:] == dequantize.inputs[1:]
+    return quantize, dequantize
 
 
 def snr_db(expected: np.ndarray, actual: np.ndarray) -> float:
@@ -66,7 +112,7 @@ def snr_db(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def optimized_operators(model: ir.Model, folder: Path) -> list[str]:
-    """Operators in order of execution, as ONNX Runtime runs a graph."""
+    """List operators in order of execution, as ONNX Runtime runs a graph."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3

@@ -1,4 +1,4 @@
-"""How a float32 graph is quantized, beside its ranges."""
+"""A scheme says how a float32 graph is quantized; the ranges say the rest."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,25 +6,28 @@ from typing import Any
 
 from artifacts.json_codec import to_json
 from errors import UserError
+from vocabulary import Flavour, Precision, Saturation, Stream
 
-# The skip path of each flavour.
-STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
-PRECISIONS = ("int8", "fp8")
-SATURATIONS = ("stem", "proved", "full")
-DEFAULT_SATURATION = "stem"
+# Each flavour can keep the skip path in these types; CPUs compute in no half precision.
+STREAMS = {
+    Flavour.cpu: (Stream.int8, Stream.fp32),
+    Flavour.openvino: (Stream.int8, Stream.fp32),
+    Flavour.gpu: (Stream.int8, Stream.fp16, Stream.fp32),
+}
+DEFAULT_SATURATION = Saturation.stem
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One kind of Q/DQ graph; see `calibration.quantizing.qdq`.
+    """A scheme is one kind of Q/DQ graph; `calibration.quantizing.quantize` says what each looks like.
 
     Attributes:
-        flavour: "cpu", "openvino" or "gpu".
-        precision: "int8", or "fp8" in the gpu flavour.
-        stream: precision of the skip path, one of `STREAMS`; that of an fp8 graph is fp16.
-        saturation: which weights are kept from overflowing 16 bits, one of `SATURATIONS`; of the
-            flavours for CPUs alone.
-        correct_bias: take the mean of the weights' rounding error out of the biases.
+        flavour: cpu, openvino or gpu.
+        precision: int8, or fp8 in the gpu flavour.
+        stream: type of the skip path, one of `STREAMS`; that of an fp8 graph is fp16.
+        saturation: which weights are kept so small that no two products overflow 16 bits; only the
+            flavours for CPUs read this.
+        correct_bias: whether the mean of the weights' rounding error is taken out of the biases.
         float_blocks: names of the Adds of the blocks that are left in float.
 
     Raises:
@@ -32,29 +35,32 @@ class Scheme:
         ValueError: there is no such flavour, precision or saturation, or no such fp8 graph.
     """
 
-    flavour: str
-    precision: str = "int8"
-    stream: str = "int8"
-    saturation: str = DEFAULT_SATURATION
+    flavour: Flavour
+    precision: Precision = Precision.int8
+    stream: Stream = Stream.int8
+    saturation: Saturation = DEFAULT_SATURATION
     correct_bias: bool = True
     float_blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require("flavour", self.flavour, STREAMS)
-        _require("precision", self.precision, PRECISIONS)
-        _require("saturation", self.saturation, SATURATIONS)
+        _require("precision", self.precision, [word for word in Precision if word.is_quantized])
+        _require("saturation", self.saturation, list(Saturation))
         if self.stream not in STREAMS[self.flavour]:
             raise UserError(
                 f"the {self.flavour} flavour has no {self.stream} stream",
                 f"use --stream {' or '.join(STREAMS[self.flavour])}",
             )
-        if self.precision == "fp8" and (self.flavour, self.stream) != ("gpu", "fp16"):
-            raise ValueError(f"fp8 is of gpu with an fp16 stream, not {self.flavour} with {self.stream}")
+        kind = self.flavour, self.stream
+        if self.precision == Precision.fp8 and kind != (Flavour.gpu, Stream.fp16):
+            raise ValueError(
+                f"fp8 must be in the gpu flavour with an fp16 stream, got {self.flavour} with {self.stream}"
+            )
 
     @property
     def is_for_cpus(self) -> bool:
-        """Whether the graph runs in integer kernels of a CPU."""
-        return self.flavour != "gpu"
+        """Tell whether the graph runs in integer kernels of a CPU."""
+        return self.flavour != Flavour.gpu
 
     def to_json(self) -> dict[str, Any]:
         """What decides the result, as JSON values."""
@@ -64,10 +70,10 @@ class Scheme:
         return fields
 
 
-def _require(what: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{what} '{value}' is none of {', '.join(known)}")
+def _require(what: str, value: str, allowed: Collection[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(allowed)}, got '{value}'")
 
 
-# The scheme of the FP8 graph, but for what a plan sets.
-FP8 = Scheme("gpu", precision="fp8", stream="fp16")
+# This is the scheme of the FP8 graph, of which a plan sets only `correct_bias` and `float_blocks`.
+FP8 = Scheme(Flavour.gpu, precision=Precision.fp8, stream=Stream.fp16)

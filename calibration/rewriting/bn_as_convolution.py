@@ -1,32 +1,64 @@
 """Rewrite a batch normalization as a 1x1 depthwise convolution.
 
-    BN(x) = a x + c per channel,   a = g / sqrt(v + eps),   c = b - m a
+    BN(x) = a x + c per channel,   a = gamma / sqrt(v + eps),   c = beta - m a
 
-ONNX Runtime has no integer kernel for BatchNormalization; the depthwise convolution becomes a
-QLinearConv. A channel has one weight, which int8 with a scale of its own holds exactly.
+with the running mean m and variance v. ONNX Runtime has no integer kernel for BatchNormalization, and the
+depthwise convolution becomes a QLinearConv. Each channel then has one weight, and int8 with one scale per
+channel holds this weight exactly, as 127 steps.
+
+Precondition: a float32 graph, not quantized.
+Postcondition: no BatchNormalization is left but those refused.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes import InvariantError
 
+from graphs.conditions import require_float32
 from graphs.onnx_file import constant, initializer, replace_node
+from graphs.passes import GraphPass, PassResult
 
 
-def bn_as_convolution(model: ir.Model, left_float: Collection[str] = ()) -> list[str]:
-    """Rewrite every BatchNormalization but those in `left_float` in place and return their names."""
-    rewritten = []
-    for node in list(model.graph):
-        if node.op_type == "BatchNormalization" and node.name not in left_float:
-            _rewrite(model.graph, node)
-            rewritten.append(node.name or "")
-    return rewritten
+@dataclass(frozen=True)
+class BatchnormAsConvolution(GraphPass):
+    """Rewrite every BatchNormalization; the result names them, and the convolutions keep the names.
+
+    Attributes:
+        left_float: names of nodes that are to stay as they are.
+    """
+
+    name = "bn_as_convolution"
+    left_float: Collection[str] = ()
+
+    def requires(self, graph: ir.Model) -> None:
+        """Require a float32 graph."""
+        require_float32(graph)
+
+    def rewrite(self, graph: ir.Model) -> PassResult:
+        """Put a convolution in the place of each BN."""
+        rewritten, refused = [], {}
+        for node in [node for node in graph.graph if node.op_type == "BatchNormalization"]:
+            name = str(node.name)
+            if name in self.left_float:
+                refused[name] = "the block around this BN is left in float"
+            else:
+                _rewrite(graph.graph, node)
+                rewritten.append(name)
+        return self.result(rewritten, refused)
+
+    def ensures(self, graph: ir.Model, result: PassResult) -> None:
+        """Check that no BN is left but those refused."""
+        for node in graph.graph:
+            if node.op_type == "BatchNormalization" and node.name not in result.refused:
+                raise InvariantError(f"BatchNormalization {node.name} is left")
 
 
 def slope_and_offset(bn: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope a and offset c of a BatchNormalization, each [channels]."""
+    """Return slope a and offset c of a BatchNormalization, each [channels]."""
     gamma, beta, mean, variance = (constant(value).astype(np.float64) for value in bn.inputs[1:])
     slope = gamma / np.sqrt(variance + bn.attributes["epsilon"].as_float())
     return slope, beta - mean * slope

@@ -23,7 +23,8 @@ from artifacts.names import BLOCK_ERROR, RANGES
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from calibration.plan import Plan
-from calibration.quantizing.qdq import quantize, source_of
+from calibration.quantizing.qdq import source_of
+from calibration.quantizing.quantize import Quantize
 from calibration.quantizing.scheme import Scheme
 from calibration.ranges.calibration_set import held_out_images
 from calibration.ranges.ranges_from_graph import GRAPHS, Calibrated, ranges_from_file
@@ -31,16 +32,21 @@ from data.dataset import Dataset
 from graphs.card import OUTPUT, Batch
 from graphs.evaluation import activations
 from graphs.onnx_file import graph_from_file, typed_copy
-from graphs.rounding import make_rounding_explicit
+from graphs.rounding import ExplicitRounding
 from graphs.signal_to_noise import Noise
 from graphs.skip_path import junctions
 from machine.description import this_machine
 from progress import Progress, silent
+from vocabulary import Flavour, Precision, Stream
 
 # 64 images give the error to a tenth of a dB; more would take minutes at depth 1001.
 _IMAGES = 64
 # The streams that are worth comparing. TensorRT keeps a stream exact enough in fp16, so fp32 is left out.
-_STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8",), "gpu": ("int8", "fp16")}
+_STREAMS = {
+    Flavour.cpu: (Stream.int8, Stream.fp32),
+    Flavour.openvino: (Stream.int8,),
+    Flavour.gpu: (Stream.int8, Stream.fp16),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def block_errors_from_ranges(
     Raises:
         UserError: a graph or the ranges are missing or changed, or no training image is held out.
     """
-    plans = [plan_scheme for plan_scheme in plan.schemes() if plan_scheme.precision == "int8"]
+    plans = [plan_scheme for plan_scheme in plan.schemes() if plan_scheme.precision == Precision.int8]
     schemes = [replace(scheme, stream=stream) for scheme in plans for stream in _STREAMS[scheme.flavour]]
     machine = this_machine().to_json()
     step = Step(
@@ -136,7 +142,7 @@ def block_error(
     what = f"blocks, {scheme.flavour}, {scheme.stream} stream"
     batches = zip(
         activations(model, _named(model, names), images, what, progress),
-        activations(quantized, _named(quantized, names), images, "", optimized=scheme.flavour == "cpu"),
+        activations(quantized, _named(quantized, names), images, "", optimized=scheme.flavour == Flavour.cpu),
         strict=True,
     )
     noises = {name: Noise() for name in names}
@@ -151,10 +157,10 @@ def block_error(
 def quantized_twin(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Scheme) -> ir.Model:
     """A quantized copy of a float graph, in the form in which ONNX Runtime evaluates it on a CPU."""
     quantized = typed_copy(model)
-    quantize(quantized, calibrated, scheme)
+    Quantize(calibrated, scheme)(quantized)
     quantized = typed_copy(quantized)
-    if scheme.flavour == "gpu":
-        make_rounding_explicit(quantized)
+    if scheme.flavour == Flavour.gpu:
+        ExplicitRounding()(quantized)
     return quantized
 
 

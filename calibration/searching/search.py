@@ -41,6 +41,7 @@ from graphs.streams import streams_of
 from machine.description import this_machine
 from progress import Progress, silent
 from runtimes.runtime import require_sums_that_fit
+from vocabulary import Flavour, Saturation, Stream
 
 METHODS = (
     Method("minmax"),
@@ -190,7 +191,7 @@ def _plan(base: Plan, on_cpu: Candidate, on_gpu: Candidate) -> Plan:
         method=on_cpu.method,
         passes=on_cpu.passes,
         stream=on_gpu.scheme.stream,
-        cpu_stream="" if on_cpu.scheme.stream == "int8" else on_cpu.scheme.stream,
+        cpu_stream="" if on_cpu.scheme.stream == Stream.int8 else on_cpu.scheme.stream,
         float_blocks=on_cpu.scheme.float_blocks,
     )
 
@@ -205,13 +206,13 @@ def reparametrizations(model: ir.Model) -> list[tuple[str, ...]]:
 
 def _finalists(trials: Trials, base: Plan, progress: Progress) -> list[Candidate]:
     """Steps (1) and (2): the best candidate of each shape, the one with most signal to noise first."""
-    scheme = Scheme("cpu", saturation=base.saturation, correct_bias=base.correct_bias)
+    scheme = Scheme(Flavour.cpu, saturation=base.saturation, correct_bias=base.correct_bias)
     grid = [
         Candidate(passes, method, scheme) for passes in reparametrizations(trials.model) for method in METHODS
     ]
     for candidate in progress(grid, "candidates", len(grid)):
         trials.snr_db(candidate)
-    wide = replace(scheme, stream="fp32")
+    wide = replace(scheme, stream=Stream.fp32)
     others = [replace(best, scheme=wide) for best in _best_of_each(trials, grid, lambda c: c.passes)]
     return _best_of_each(trials, [*grid, *others], lambda candidate: candidate.shape)
 
@@ -276,8 +277,10 @@ def _winner(trials: Trials, timed: list[Timed]) -> Timed:
 
 def _gpu_candidate(trials: Trials, on_cpu: Candidate) -> Candidate:
     """Step (6), with the drop of the chosen graph measured."""
-    common = replace(on_cpu.scheme, flavour="gpu", saturation="stem")
-    coarse, fine = (replace(on_cpu, scheme=replace(common, stream=stream)) for stream in ("int8", "fp16"))
+    common = replace(on_cpu.scheme, flavour=Flavour.gpu, saturation=Saturation.stem)
+    coarse, fine = (
+        replace(on_cpu, scheme=replace(common, stream=stream)) for stream in (Stream.int8, Stream.fp16)
+    )
     chosen = coarse if trials.snr_db(coarse) >= trials.snr_db(fine) - MARGIN_DB else fine
     trials.drop(chosen)
     return chosen

@@ -38,6 +38,7 @@ from graphs.signal_to_noise import Noise
 from progress import Progress, silent
 from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.runtime import infer_in_batches
+from vocabulary import Flavour
 
 _OPENVINO_BATCH = 50
 
@@ -57,10 +58,10 @@ class Candidate:
 
     def in_engine(self, engine: str) -> "Candidate":
         """The candidate that an engine runs instead: OpenVINO has a flavour and passes of its own."""
-        if engine != "openvino" or self.scheme.flavour != "cpu":
+        if engine != "openvino" or self.scheme.flavour != Flavour.cpu:
             return self
         passes = passes_for(MODEL_REPARAMETRIZED_BN, self.passes)
-        return replace(self, passes=passes, scheme=replace(self.scheme, flavour="openvino"))
+        return replace(self, passes=passes, scheme=replace(self.scheme, flavour=Flavour.openvino))
 
 
 class Trials:
@@ -146,10 +147,10 @@ class Trials:
 
     def _logits(self, candidate: Candidate, images: Batch) -> Batch:
         what = f"{candidate.scheme.flavour} {candidate.method}"
-        if candidate.scheme.flavour == "openvino":
+        if candidate.scheme.flavour == Flavour.openvino:
             return self._logits_in_openvino(candidate, images, what)
         model = quantized_twin(self.observed(candidate.passes)[0], self.ranges(candidate), candidate.scheme)
-        return logits_of_graph(model, images, what, self._progress, candidate.scheme.flavour == "cpu")
+        return logits_of_graph(model, images, what, self._progress, candidate.scheme.flavour == Flavour.cpu)
 
     def _logits_in_openvino(self, candidate: Candidate, images: Batch, what: str) -> Batch:
         starts = range(0, len(images), _OPENVINO_BATCH)

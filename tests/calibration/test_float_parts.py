@@ -1,4 +1,4 @@
-"""What a scheme leaves in float, blocks or the CPU's skip path, from placement to the runtimes."""
+"""These tests follow what a scheme leaves in float, blocks or the CPU's skip path, to the runtimes."""
 
 from collections import Counter
 from dataclasses import replace
@@ -33,7 +33,7 @@ GPU = [
     *(Scheme("gpu", stream=stream) for stream in ("int8", "fp16", "fp32")),
     FP8,
 ]
-# One that begins a stage and one with an identity skip.
+# The first of these blocks begins a stage, and the second has an identity skip.
 BLOCKS = ("stage2.0.add", "stage2.1.add")
 
 configs = pytest.mark.parametrize("config", TWO_BLOCKS, ids=lambda c: f"{c.variant}-{c.depth}")
@@ -45,9 +45,9 @@ def named(scheme):
 
 
 def is_quantized(conv):
-    """Whether a convolution's data, and its weight, come from codes."""
-    found = {value.producer() and value.producer().op_type for value in conv.inputs[:2]}
-    return found == {"DequantizeLinear"}
+    """Tell whether a convolution's input and weight come from codes."""
+    producers = {value.producer() and value.producer().op_type for value in conv.inputs[:2]}
+    return producers == {"DequantizeLinear"}
 
 
 @absorbed_or_not
@@ -79,7 +79,7 @@ def test_cpu_runtimes_compute_just_those_blocks_in_float(tmp_path, config, schem
         others = runtime.infer(IMAGES)
     assert (kinds["f32"], kinds["i8"] + kinds["u8"]) == (count, convolutions - count)
     (expected,) = run_graph(float_graph(config, absorbed), IMAGES)
-    # On CPUs without VNNI the kernels of the convolutions that are left may saturate.
+    # On CPUs without VNNI the integer kernels of the other convolutions may saturate.
     assert min(snr_db(expected, logits), snr_db(expected, others)) > 10
 
 
@@ -114,7 +114,7 @@ def test_file_tells_of_its_float_convolutions_and_is_as_accurate(preact_run, dig
     assert not qdq_from_ranges(preact_run, partly)
     assert preact_run.record(path.name).options["float_blocks"] == ["stage2.0.add"]
     card = card_from_file(path)
-    # Two convolutions and a projection; the BN before them was absorbed.
+    # The block has two convolutions and a projection; the BN before them was absorbed.
     assert card == replace(before, float_convolutions=before.float_convolutions + 3)
     some = digits.test.subset(np.arange(0, len(digits.test), 3))
     with OrtRuntime(preact_run.path / MODEL, "fp32") as runtime:
@@ -134,7 +134,7 @@ def test_refused_block_leaves_the_file_as_it_was(preact_run):
     assert preact_run.verified(FILES["int8", "cpu"]).read_bytes() == before
 
 
-# The CPU's skip path in float32
+# The tests from here on are of the CPU's skip path in float32.
 
 
 @absorbed_or_not
@@ -143,7 +143,7 @@ def test_cpu_with_an_fp32_stream_adds_in_float_and_convolves_in_integers(tmp_pat
     model, count = quantized_and_count(config, Scheme("cpu", stream="fp32"), absorbed)
     convolutions = len(nodes_of(float_graph(config, absorbed), "Conv"))
     assert (count, len(nodes_of(model, "Conv"))) == (0, convolutions)
-    # Every sum of a stage with identity skips goes to an Add, or is the last.
+    # An Add reads every sum of a stage with identity skips, except the last.
     operators = Counter(optimized_operators(model, tmp_path))
     assert operators["Add"] == 3 * config.blocks_per_stage
     assert operators["QLinearAdd"] == operators["Conv"] == 0

@@ -5,7 +5,8 @@ import torch
 from sample_networks import FOUR_BLOCKS, randomise_batchnorm, sample_network
 from torch import fx, nn
 
-from export.fold import fold_batchnorm
+from export.fold import FoldBatchnorm
+from graphs.passes import PassResult
 from models.config import resnet_config
 
 STAGES = ("stage1.0", "stage2.0", "stage3.0")
@@ -16,7 +17,7 @@ def sequence(**layers):
 
 
 class Shared(nn.Module):
-    """A convolution whose output goes to BN and past it."""
+    """The convolution's output goes to the BN and past the BN."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +30,7 @@ class Shared(nn.Module):
 
 
 class BehindAdd(nn.Module):
-    """BN of a sum of two convolutions."""
+    """The BN reads a sum of two convolutions."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +43,7 @@ class BehindAdd(nn.Module):
 
 
 def folded(model, seed=0):
-    """What folding did, and the largest error relative to the largest output, in float64."""
+    """Fold in float64; return result, network and the largest error relative to the largest output."""
     torch.manual_seed(seed)
     randomise_batchnorm(model, seed)
     model = model.double().eval()
@@ -50,17 +51,17 @@ def folded(model, seed=0):
     with torch.no_grad():
         expected = model(images)
         traced = fx.symbolic_trace(model)
-        found = fold_batchnorm(traced)
+        result = FoldBatchnorm()(traced)
         actual = traced(images)
     assert actual.shape == expected.shape
-    return found, traced, float((actual - expected).abs().max() / expected.abs().max())
+    return result, traced, float((actual - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("variant", "depth"), FOUR_BLOCKS)
 def test_folding_is_exact_under_random_statistics(variant, depth, seed):
-    found, _, error = folded(sample_network(resnet_config(variant, depth), seed), seed)
-    assert found.folded
+    result, _, error = folded(sample_network(resnet_config(variant, depth), seed), seed)
+    assert result.changed
     assert error < 1e-13
 
 
@@ -75,21 +76,21 @@ def test_folding_is_exact_under_random_statistics(variant, depth, seed):
     ids=["no bias", "bias", "groups", "dilation"],
 )
 def test_every_kind_of_convolution_folds_exactly(conv):
-    found, traced, error = folded(sequence(conv=conv, bn=nn.BatchNorm2d(conv.out_channels, eps=0.1)))
-    assert found == (["bn"], {})
+    result, traced, error = folded(sequence(conv=conv, bn=nn.BatchNorm2d(conv.out_channels, eps=0.1)))
+    assert result == PassResult("fold", ("bn",), {})
     assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["conv"]
     assert error < 1e-14
 
 
 def test_bn_stays_where_the_convolution_has_another_consumer():
-    found, _, error = folded(Shared())
-    assert found == ([], {"bn": "conv has other consumers"})
+    result, _, error = folded(Shared())
+    assert result == PassResult("fold", (), {"bn": "conv has other consumers"})
     assert error == 0
 
 
 def test_bn_stays_behind_an_add():
-    found, _, error = folded(BehindAdd())
-    assert found == ([], {"bn": "follows add, which is no convolution"})
+    result, _, error = folded(BehindAdd())
+    assert result == PassResult("fold", (), {"bn": "follows add, which is no convolution"})
     assert error == 0
 
 
@@ -102,21 +103,21 @@ def test_bn_stays_behind_an_add():
     ids=["input", "relu"],
 )
 def test_bn_stays_behind_anything_else(model, reason):
-    found, _, error = folded(model)
-    assert found.folded == []
-    assert found.kept["bn"].startswith(reason)
+    result, _, error = folded(model)
+    assert result.changed == ()
+    assert result.refused["bn"].startswith(reason)
     assert error == 0
 
 
 def test_second_bn_in_a_row_folds_too():
-    found, _, error = folded(sequence(conv=nn.Conv2d(3, 8, 1), a=nn.BatchNorm2d(8), b=nn.BatchNorm2d(8)))
-    assert found == (["a", "b"], {})
+    result, _, error = folded(sequence(conv=nn.Conv2d(3, 8, 1), a=nn.BatchNorm2d(8), b=nn.BatchNorm2d(8)))
+    assert result == PassResult("fold", ("a", "b"), {})
     assert error < 1e-14
 
 
 FOLDED = {
     ("preact", 8): [f"{block}.residual.bn2" for block in STAGES],
-    # The stem's convolution goes to the first BN alone here, since the first block projects.
+    # The first BN alone reads the stem's convolution here, because the first block projects.
     ("preact", 11): [
         "stage1.0.preact.bn1",
         *(f"{block}.residual.bn{n}" for block in STAGES for n in (2, 3)),
@@ -152,8 +153,8 @@ KEPT = {
 @pytest.mark.parametrize(("variant", "depth"), FOUR_BLOCKS)
 def test_which_bn_layers_fold(variant, depth):
     model = sample_network(resnet_config(variant, depth))
-    found = fold_batchnorm(fx.symbolic_trace(model))
-    assert sorted(found.folded) == sorted(FOLDED[variant, depth])
-    assert found.kept == KEPT[variant, depth]
+    result = FoldBatchnorm()(fx.symbolic_trace(model))
+    assert sorted(result.changed) == sorted(FOLDED[variant, depth])
+    assert result.refused == KEPT[variant, depth]
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    assert sorted([*found.folded, *found.kept]) == sorted(layers)
+    assert sorted([*result.changed, *result.refused]) == sorted(layers)

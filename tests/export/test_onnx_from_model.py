@@ -66,7 +66,7 @@ def test_nodes_are_named_after_modules(variant, depth):
     adds = {f"stage{stage}.0.add" for stage in (1, 2, 3)}
     names = [str(node.name) for node in graph.graph]
     assert len(names) == len(set(names))
-    assert set(names) == leaves - set(folded.folded) | adds
+    assert set(names) == leaves - set(folded.changed) | adds
     outputs = [node.outputs[0].name for node in graph.graph]
     assert outputs == [*names[:-1], "logits"]
 

@@ -14,9 +14,10 @@ from sample_networks import (
 )
 
 from errors import CheckFailed
-from graphs.narrow import TYPES, narrow
+from graphs.narrow import TYPES, Narrow
 from graphs.onnx_file import constant, graph_from_file, initializer, write_graph
-from graphs.rounding import make_rounding_explicit
+from graphs.passes import PassResult
+from graphs.rounding import ExplicitRounding
 from models.config import resnet_config
 
 LARGEST = 65504.0
@@ -24,13 +25,15 @@ LARGEST = 65504.0
 
 def narrowed(variant="preact", depth=8, precision="fp16"):
     model = sample_graph(resnet_config(variant, depth))
-    narrow(model, precision)
+    Narrow(precision)(model)
     return model
 
 
 def evaluated(model, images):
-    """By ONNX's reference implementation: ONNX Runtime has no float16 kernels on x86, takes the Casts
-    that it puts around each operator out again in pairs, and so rounds nothing in between.
+    """Evaluate by ONNX's reference implementation.
+
+    ONNX Runtime has no float16 kernels on x86. The runtime puts Casts around each operator, takes these out
+    again in pairs, and so rounds nothing in between.
     """
     return ReferenceEvaluator(ir.to_proto(model)).run(None, {"images": images})[0]
 
@@ -49,7 +52,7 @@ def with_bias(value):
 def test_every_tensor_inside_is_narrow_and_the_border_float32(tmp_path, variant, depth, precision, dtype):
     config = resnet_config(variant, depth)
     write_graph(narrowed(variant, depth, precision), sample_card(config), tmp_path / "narrow.onnx")
-    # Read back, so that the types are the checker's and not those the pass noted down.
+    # The file is read back, so that the types are the checker's and not those that the pass noted down.
     model = graph_from_file(tmp_path / "narrow.onnx")
     assert [v.dtype for v in (*model.graph.inputs, *model.graph.outputs)] == [ir.DataType.FLOAT] * 2
     inside = [node.outputs[0] for node in model.graph if node.outputs[0] not in model.graph.outputs]
@@ -71,7 +74,7 @@ def test_logits_are_close_but_not_equal(variant, depth):
     assert (logits.dtype, logits.shape) == (np.float32, expected.shape)
     error = np.abs(logits - expected).max() / np.abs(expected).max()
     assert 0 < error < 1e-2
-    # A float16 cast to float32: the arithmetic really was half.
+    # Every logit is a float16 number cast to float32, so the arithmetic really was half.
     np.testing.assert_array_equal(logits, logits.astype(np.float16))
 
 
@@ -83,11 +86,11 @@ def test_batch_stays_dynamic():
     np.testing.assert_allclose(together[:1], alone, rtol=1e-3, atol=1e-3)
 
 
-def test_number_of_converted_initializers_is_returned():
+def test_converted_initializers_are_named():
     model = sample_graph(resnet_config("preact", 8))
-    floats = len(model.graph.initializers)
+    floats = tuple(model.graph.initializers)
     codes = initializer(model.graph, "codes", np.zeros(4, np.int8))
-    assert narrow(model, "fp16") == floats
+    assert Narrow("fp16")(model) == PassResult("narrow", floats)
     assert codes.dtype == ir.DataType.INT8
 
 
@@ -95,18 +98,18 @@ def test_weights_are_rounded_to_nearest():
     weight = constant(node_named(sample_graph(resnet_config("preact", 8)), "stem.conv").inputs[1])
     half = constant(node_named(narrowed(), "stem.conv").inputs[1])
     assert half.dtype == np.float16
-    # 11 significant bits: half a unit in the last place.
+    # float16 has 11 significant bits, so rounding is off by half a unit in the last of them.
     assert (np.abs(half - weight) <= 2.0**-11 * np.abs(weight) + 2.0**-25).all()
 
 
 @pytest.mark.parametrize("value", [LARGEST + 32, -1e5, np.inf])
 def test_weight_beyond_float16_is_refused_and_named(value):
     with pytest.raises(CheckFailed, match=r"classifier\.bias .*65504"):
-        narrow(with_bias(value), "fp16")
+        Narrow("fp16")(with_bias(value))
 
 
 def with_variance(value):
-    """One BN with a channel of this variance, and a scale that makes up for it."""
+    """Give one channel of a BN this variance, and a scale that makes up for the variance."""
     model = sample_graph(resnet_config("preact", 8))
     node = node_named(model, "stage2.0.preact.bn1")
     squares = constant(node.inputs[4])
@@ -125,7 +128,7 @@ def with_variance(value):
 def test_variance_beyond_float16_is_brought_within_reach(value):
     model, images = with_variance(value), sample_images(4)
     (wanted,) = run_graph(model, images)
-    narrow(model, "fp16")
+    Narrow("fp16")(model)
     variance = constant(node_named(model, "stage2.0.preact.bn1").inputs[4])
     assert variance.dtype == np.float16 and LARGEST / 4 - 32 <= variance[2] <= LARGEST
     error = evaluated(model, images) - wanted
@@ -134,13 +137,13 @@ def test_variance_beyond_float16_is_brought_within_reach(value):
 
 def test_variance_that_is_infinite_is_refused():
     with pytest.raises(CheckFailed, match=r"stage2\.0\.preact\.bn1\.(weight|var) holds inf"):
-        narrow(with_variance(np.inf), "fp16")
+        Narrow("fp16")(with_variance(np.inf))
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 3.4e38])
 def test_weight_beyond_bfloat16_is_refused_and_named(value):
     with pytest.raises(CheckFailed, match=r"classifier\.bias .*bfloat16's 3\.38953e\+38"):
-        narrow(with_bias(value), "bf16")
+        Narrow("bf16")(with_bias(value))
 
 
 def test_weights_are_rounded_to_the_nearest_bfloat16():
@@ -151,10 +154,10 @@ def test_weights_are_rounded_to_the_nearest_bfloat16():
 
 @pytest.mark.parametrize("variant", ["preact", "original"])
 def test_logits_of_bfloat16_are_those_of_numpy_rounded_after_every_operator(variant):
-    """ONNX's reference evaluator has no bfloat16 convolution: a float32 one, and rounding by bits."""
+    """The twin convolves in float32 and rounds bits, because ONNX's evaluator has no bfloat16 convolution."""
     model, images = narrowed(variant, precision="bf16"), sample_images(2)
     expected = emulated(model, images)
-    make_rounding_explicit(model)
+    ExplicitRounding()(model)
     (logits,) = run_graph(model, images, optimized=False)
     np.testing.assert_array_equal(logits, rounded_to_bfloat16(logits))
     # Sums in another order may round to the neighbour, 2^-8 away, here and there.
@@ -164,14 +167,14 @@ def test_logits_of_bfloat16_are_those_of_numpy_rounded_after_every_operator(vari
 
 
 def rounded_to_bfloat16(values):
-    """The upper half of the bits, to nearest, ties to even."""
+    """Keep the upper half of the bits, rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
     bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
     return bits.astype(np.uint32).view(np.float32)
 
 
 def emulated(model, images):
-    """Each operator by itself in float32 on rounded operands, its result rounded."""
+    """Run each operator alone in float32 on rounded operands, and round the result."""
     values = {"images": images}
     for name, value in model.graph.initializers.items():
         values[name] = constant(value).astype(np.float32)
@@ -201,5 +204,5 @@ def emulated(model, images):
 @pytest.mark.parametrize("value", [LARGEST, -LARGEST])
 def test_largest_float16_is_kept(value):
     model = with_bias(value)
-    narrow(model, "fp16")
+    Narrow("fp16")(model)
     assert constant(node_named(model, "classifier").inputs[2])[3] == value

@@ -1,4 +1,4 @@
-"""Streams of both variants, and the two changes of them that keep the network's function."""
+"""These tests find the streams of both variants and make the two changes that keep the network's function."""
 
 from itertools import chain
 
@@ -19,7 +19,7 @@ from sample_networks import (
     sample_images,
 )
 
-from calibration.rewriting.absorb_batchnorm import absorb_batchnorm
+from calibration.rewriting.absorb_batchnorm import AbsorbBatchnorm
 from errors import CheckFailed
 from graphs.onnx_file import constant, initializer
 from graphs.streams import divide_input, streams_of
@@ -37,7 +37,7 @@ def names(nodes):
 
 
 def shape_of(stream):
-    """Names of the values and of their writers."""
+    """Return the names of the values and of their writers."""
     return [value.name for value in stream.values], [names(writers) for writers in stream.writers]
 
 
@@ -54,7 +54,7 @@ def original_stage(number, conv):
 
 
 def with_stem(stage, stem_value):
-    """Stage 1 of basic blocks: no projection, so the stream begins behind the stem."""
+    """Stage 1 of basic blocks has no projection, so the stream begins behind the stem."""
     values, (first, last) = stage
     return [stem_value, *values], [["stem.conv"], first[1:], last]
 
@@ -111,10 +111,10 @@ def test_convolutions_and_the_pooling_read_an_original_stream():
 
 
 def test_streams_without_bn_end_behind_the_relu():
-    """The Relu of an absorbed BN joins the last Add of a stage, which it alone reads."""
+    """The Relu of an absorbed BN ends the stream, because this Relu alone reads the last Add of a stage."""
     model = graph_of(absorbable_network(BASIC))
     before = [shape_of(stream) for stream in streams_of(model)]
-    absorb_batchnorm(model)
+    AbsorbBatchnorm()(model)
     after = [shape_of(stream) for stream in streams_of(model)]
     assert [writers for _, writers in after] == [writers for _, writers in before]
     lasts = [values[-1] for values, _ in after]
@@ -134,8 +134,8 @@ def test_shift_moves_the_stream_and_keeps_the_logits(config, seed, size):
     inside = [str(value.name) for stream in streams_of(model) for value in stream.values]
     before = run_graph(with_outputs(model, inside), IMAGES)
     shifts = [[draw(stream.channels) for _ in stream.values] for stream in streams_of(model)]
-    for stream, own in zip(streams_of(model), shifts, strict=True):
-        stream.shift(model.graph, own)
+    for stream, stream_shifts in zip(streams_of(model), shifts, strict=True):
+        stream.shift(model.graph, stream_shifts)
     after = run_graph(with_outputs(model, inside), IMAGES)
     assert relative_error(before[0], after[0]) < 1e-5
     for x, y, shift in zip(before[1:], after[1:], chain(*shifts), strict=True):
@@ -148,22 +148,22 @@ def test_shift_moves_the_stream_and_keeps_the_logits(config, seed, size):
 def test_scale_stretches_the_stream_and_keeps_the_logits(absorbed, config, seed, octaves):
     model, draw = graph_of(absorbable_network(config)), random(seed, -octaves, octaves)
     if absorbed:
-        absorb_batchnorm(model)
+        AbsorbBatchnorm()(model)
     inside = [str(value.name) for stream in streams_of(model) for value in stream.values]
     before = run_graph(with_outputs(model, inside), IMAGES)
     factors = [2 ** draw(stream.channels) for stream in streams_of(model)]
-    for stream, own in zip(streams_of(model), factors, strict=True):
-        stream.scale(own)
+    for stream, stream_factors in zip(streams_of(model), factors, strict=True):
+        stream.scale(stream_factors)
     after = run_graph(with_outputs(model, inside), IMAGES)
     assert relative_error(before[0], after[0]) < 1e-5
     lengths = [len(stream.values) for stream in streams_of(model)]
-    own = [factor for factor, length in zip(factors, lengths, strict=True) for _ in range(length)]
-    for x, y, factor in zip(before[1:], after[1:], own, strict=True):
+    per_value = [factor for factor, length in zip(factors, lengths, strict=True) for _ in range(length)]
+    for x, y, factor in zip(before[1:], after[1:], per_value, strict=True):
         assert relative_error(x * factor[:, None, None], y) < 1e-5
 
 
 def with_outputs(model, inside):
-    """A copy that hands out tensors behind its logits."""
+    """Return a copy that hands out tensors behind the logits."""
     proto = ir.to_proto(model)
     proto.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inside
@@ -227,7 +227,7 @@ def test_convolution_that_also_writes_elsewhere_is_refused():
 
 
 def read_by(op_type, shape, attributes=None):
-    """A node that reads a tensor and a weight."""
+    """Make a node that reads a tensor and a weight."""
     graph = ir.Graph([], [], nodes=[], opset_imports={"": 19})
     weight = initializer(graph, "weight", np.ones(shape, np.float32))
     return ir.node(op_type, [ir.Value(name="x"), weight], attributes or {}, name="reader")

@@ -4,17 +4,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_networks import run_graph, sample_graph, sample_images
+from sample_networks import node_named, run_graph, sample_graph, sample_images
 
-from calibration.quantizing.correct_bias import BiasCorrection, mean_error
+from calibration.quantizing.correct_bias import corrections_of, mean_error
 from calibration.quantizing.scales import weight_codes, weight_scales
-from graphs.onnx_file import constant, initializer
+from graphs.onnx_file import add_to_bias, constant, initializer, replace_constant
 from graphs.streams import streams_of
 from models.config import resnet_config
 
 
 def wrapped_convolution(images, weight, groups):
-    """A convolution whose border reads the opposite edge: every weight meets every pixel once."""
+    """Let the border read the opposite edge, so that every weight meets every pixel once."""
     pad = weight.shape[2] // 2
     padded = torch.nn.functional.pad(torch.from_numpy(images), (pad,) * 4, mode="circular")
     return torch.nn.functional.conv2d(padded, torch.from_numpy(weight), groups=groups).numpy()
@@ -33,9 +33,9 @@ def test_it_is_the_mean_error_of_a_convolution(seed, groups, width, outputs, ker
     weight = generator.standard_normal((groups * outputs, width, kernel, kernel))
     rounded = weight + generator.normal(0, 0.1, weight.shape)
     error = wrapped_convolution(images, rounded, groups) - wrapped_convolution(images, weight, groups)
-    found = mean_error(weight, rounded, images.mean((0, 2, 3)))
-    assert (found.shape, found.dtype) == ((groups * outputs,), np.float64)
-    np.testing.assert_allclose(found, error.mean((0, 2, 3)), atol=1e-10)
+    mean = mean_error(weight, rounded, images.mean((0, 2, 3)))
+    assert (mean.shape, mean.dtype) == ((groups * outputs,), np.float64)
+    np.testing.assert_allclose(mean, error.mean((0, 2, 3)), atol=1e-10)
 
 
 def test_depthwise_convolution_by_hand():
@@ -51,7 +51,7 @@ def test_weights_that_are_exact_need_no_correction():
 
 @pytest.mark.parametrize("saturation_safe", [False, True])
 def test_correction_takes_off_the_bias_of_rounding(saturation_safe):
-    """Of 8-bit weights behind a ReLU: what is left has mean zero and less power."""
+    """The error of 8-bit weights behind a ReLU has mean zero and less power afterwards."""
     generator = np.random.default_rng(0)
     images = generator.gamma(1, size=(4, 16, 8, 8))
     weight = generator.standard_normal((8, 16, 3, 3)).astype(np.float32)
@@ -65,19 +65,24 @@ def test_correction_takes_off_the_bias_of_rounding(saturation_safe):
 
 
 def corrected(through_batchnorm):
-    """Three blocks; each convolution's output is off by a constant, and the correction is told of it."""
+    """Add a constant to what each convolution of six blocks writes, and correct biases and means for it."""
     model = sample_graph(resnet_config("preact", 14))
-    correction = BiasCorrection(model, through_batchnorm)
     rng = np.random.default_rng(0)
-    for conv in [node for node in model.graph if node.op_type == "Conv"]:
-        error = rng.normal(0, 0.3, len(constant(conv.inputs[1])))
-        shift = ir.node("Add", [conv.outputs[0], initializer(model.graph, f"{conv.name}.e", column(error))])
+    convolutions = [node for node in model.graph if node.op_type == "Conv"]
+    errors = {conv.name: rng.normal(0, 0.3, len(constant(conv.inputs[1]))) for conv in convolutions}
+    corrections = corrections_of(model, errors, through_batchnorm)
+    for conv in convolutions:
+        error = initializer(model.graph, f"{conv.name}.e", column(errors[conv.name]))
+        shift = ir.node("Add", [conv.outputs[0], error])
         shift.outputs[0].name = f"{conv.name}.off"
         ir.convenience.replace_all_uses_with(conv.outputs[0], shift.outputs[0])
         shift.replace_input_with(0, conv.outputs[0])
         model.graph.insert_after(conv, shift)
-        correction.subtract(conv, error, np.dtype(np.float32))
-    correction.finish()
+        if conv.name in corrections.biases:
+            add_to_bias(model.graph, conv, corrections.biases[conv.name])
+    for name, change in corrections.means.items():
+        mean = node_named(model, name).inputs[3]
+        replace_constant(mean, constant(mean) + change)
     return model
 
 

@@ -9,14 +9,14 @@ from calibration.quantizing.scales import Range
 
 
 def every_e4m3():
-    """All finite numbers of the type from the bits: a sign, 4 bits of exponent with bias 7, 3 of mantissa."""
+    """Make all finite numbers from the bits: a sign, 4 bits of exponent with bias 7, 3 of mantissa."""
     exponent, mantissa = np.divmod(np.arange(127), 8)
     positive = np.where(exponent > 0, (8 + mantissa) * 2.0 ** (exponent - 10), mantissa * 2.0**-9)
     return np.concatenate([-positive[::-1], positive])
 
 
 def nearest(values):
-    """The nearest E4M3 number by search; of two, that with an even code."""
+    """Search the nearest E4M3 number; of two that are equally near, take the one with an even code."""
     table = every_e4m3()
     even = np.abs(np.arange(-127, 127) + (np.arange(254) < 127)) % 2
     distance = np.abs(values[:, None] - table[None])

@@ -6,11 +6,11 @@ from sample_networks import TWO_BLOCKS, node_named, sample_graph
 
 from calibration.quantizing.placement import float_nodes, observed_values, quantized_uses
 from calibration.quantizing.scheme import FP8, Scheme
-from calibration.rewriting.bn_as_convolution import bn_as_convolution
+from calibration.rewriting.bn_as_convolution import BatchnormAsConvolution
 from errors import UserError
 from models.config import resnet_config
 
-# (tensor, consumer), both by the names of the network.
+# Each edge is (tensor, consumer), both by the names of the network.
 PREACT_CONV_INPUTS = {
     ("images", "stem.conv"),
     ("stage1.0.preact.relu1", "stage1.0.residual.conv1"),
@@ -49,7 +49,7 @@ ORIGINAL_SKIP = {
     ("stage2.0.projection.conv", "stage2.0.add"),
     ("stage3.0.projection.conv", "stage3.0.add"),
 }
-# On the CPU the other operand of each Add too, and what is pooled.
+# On CPUs the other operand of each Add is quantized, too, and so is what is pooled.
 PREACT_CPU = {(f"stage{n}.0.residual.conv2", f"stage{n}.0.add") for n in (1, 2, 3)} | {("head.relu", "pool")}
 ORIGINAL_CPU = {(f"stage{n}.0.residual.conv2", f"stage{n}.0.add") for n in (1, 2, 3)} | {
     ("stage3.0.relu", "pool")
@@ -57,7 +57,7 @@ ORIGINAL_CPU = {(f"stage{n}.0.residual.conv2", f"stage{n}.0.add") for n in (1, 2
 
 
 def edges_of(model, scheme):
-    """Tensor and consumer of each quantized edge, by name."""
+    """Return tensor and consumer of each quantized edge, by name."""
     uses = quantized_uses(model, scheme, float_nodes(model, scheme.float_blocks))
     for use in uses:
         assert use.consumer.inputs[use.index] is use.value
@@ -69,7 +69,7 @@ def edges_of(model, scheme):
 def uses_of(variant, scheme, depth=8, rewritten=False):
     model = sample_graph(resnet_config(variant, depth))
     if rewritten:
-        bn_as_convolution(model)
+        BatchnormAsConvolution()(model)
     return edges_of(model, scheme)
 
 
@@ -188,11 +188,11 @@ INSIDE = {
 @pytest.mark.parametrize(("variant", "depth"), [("preact", 14), ("original", 14)])
 def test_nodes_of_a_block_are_both_branches_and_the_sum(variant, depth):
     model = sample_graph(resnet_config(variant, depth))
-    own = {"residual.conv1", "residual.conv2", "add"} | INSIDE[variant, depth]
+    inside = {"residual.conv1", "residual.conv2", "add"} | INSIDE[variant, depth]
     if variant == "preact":
-        own |= {"residual.relu2"}
-    assert float_nodes(model, [BLOCK]) == {f"stage2.0.{name}" for name in own}
-    # An identity block has no skip path but the stream.
+        inside |= {"residual.relu2"}
+    assert float_nodes(model, [BLOCK]) == {f"stage2.0.{name}" for name in inside}
+    # The skip path of an identity block is the stream itself, so the block has no nodes there.
     other = float_nodes(model, ["stage2.1.add"])
     assert all(name.startswith("stage2.1.") for name in other)
     assert float_nodes(model, [BLOCK, "stage2.1.add"]) == float_nodes(model, [BLOCK]) | float_nodes(
@@ -220,9 +220,9 @@ def test_gpu_quantizes_nothing_that_a_float_block_reads(variant, scheme, absorbe
 def test_cpu_quantizes_of_a_float_block_what_it_reads_and_its_sum(variant, stream, absorbed):
     model = float_graph(resnet_config(variant, 14), absorbed)
     scheme = Scheme("cpu", stream=stream)
-    own = float_nodes(model, [BLOCK]) - {BLOCK}
+    inside = float_nodes(model, [BLOCK]) - {BLOCK}
     whole, rest = edges_of(model, scheme), edges_of(model, replace(scheme, float_blocks=(BLOCK,)))
-    assert rest == {(tensor, reader) for tensor, reader in whole if tensor not in own}
+    assert rest == {(tensor, reader) for tensor, reader in whole if tensor not in inside}
     assert rest < whole
 
 

@@ -33,14 +33,14 @@ def test_stream_that_a_flavour_has_not_is_refused_and_the_others_are_listed(flav
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"flavour": "tpu"}, "flavour 'tpu' is none of cpu, openvino, gpu"),
-        ({"flavour": "any"}, "flavour 'any'"),
-        ({"precision": "fp16"}, "precision 'fp16' is none of int8, fp8"),
-        ({"saturation": "some"}, "saturation 'some' is none of stem, proved, full"),
-        ({"saturation": ""}, "saturation ''"),
-        ({"precision": "fp8"}, "fp8 is of gpu with an fp16 stream, not cpu with int8"),
-        ({"flavour": "gpu", "precision": "fp8"}, "not gpu with int8"),
-        ({"flavour": "gpu", "precision": "fp8", "stream": "fp32"}, "not gpu with fp32"),
+        ({"flavour": "tpu"}, "flavour must be one of cpu, openvino, gpu, got 'tpu'"),
+        ({"flavour": "any"}, "flavour .* got 'any'"),
+        ({"precision": "fp16"}, "precision must be one of int8, fp8, got 'fp16'"),
+        ({"saturation": "some"}, "saturation must be one of stem, proved, full, got 'some'"),
+        ({"saturation": ""}, "saturation .* got ''"),
+        ({"precision": "fp8"}, "fp8 must be in the gpu flavour with an fp16 stream, got cpu with int8"),
+        ({"flavour": "gpu", "precision": "fp8"}, "got gpu with int8"),
+        ({"flavour": "gpu", "precision": "fp8", "stream": "fp32"}, "got gpu with fp32"),
     ],
 )
 def test_what_there_is_not_is_a_bug_of_the_caller(fields, problem):
@@ -71,7 +71,7 @@ def test_json_values_tell_schemes_apart(scheme):
     texts = [json.dumps(entry.to_json(), sort_keys=True) for entry in (scheme, *others)]
     assert len(set(texts)) == len(texts)
     for entry in (scheme, *others):
-        # As the manifest gives them back.
+        # The manifest gives the values back in this way.
         assert json.loads(json.dumps(entry.to_json())) == entry.to_json()
 
 

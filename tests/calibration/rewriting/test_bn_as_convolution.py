@@ -4,8 +4,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from sample_networks import node_named, op_types, run_graph, sample_card, sample_graph, sample_images
 
-from calibration.rewriting.bn_as_convolution import bn_as_convolution
+from calibration.rewriting.bn_as_convolution import BatchnormAsConvolution
 from graphs.onnx_file import OPSET, constant, initializer, write_graph
+from graphs.passes import PassResult
 from models.config import resnet_config
 
 REMAINING = {
@@ -17,7 +18,7 @@ PARAMETERS = ("weight", "bias", "mean", "var")
 
 
 def batchnorm_graph(parameters, names=("bn",), epsilon=1e-5):
-    """BN layers in a row, all with the same parameters."""
+    """Make a graph of BN layers in a row, all with the same parameters."""
     channels = len(parameters[0])
     shape = ir.Shape(["batch", channels, 4, 4])
     value = ir.Value(name="images", type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
@@ -54,7 +55,7 @@ def test_convolution_is_the_batchnorm_but_for_rounding(seed, epsilon):
     gamma, beta, mean, variance = (p.astype(np.float64)[:, None, None] for p in parameters)
     expected = gamma * (images - mean) / np.sqrt(variance + epsilon) + beta
     np.testing.assert_allclose(evaluated(model, images), expected, atol=2e-5)
-    assert bn_as_convolution(model) == ["bn"]
+    assert BatchnormAsConvolution()(model) == PassResult("bn_as_convolution", ("bn",))
     actual = evaluated(model, images)
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, expected, atol=2e-5)
@@ -62,7 +63,7 @@ def test_convolution_is_the_batchnorm_but_for_rounding(seed, epsilon):
 
 def test_convolution_is_depthwise_with_one_weight_a_channel():
     model = batchnorm_graph(parameters_of(6))
-    bn_as_convolution(model)
+    BatchnormAsConvolution()(model)
     conv = node_named(model, "bn")
     assert conv.op_type == "Conv"
     assert conv.attributes["group"].as_int() == 6
@@ -75,7 +76,7 @@ def test_parameters_are_removed_with_the_last_that_reads_them():
     model = batchnorm_graph(parameters_of(6), names=("first", "second"))
     images = np.random.default_rng(0).standard_normal((2, 6, 4, 4)).astype(np.float32)
     expected = evaluated(model, images)
-    assert bn_as_convolution(model) == ["first", "second"]
+    assert BatchnormAsConvolution()(model).changed == ("first", "second")
     assert set(model.graph.initializers) == {"first.slope", "first.offset", "second.slope", "second.offset"}
     np.testing.assert_allclose(evaluated(model, images), expected, atol=1e-4)
 
@@ -87,7 +88,7 @@ def test_every_batchnorm_of_a_network_is_rewritten(tmp_path, variant, depth):
     images = sample_images(3)
     (expected,) = run_graph(model, images)
     before = op_types(model)
-    assert bn_as_convolution(model) == REMAINING[variant, depth]
+    assert list(BatchnormAsConvolution()(model).changed) == REMAINING[variant, depth]
     assert op_types(model) == ["Conv" if op == "BatchNormalization" else op for op in before]
     assert not [name for name in model.graph.initializers if name.endswith((".mean", ".var"))]
     write_graph(model, sample_card(config), tmp_path / "model.onnx")
@@ -97,7 +98,7 @@ def test_every_batchnorm_of_a_network_is_rewritten(tmp_path, variant, depth):
 
 def test_values_keep_their_names_and_consumers():
     model = sample_graph(resnet_config("preact", 8))
-    bn_as_convolution(model)
+    BatchnormAsConvolution()(model)
     conv = node_named(model, "stage2.0.preact.bn1")
     assert conv.inputs[0].name == "stage1.0.add"
     assert conv.outputs[0].name == "stage2.0.preact.bn1"

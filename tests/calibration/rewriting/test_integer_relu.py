@@ -6,9 +6,11 @@ import onnxruntime
 import pytest
 from sample_networks import node_named, op_types
 
-from calibration.rewriting.integer_relu import integer_relu
+from calibration.rewriting.integer_relu import IntegerRelu
+from graphs.passes import PassResult
 
-# A block of a pre-activation network without BN, in Q/DQ form: what feeds the skip path feeds a Relu, too.
+# This is a block of a pre-activation network without BN, in Q/DQ form: what feeds the skip path feeds a
+# Relu, too.
 SHARED = """
 <ir_version: 9, opset_import: ["": 19]>
 g (float[N,2,4,4] a, float[N,2,4,4] b) => (uint8[N,2,4,4] y)
@@ -29,7 +31,7 @@ g (float[N,2,4,4] a, float[N,2,4,4] b) => (uint8[N,2,4,4] y)
 }"""
 OTHER_SCALE = SHARED.replace("branch_s = {0.05}", "branch_s = {0.04}")
 OTHER_ZERO_POINT = SHARED.replace("branch_z = {100}", "branch_z = {0}")
-# Something beside the quantizer reads what the Relu writes.
+# An Add reads what the Relu writes, beside the QuantizeLinear.
 READ_IN_FLOAT = SHARED.replace("sum = Add(skip, branch)", "sum = Add(r, branch)")
 OTHER_TYPE = SHARED.replace("uint8 branch_z = {100}", "int8 branch_z = {100}")
 DEQUANTIZED_FOR_TWO = SHARED.replace("sum = Add(skip, branch)", "sum = Add(relu_in, branch)")
@@ -42,7 +44,7 @@ def parsed(text):
 
 
 def run(model, optimized_path=None):
-    """The output's codes; as ONNX defines the operators, or as ONNX Runtime optimizes them."""
+    """Compute the output's codes as ONNX defines the operators, or as ONNX Runtime optimizes them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -59,7 +61,7 @@ def run(model, optimized_path=None):
 def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
     model = parsed(SHARED)
     expected = run(model)
-    assert integer_relu(model.graph) == ["relu"]
+    assert IntegerRelu()(model).changed == ("relu",)
     clip = node_named(model, "relu")
     assert [value.name for value in clip.inputs] == ["qx", "z"]
     assert clip.outputs[0].name == "qr"
@@ -78,7 +80,7 @@ def test_relu_between_quantizers_of_one_scale_cuts_the_codes():
 def test_relu_between_quantizers_of_another_scale_becomes_a_lookup(text):
     model = parsed(text)
     expected = run(model)
-    assert integer_relu(model.graph) == ["relu"]
+    assert IntegerRelu()(model).changed == ("relu",)
     lookup = node_named(model, "relu")
     assert (lookup.op_type, lookup.attributes["alpha"].as_float()) == ("LeakyRelu", 0)
     assert lookup.outputs[0].name == "r"
@@ -96,31 +98,31 @@ def test_relu_between_quantizers_of_another_scale_becomes_a_lookup(text):
 def test_anything_else_is_left(text):
     model = parsed(text)
     before = ir.to_proto(model).SerializeToString(deterministic=True)
-    assert integer_relu(model.graph) == []
+    assert IntegerRelu()(model).changed == ()
     assert ir.to_proto(model).SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize("zero_point", [0, 255])
 def test_codes_at_an_end_are_cut_as_well(zero_point):
-    """Of a sum that is nowhere negative, and of one that is nowhere positive."""
+    """A sum that is nowhere negative has zero point 0, and one that is nowhere positive 255."""
     model = parsed(SHARED.replace("{100}", f"{{{zero_point}}}"))
     expected = run(model)
-    assert integer_relu(model.graph) == ["relu"]
+    assert IntegerRelu()(model).changed == ("relu",)
     np.testing.assert_array_equal(run(model), expected)
 
 
 def test_relu_of_floats_is_left():
     text = SHARED.replace("relu_in = DequantizeLinear(qx, s, z)", "relu_in = Identity(x)")
-    assert integer_relu(parsed(text).graph) == []
+    assert IntegerRelu()(parsed(text)) == PassResult("integer_relu")
 
 
 @pytest.mark.parametrize(
     ("text", "operator"), [(SHARED, "Clip"), (OTHER_SCALE, "QLinearLeakyRelu")], ids=["cut", "look-up"]
 )
 def test_rewritten_relu_runs_in_integers(tmp_path, text, operator):
-    """The twin shows why: left as it is, the same Relu is computed in float."""
+    """A twin shows why: ONNX Runtime computes the same Relu in float if the Relu is not rewritten."""
     rewritten = parsed(text)
-    integer_relu(rewritten.graph)
+    IntegerRelu()(rewritten)
     codes = run(rewritten, tmp_path / "rewritten.onnx")
     left = run(parsed(text), tmp_path / "left.onnx")
     assert sorted(operators(tmp_path / "rewritten.onnx")) == sorted([operator, "QLinearAdd", "QLinearAdd"])
@@ -129,6 +131,6 @@ def test_rewritten_relu_runs_in_integers(tmp_path, text, operator):
 
 
 def operators(path):
-    """What ONNX Runtime runs, but for what makes codes of the inputs."""
-    found = sorted(node.op_type for node in onnx.load(path).graph.node)
-    return [op_type for op_type in found if op_type != "QuantizeLinear"]
+    """List what ONNX Runtime runs, without the QuantizeLinear of the inputs."""
+    op_types = sorted(node.op_type for node in onnx.load(path).graph.node)
+    return [op_type for op_type in op_types if op_type != "QuantizeLinear"]

@@ -1,10 +1,12 @@
-"""The stage on untrained networks: what it writes, and that it catches a pass gone wrong."""
+"""The stage runs on untrained networks: what it writes, and that it catches a pass that went wrong."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+from onnx_ir.passes import PostconditionError
 from sample_networks import (
     absorbable_network,
     graph_of,
@@ -22,18 +24,27 @@ from artifacts.files import sha256_of
 from artifacts.names import MANIFEST, MODEL, MODEL_REPARAMETRIZED, MODEL_REPARAMETRIZED_BN, REPARAMETRIZATION
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from calibration.rewriting.absorb_batchnorm import absorb_batchnorm
+from calibration.rewriting.absorb_batchnorm import AbsorbBatchnorm
+from calibration.rewriting.equalize_stream import EqualizeStream
 from calibration.rewriting.reparametrize import (
     DEFAULT_PASSES,
     LIMITS,
     PASSES,
-    Pass,
+    Reparametrization,
     passes_from_names,
     reparametrize,
     reparametrized_from_graph,
 )
 from errors import CheckFailed, UserError
-from graphs.onnx_file import card_from_file, constant, graph_from_file, replace_constant, write_graph
+from graphs.onnx_file import (
+    card_from_file,
+    constant,
+    graph_from_file,
+    initializer,
+    replace_constant,
+    write_graph,
+)
+from graphs.streams import streams_of
 from models.config import VARIANTS, resnet_config
 
 IMAGES = sample_images(4)
@@ -42,12 +53,12 @@ CONFIG = resnet_config("preact", 14)
 
 @pytest.fixture(scope="module")
 def dataset(digits):
-    """With few images to calibrate on."""
+    """Take few images to calibrate on, to save time."""
     return replace(digits, calibration=digits.calibration.subset(np.arange(12)))
 
 
 def run_with(path, config, model):
-    """A run directory that holds a graph, as if it had been trained and exported."""
+    """Make a run directory that holds a graph, as if a network had been trained and exported."""
     run = RunDirectory(path / "run")
     with run.writing(Step("export", {}, (), (MODEL,))) as folder:
         write_graph(model, replace(sample_card(config), trained=True), folder / MODEL)
@@ -60,7 +71,7 @@ def run(tmp_path):
 
 
 def files_in(run):
-    """Everything but the lock file."""
+    """Read everything but the lock file."""
     files = [path for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(run.path)): path.read_bytes() for path in files}
 
@@ -111,13 +122,15 @@ def test_error_is_that_of_the_logits():
     assert done.error == pytest.approx(relative_error(expected, actual), rel=0.5)
 
 
-def test_what_a_pass_refused_is_told():
+def test_what_a_pass_changed_and_refused_is_told():
     model = sample_graph(CONFIG)
     _, (absorb, centre, equalize) = reparametrize(model, PASSES, IMAGES, LIMITS[True])
     bn = [node.name for node in model.graph if node.op_type == "BatchNormalization"]
     assert list(absorb.refused) == bn
     assert all("gamma is not positive" in reason for reason in absorb.refused.values())
     assert centre.refused == equalize.refused == {}
+    values = tuple(str(value.name) for stream in streams_of(model) for value in stream.values)
+    assert (absorb.changed, centre.changed, equalize.changed) == ((), values, values)
 
 
 def test_stage_writes_the_graph_and_what_was_done(run, dataset):
@@ -133,7 +146,9 @@ def test_stage_writes_the_graph_and_what_was_done(run, dataset):
         *("Conv", "Relu", "Add", "GlobalAveragePool", "Flatten", "Gemm")
     }
     document = json.loads(run.verified(REPARAMETRIZATION).read_text())
-    assert [Pass(**entry) for entry in document] == done
+    for entry in document:
+        entry["changed"] = tuple(entry["changed"])
+    assert [Reparametrization(**entry) for entry in document] == done
 
 
 def test_second_graph_keeps_bn(run, dataset):
@@ -226,22 +241,26 @@ def test_calibrating_on_test_images_is_refused(run, dataset, digits):
     assert files_in(run) == before
 
 
-def forgets_a_shift(model):
-    """A pass that loses one bias of one channel."""
-    kept = absorb_batchnorm(model)
-    bias = node_named(model, "stage2.0.projection").inputs[2]
-    replace_constant(bias, np.r_[0, constant(bias)[1:]])
-    return kept
+class ForgetsAShift(AbsorbBatchnorm):
+    """Lose the bias of one channel."""
+
+    def rewrite(self, graph):
+        result = super().rewrite(graph)
+        bias = node_named(graph, "stage2.0.projection").inputs[2]
+        replace_constant(bias, np.r_[0, constant(bias)[1:]])
+        return result
 
 
-def overflows(model):
-    kept = absorb_batchnorm(model)
-    bias = node_named(model, "classifier").inputs[2]
-    replace_constant(bias, np.full(10, np.nan))
-    return kept
+class Overflows(AbsorbBatchnorm):
+    """Write NaN into the logits."""
+
+    def rewrite(self, graph):
+        result = super().rewrite(graph)
+        replace_constant(node_named(graph, "classifier").inputs[2], np.full(10, np.nan))
+        return result
 
 
-@pytest.mark.parametrize("fault", [forgets_a_shift, overflows], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [ForgetsAShift, Overflows], ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("made_before", [False, True])
 def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
     run, dataset, monkeypatch, fault, made_before
@@ -249,8 +268,10 @@ def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
     if made_before:
         reparametrized_from_graph(run, dataset, ("equalize",))
     before = files_in(run)
-    monkeypatch.setattr(calibration.rewriting.reparametrize, "absorb_batchnorm", fault)
-    with pytest.raises(CheckFailed, match="'absorb' changed the network: relative error") as caught:
+    monkeypatch.setattr(calibration.rewriting.reparametrize, "AbsorbBatchnorm", fault)
+    with pytest.raises(
+        CheckFailed, match="'absorb' changed the network: the logits' relative error is"
+    ) as caught:
         reparametrized_from_graph(run, dataset)
     assert caught.value.exit_status == 1
     assert "--reparametrize" in caught.value.fix
@@ -259,14 +280,55 @@ def test_pass_that_changes_the_network_is_named_and_nothing_is_written(
 
 
 def test_later_pass_that_changes_the_network_is_the_one_named(run, dataset, monkeypatch):
-    def rescales(model, extremes):
-        weight = node_named(model, "classifier").inputs[1]
-        replace_constant(weight, (1 + 3e-4) * constant(weight))
-        return {}
+    class Rescales(EqualizeStream):
+        def rewrite(self, graph):
+            weight = node_named(graph, "classifier").inputs[1]
+            replace_constant(weight, (1 + 3e-4) * constant(weight))
+            return super().rewrite(graph)
 
-    monkeypatch.setattr(calibration.rewriting.reparametrize, "equalize_stream", rescales)
-    with pytest.raises(CheckFailed, match=r"'equalize' changed the network: relative error [23]\.\de-04"):
+    monkeypatch.setattr(calibration.rewriting.reparametrize, "EqualizeStream", Rescales)
+    with pytest.raises(
+        CheckFailed, match=r"'equalize' changed the network: the logits' relative error is [23]\.\de-04"
+    ):
         reparametrized_from_graph(run, dataset)
+
+
+def test_pass_that_breaks_its_promise_is_named_and_nothing_is_written(run, dataset, monkeypatch):
+    class LosesABatchnorm(AbsorbBatchnorm):
+        """Put one BN back that computes nothing, so that the logits do not tell."""
+
+        def rewrite(self, graph):
+            result = super().rewrite(graph)
+            first, *others = result.changed
+            relu = node_named(graph, first.replace("bn", "relu"))
+            ones, zeros = (np.full(16, value, np.float32) for value in (1, 0))
+            parameters = [
+                initializer(graph.graph, f"{first}.{number}", array)
+                for number, array in enumerate((ones, zeros, zeros, ones))
+            ]
+            bn = ir.node("BatchNormalization", [relu.inputs[0], *parameters], {"epsilon": 0.0}, name=first)
+            bn.outputs[0].name = first
+            graph.graph.insert_before(relu, bn)
+            relu.replace_input_with(0, bn.outputs[0])
+            return self.result(others)
+
+    before = files_in(run)
+    monkeypatch.setattr(calibration.rewriting.reparametrize, "AbsorbBatchnorm", LosesABatchnorm)
+    told = "pass 'absorb' broke a promise: BatchNormalization stage1.0.preact.bn1 still reads the stream"
+    with pytest.raises(PostconditionError, match=told):
+        reparametrized_from_graph(run, dataset)
+    assert files_in(run) == before
+
+
+def test_entries_of_an_earlier_version_are_read(run, dataset, monkeypatch):
+    """Such entries say nothing of what was changed."""
+    done, _ = reparametrized_from_graph(run, dataset)
+    document = json.loads((run.path / REPARAMETRIZATION).read_text())
+    for entry in document:
+        del entry["changed"]
+    (run.path / REPARAMETRIZATION).write_text(json.dumps(document))
+    monkeypatch.setattr(RunDirectory, "is_current", lambda self, step: True)
+    assert reparametrized_from_graph(run, dataset) == ([replace(entry, changed=()) for entry in done], False)
 
 
 def test_shared_weight_is_refused_and_named(tmp_path, dataset):
