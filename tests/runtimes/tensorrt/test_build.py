@@ -17,10 +17,10 @@ from graphs.card import INPUT, OUTPUT
 from runtimes.tensorrt.engine_from_onnx import (
     BATCHES,
     _config,
-    _logger,
     _strongly_typed,
     build,
 )
+from runtimes.tensorrt.logger import collecting_logger
 from runtimes.tensorrt.package import BUILDERS, Builder
 
 
@@ -47,7 +47,7 @@ def test_garbage_is_a_failed_check(tmp_path: Path, content: bytes) -> None:
 @needs_rtx
 def test_float32_means_float32_and_the_batch_is_free(trained_runs: dict[str, Path]) -> None:
     trt = RTX.load()
-    logger = _logger(trt)
+    logger = collecting_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
@@ -63,7 +63,7 @@ def test_float32_means_float32_and_the_batch_is_free(trained_runs: dict[str, Pat
 @needs_rtx
 def test_errors_of_tensorrt_are_collected_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
     trt = RTX.load()
-    logger = _logger(trt)
+    logger = collecting_logger(trt)
     logger.log(trt.ILogger.Severity.ERROR, "wrong")
     logger.log(trt.ILogger.Severity.WARNING, "odd")
     assert logger.errors == ["wrong"]
