@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.curves import dead_path_plot, gradient_plot, skip_term_plot
 from analysis.network import Measured, measured
-from artifacts.json_codec import from_text, to_text
+from artifacts.json_codec import from_file, to_text
 from artifacts.names import (
     ANALYSIS,
     ANALYSIS_FILES,
@@ -110,11 +110,7 @@ def analysis_from_networks(
 
 def analysis_in(run: RunDirectory) -> Analysis:
     """The analysis that a run holds; UserError if it holds none."""
-    path = run.verified(ANALYSIS)
-    try:
-        return from_text(Analysis, path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not an analysis ({error})", "run `analyze --force`") from error
+    return from_file(Analysis, run.verified(ANALYSIS), "an analysis", "run `analyze --force`")
 
 
 def spread(available: int, wanted: int) -> NDArray[np.intp]:

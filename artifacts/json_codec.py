@@ -7,9 +7,12 @@ too, because the field would be lost when the file is written again.
 
 import json
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+from errors import UserError
 
 Value = TypeVar("Value")
 
@@ -37,6 +40,21 @@ def from_json(kind: type[Value], fields: object) -> Value:
 def from_text(kind: type[Value], text: str | bytes) -> Value:
     """The same from the text of a file; ValueError also where the text is no JSON."""
     return from_json(kind, json.loads(text))
+
+
+def from_file(kind: type[Value], path: Path, what: str, fix: str) -> Value:
+    """The same from a file.
+
+    Args:
+        what: the file should hold, such as "a plan"; for the error.
+
+    Raises:
+        UserError: the file cannot be read, or is not the text of such a dataclass.
+    """
+    try:
+        return from_text(kind, path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not {what} ({error})", fix) from error
 
 
 def to_text(value: object) -> str:

@@ -1,10 +1,9 @@
 """All that decides the quantized graphs of a run, and the stages that make them in order."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from artifacts.json_codec import from_text, to_json, to_text
+from artifacts.json_codec import from_file, to_json, to_text
 from artifacts.names import MODEL_REPARAMETRIZED, PLAN, RANGES
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
@@ -14,7 +13,6 @@ from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
 from calibration.rewriting.reparametrize import DEFAULT_PASSES, Reparametrization, reparametrized_from_graph
 from data.dataset import Dataset
-from errors import UserError
 from progress import Progress, silent
 from vocabulary import Flavour, Saturation, Stream
 
@@ -103,7 +101,9 @@ def plan_in(run: RunDirectory) -> Plan | None:
     Raises:
         UserError: plan.json is missing or was changed since.
     """
-    return _read_plan(run.verified(PLAN)) if PLAN in run else None
+    if PLAN not in run:
+        return None
+    return from_file(Plan, run.verified(PLAN), "a plan", "calibrate again")
 
 
 def is_quantized(run: RunDirectory) -> bool:
@@ -129,10 +129,3 @@ def _record_plan(run: RunDirectory, plan: Plan) -> None:
     if not run.is_current(step):
         with run.writing(step) as folder:
             (folder / PLAN).write_text(to_text(plan))
-
-
-def _read_plan(path: Path) -> Plan:
-    try:
-        return from_text(Plan, path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not a plan ({error})", "calibrate again") from error

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from artifacts.json_codec import from_text, to_text
+from artifacts.json_codec import from_file, to_text
 from artifacts.names import MODEL, SEARCH
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
@@ -35,7 +35,6 @@ from calibration.searching.recommendation import SAME_SPEED, recommendation
 from calibration.searching.result import Images, LatencyByEngine, SearchResult
 from calibration.searching.trials import Candidate, Trials
 from data.dataset import Dataset
-from errors import UserError
 from graphs.onnx_file import card_of_graph, graph_from_file
 from graphs.streams import streams_of
 from machine.description import this_machine
@@ -124,11 +123,7 @@ def search_in(run: RunDirectory) -> SearchResult | None:
 
 
 def _read(run: RunDirectory) -> SearchResult:
-    path = run.verified(SEARCH)
-    try:
-        return from_text(SearchResult, path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not the result of a search ({error})", "search again") from error
+    return from_file(SearchResult, run.verified(SEARCH), "the result of a search", "search again")
 
 
 def search(
