@@ -31,8 +31,9 @@ from errors import CheckFailed
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
 from plots import svg
+from training.checkpoint_from_dataset import checkpoint_from_dataset
+from training.evaluation import accuracy_of
 from training.execution import Execution
-from training.loop import accuracy_of, checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
 from training.schedules import OneCycle
 

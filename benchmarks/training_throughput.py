@@ -34,8 +34,8 @@ from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
+from training.checkpoint_from_dataset import checkpoint_from_dataset
 from training.execution import ARITHMETIC, Execution
-from training.loop import checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
 
 COLUMNS = [

@@ -48,7 +48,7 @@ def checkpoint_from_initialisation(
                     module.momentum = None  # a plain average instead of a moving one
             with torch.no_grad():
                 model(torch.from_numpy(images))
-            write_checkpoint(folder, model, card_of_weights(config, dataset, trained=False))
+            write_checkpoint(folder, model, new_checkpoint_card(config, dataset, trained=False))
     return card_in(run)
 
 
@@ -105,7 +105,7 @@ def write_checkpoint(
     (folder / description).write_text(card.to_json())
 
 
-def card_of_weights(
+def new_checkpoint_card(
     config: ResNetConfig, dataset: Dataset, trained: bool, training: dict[str, object] | None = None
 ) -> CheckpointCard:
     """Describe weights that belong to `dataset`."""

@@ -16,9 +16,9 @@ from models.checkpoint import card_in, model_in
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
 from training.checkpoints import (
-    card_of_weights,
     checkpoint_from_files,
     checkpoint_from_initialisation,
+    new_checkpoint_card,
     refuse_to_replace,
     require_same_network,
     write_checkpoint,
@@ -39,7 +39,7 @@ def trained(path: Path, dataset: Dataset) -> RunDirectory:
     run = RunDirectory(path)
     with run.writing(Step("train", {}, (), (CHECKPOINT, CHECKPOINT_CARD))) as folder:
         write_checkpoint(
-            folder, ResNet(CONFIG), card_of_weights(CONFIG, dataset, trained=True, training={"seed": 7})
+            folder, ResNet(CONFIG), new_checkpoint_card(CONFIG, dataset, trained=True, training={"seed": 7})
         )
     return run
 
@@ -211,7 +211,7 @@ def test_refusal_is_for_trained_and_intact_weights_only(digits: Dataset, tmp_pat
     ],
 )
 def test_another_network_than_asked_for(digits: Dataset, config: object, dataset: str, named: str) -> None:
-    card = card_of_weights(CONFIG, digits, trained=False)
+    card = new_checkpoint_card(CONFIG, digits, trained=False)
     require_same_network(card, CONFIG, "digits", Path("runs/mine"))
     with pytest.raises(UserError, match=rf"runs/mine holds a preact ResNet-8 \(basic.*{named}") as error:
         require_same_network(card, config, dataset, Path("runs/mine"))
