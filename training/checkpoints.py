@@ -94,7 +94,7 @@ def refuse_to_replace(run: RunDirectory) -> None:
     if holds_finished_training(run):
         raise UserError(
             f"{run.path} holds other trained weights",
-            "repeat the options of that training, give --force to replace the weights, or choose another --run-dir",
+            "repeat the options of that training, replace them with --force, or choose another --run-dir",
         )
 
 

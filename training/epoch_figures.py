@@ -48,7 +48,7 @@ class EpochFigures:
                 self._arrival.record()
 
     def gather(self) -> None:
-        """Combine the sums of all processes after the epoch; each loss becomes the mean over the processes."""
+        """Combine the sums of all processes after the epoch; each loss becomes a mean over the processes."""
         self._processes.add_up(self._losses)
         self._processes.add_up(self._correct)
         self._losses /= self._processes.count

@@ -115,7 +115,7 @@ def test_progress_is_told_of_every_image(folder: Path) -> None:
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder: give the folder that holds train-"):
+    with pytest.raises(UserError, match="nowhere is not a folder: give --data-dir the folder that"):
         cifar("cifar10", tmp_path / "nowhere")
 
 
