@@ -235,7 +235,8 @@ def _cells(contest: Contest, row: Contender, times: Times) -> list[str]:
 def ratio_lines(contests: list[Contest], times: Times) -> list[str]:
     """Return the ratios that limits are set for.
 
-    They are the times of FP32 over ours, of NNCF over ours, and of the pre-activation over the original variant.
+    The ratios are the times of FP32 over ours, of NNCF over ours, and of the pre-activation variant over the
+    original one.
     """
     lines = []
     for contest in contests:

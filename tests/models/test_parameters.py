@@ -7,9 +7,10 @@ from models.resnet import ResNet
 
 
 def basic_parameters(variant: str, n: int, classes: int, channels: int) -> int:
-    """Convolutions k²·in·out without bias, 2 per BN channel, linear with bias; by hand."""
+    """Count by hand: k²·in·out for a convolution, 2 for a BN channel, and a linear layer with bias."""
     stem = 9 * channels * 16
-    # Per stage of width w: 2n convolutions of 9w² but for the first, which takes the stage before.
+    # A stage of width w has 2n convolutions of 9w², except that the first takes the channels of the stage
+    # before.
     convolutions = (
         (2 * n * 9 * 16**2)
         + (9 * 16 * 32 + (2 * n - 1) * 9 * 32**2)
@@ -17,21 +18,23 @@ def basic_parameters(variant: str, n: int, classes: int, channels: int) -> int:
     )
     projections = 16 * 32 + 32 * 64
     if variant == "original":
-        bn_channels = 16 + 2 * n * (16 + 32 + 64) + 32 + 64  # stem, two a block, one a projection
+        # BN follows the stem, both convolutions of each block, and each projection.
+        bn_channels = 16 + 2 * n * (16 + 32 + 64) + 32 + 64
     else:
-        # Two a block, of what goes into its convolutions: the first of a stage is still narrow; the head.
+        # BN precedes both convolutions of each block, of which the first in a stage has the channels of the
+        # stage before, and the head has one more BN.
         bn_channels = 2 * n * 16 + (16 + (2 * n - 1) * 32) + (32 + (2 * n - 1) * 64) + 64
     return stem + convolutions + projections + 2 * bn_channels + 64 * classes + classes
 
 
 def bottleneck_parameters(variant: str, n: int, classes: int, channels: int) -> int:
-    """As above; the widths are 16, 32, 64, what a block takes and gives four times that."""
+    """Count by hand as above; a block of width 16, 32 or 64 ends with four times as many channels."""
     stem = 9 * channels * 16
     convolutions = projections = 0
     for width, before in ((16, 16), (32, 64), (64, 128)):
         first = before * width + 9 * width**2 + 4 * width**2
-        other = 4 * width**2 + 9 * width**2 + 4 * width**2
-        convolutions += first + (n - 1) * other
+        later = 4 * width**2 + 9 * width**2 + 4 * width**2
+        convolutions += first + (n - 1) * later
         projections += before * 4 * width
     if variant == "original":
         bn_channels = 16 + n * 6 * (16 + 32 + 64) + (64 + 128 + 256)
@@ -43,7 +46,7 @@ def bottleneck_parameters(variant: str, n: int, classes: int, channels: int) -> 
 
 
 def parameters(config: ResNetConfig) -> int:
-    with torch.device("meta"):  # shapes without memory
+    with torch.device("meta"):  # The parameters have shapes and no memory.
         return sum(parameter.numel() for parameter in ResNet(config).parameters())
 
 
@@ -65,7 +68,7 @@ def test_parameters_of_bottleneck_networks(variant: str, depth: int, classes: in
     assert parameters(config) == bottleneck_parameters(variant, (depth - 2) // 9, classes, channels)
 
 
-# Millions, from He et al. 2015, table 6, and He et al. 2016, table 4.
+# The published numbers are in millions, from He et al. 2015, table 6, and He et al. 2016, table 4.
 @pytest.mark.parametrize(
     ("depth", "published"),
     [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7), (1202, 19.4), (164, 1.7), (1001, 10.2)],

@@ -17,7 +17,7 @@ def built(config: ResNetConfig) -> ResNet:
 
 
 def with_lively_bn(model: ResNet) -> ResNet:
-    """In evaluation mode, with BN statistics and affine parameters that are not 0 and 1."""
+    """Return the model in evaluation mode, with BN statistics and parameters that are not 0 and 1."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1, 0.2)
@@ -60,7 +60,7 @@ def test_only_first_blocks_project(depth: int, block: str) -> None:
     for variant in VARIANTS:
         model = built(resnet_config(variant, depth, block))
         projected = [[b.projection is not None for b in stage] for stage in model.stages()]
-        first = block == "bottleneck"  # 16 channels into 64
+        first = block == "bottleneck"  # A bottleneck makes 64 channels of 16.
         assert projected == [[first, False, False], [True, False, False], [True, False, False]]
 
 
@@ -100,7 +100,7 @@ def test_every_original_block_of_the_network_ends_in_relu() -> None:
 
 
 def test_signal_through_a_preact_stage_is_the_sum_of_its_residuals() -> None:
-    """x_L = x_l + sum of F, eq. 4 of the paper, through all identity blocks of a stage."""
+    """Eq. 4 of the paper, x_L = x_l + sum of F, holds through all identity blocks of a stage."""
     model = with_lively_bn(built(resnet_config("preact", 32)))
     with torch.no_grad():
         x = start = model.stem(images())
@@ -118,7 +118,8 @@ def test_convolutions_start_with_kaiming_variance(variant: str) -> None:
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 2000:
             fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
-            # The variance of n normal values scatters by sqrt(2 / n).
+            # The variance of n normal values has a standard deviation of sqrt(2 / n), relative to the
+            # variance.
             tolerance = 5 * (2 / layer.weight.numel()) ** 0.5
             assert layer.weight.var().item() == pytest.approx(2 / fan_out, rel=tolerance), name
             assert abs(layer.weight.mean().item()) < 5 * (2 / fan_out / layer.weight.numel()) ** 0.5, name
@@ -140,9 +141,9 @@ def test_bn_starts_as_the_identity_and_convolutions_have_no_bias() -> None:
 def test_the_seed_decides_the_weights(variant: str) -> None:
     config = resnet_config(variant, 8)
     first, same = built(config).state_dict(), built(config).state_dict()
-    other = ResNet(config).state_dict()  # the generator has moved on
+    later = ResNet(config).state_dict()  # The random generator is in another state by now.
     assert all(torch.equal(first[name], same[name]) for name in first)
-    assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+    assert not torch.equal(first["stem.conv.weight"], later["stem.conv.weight"])
 
 
 @pytest.mark.parametrize(("variant", "depth"), TINY)
@@ -161,7 +162,7 @@ def bn(name: str) -> list[str]:
     ]
 
 
-# Checkpoints, ONNX nodes and ranges carry these names: a change breaks what users have on disk.
+# Checkpoints, ONNX nodes and ranges carry these names, so that a change would break the files of users.
 GOLDEN_NAMES = {
     "preact": [
         "stem.conv.weight",

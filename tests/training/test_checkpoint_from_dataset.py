@@ -99,10 +99,10 @@ def test_the_seed_decides_the_weights(
 ) -> None:
     torch.manual_seed(99)  # The random state of the caller must not matter.
     same, card = trained(tmp_path / "same", few)
-    other, _ = trained(tmp_path / "other", few, seed=1)
+    another, _ = trained(tmp_path / "another", few, seed=1)
     assert weights(same) == weights(uninterrupted[0])
     assert card.training["test_accuracy"] == uninterrupted[1].training["test_accuracy"]
-    assert weights(other) != weights(same)
+    assert weights(another) != weights(same)
 
 
 def test_a_second_training_of_a_run_is_refused_and_another_stage_is_waited_for(
@@ -119,7 +119,7 @@ def test_a_second_training_of_a_run_is_refused_and_another_stage_is_waited_for(
         with run.writing(Step("export", {}, (), ())):
             holding.set()
             finished_an_epoch.wait()
-            # Long enough for the training to ask for the lock; with any other time the order is the same.
+            # The training has time to ask for the lock. The order must be the same with any time.
             time.sleep(0.5)
             order.append("the other stage")
 
@@ -185,9 +185,9 @@ def test_a_trained_run_is_replaced_only_by_force(
 def test_other_data_are_other_options(few: Dataset, digits: Dataset, tmp_path: Path) -> None:
     quick = replace(RECIPE, epochs=1)
     trained(tmp_path / "run", few, quick)
-    other = dataset_from_splits("digits", few.classes, parted(digits.train, 110), few.test)
+    smaller = dataset_from_splits("digits", few.classes, parted(digits.train, 110), few.test)
     with pytest.raises(UserError, match="holds other trained weights"):
-        trained(tmp_path / "run", other, quick)
+        trained(tmp_path / "run", smaller, quick)
 
 
 def test_untrained_weights_are_replaced_without_force(few: Dataset, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_best_epoch_by_the_held_out_images_is_kept(few: Dataset, tmp_path: P
         kept[line["epoch"]] = {name: value.clone() for name, value in model.state_dict().items()}
 
     kept: dict[int, dict[str, Tensor]] = {}
-    # So high a rate that the accuracy goes up and down.
+    # The rate is so high that the accuracy goes up and down.
     run, _ = trained(tmp_path / "run", few, replace(RECIPE, epochs=6, peak_rate=0.8), after_epoch=after_epoch)
     best = 1 + accuracies.index(max(accuracies))
     model, card = model_from_checkpoint(run.verified(BEST_CHECKPOINT), run.verified(BEST_CHECKPOINT_CARD))

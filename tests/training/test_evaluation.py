@@ -10,7 +10,7 @@ from training.evaluation import accuracy_of
 
 
 class Echo(nn.Module):
-    """Logits that name the class written into an image's first pixel."""
+    """A network whose logits name the class that the first pixel of an image holds."""
 
     def __init__(self) -> None:
         super().__init__()
