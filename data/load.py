@@ -19,7 +19,7 @@ def dataset_from_name(name: str, data_dir: Path | None = None, progress: Progres
     Args:
         name: one of `DATASETS`.
         data_dir: the folder that holds the files. imagefolder needs one, cifar10 and cifar100 fetch theirs
-            from the Hugging Face hub if there is none, and digits ignores it.
+            from the Hugging Face hub if `data_dir` is None, and digits ignores it.
 
     Raises:
         UserError: the name is unknown, or the data cannot be read; see `data.cifar` and `data.imagefolder`.

@@ -98,7 +98,7 @@ class OriginalBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H/stride, W/stride]."""
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride]."""
         shortcut = x if self.projection is None else self.projection(x)
         return self.relu(shortcut + self.residual(x))
 
@@ -126,7 +126,7 @@ class PreActBlock(nn.Module):
         self.projection = None if shortcut is None else convolution(shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H/stride, W/stride]."""
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride]."""
         activated = self.preact(x)
         # The identity carries x itself, because a shortcut from `activated` would put BN and ReLU on the skip
         # path of every block, and x_{l+1} = x_l + F(x_l) would no longer hold.

@@ -21,7 +21,7 @@ from torch import Tensor, distributed, nn
 
 from errors import UserError
 
-# Processes wait for one another, because one is slower or process 0 is writing, but never as long as this.
+# A process waits for a slower one, or for process 0 while that writes, but never for ten minutes.
 _PATIENCE = timedelta(minutes=10)
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 

@@ -4,8 +4,7 @@
                                        finished epoch, and after the epoch before
     training-state.jsonl               the log so far, for people to read
     training-state.best.*              a checkpoint of the epoch with the best held-out accuracy, which
-    becomes
-                                       checkpoint.best.* at the end of the training
+                                       becomes checkpoint.best.* at the end of the training
 
 Even epochs are written to one file and odd epochs to another, so that one state is whole whenever a process
 is killed. The files of an earlier, finished training lie beside the state and stay until the new training
@@ -111,7 +110,7 @@ def save_state(run: RunDirectory, step: Step, state: TrainingState) -> None:
         (folder / name).write_bytes(save(state.to_tensors(), {_LOG: log}))
         (folder / STATE_LOG).write_text(log)
     if epochs == 1:
-        # After the first epoch the other file can only belong to an earlier training.
+        # After the first epoch, the state in the file for even epochs belongs to an earlier training.
         run.discard(STATES[0])
 
 
