@@ -1,10 +1,11 @@
-"""The stage: both variants at one depth, before and after training, to analysis.json and its plots.
+"""The stage `analyze`: it measures both variants at one depth and writes analysis.json and the plots.
 
     {"dataset", "depth", "block", "seed", "images", "arithmetic", "networks": [
         {"variant", "trained", "loss", "forward": [IdentitySum…], "backward": [BlockGradient…]}]}
 
-Computed in float64, whose rounding (1e-16) is far below what a broken identity leaves even at depth 1001, and
-with the batch's own BN statistics (`skip_path.batch_statistics`).
+Each variant is measured with initial weights and, if a run holds them, with trained weights. The computation
+is in float64, because the rounding of float64 (1e-16) is far below the error of a broken identity even at
+depth 1001. BN uses the statistics of the batch (`branches.batch_statistics`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +36,7 @@ from models.config import STAGE_WIDTHS, VARIANTS, ResNetConfig
 from models.resnet import ResNet, initialised
 from progress import Progress, silent
 
-# BN gets 1,024 values a channel in the last stage, and depth 1001 keeps within 2 GB.
+# With 16 images BN has 1,024 values a channel in the last stage, and depth 1001 needs less than 2 GB.
 DEFAULT_IMAGES = 16
 
 
@@ -44,8 +45,8 @@ class Analysis:
     """The content of analysis.json.
 
     Attributes:
-        images: in the batch.
-        networks: each variant initialised and, where a run holds trained weights of it, trained.
+        images: the number of images in the batch.
+        networks: each variant with initial weights and, if a run holds them, with trained weights.
     """
 
     dataset: str
@@ -67,24 +68,25 @@ def analysis_from_networks(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Analysis, bool]:
-    """Write analysis.json and the plots, unless they are up to date.
+    """Write analysis.json and the plots, unless the files are up to date.
 
     Args:
-        config: of either variant; both are measured.
-        checkpoints: by variant, the runs in which trained weights of this network may lie.
-        images: size of the batch, spread over the calibration split.
-        seed: of the initialised weights, those that `train` begins with under the same seed.
+        config: the network, in either variant, because both variants are measured.
+        checkpoints: for each variant, the run that may hold trained weights of this network.
+        images: the size of the batch, which is spread over the calibration split.
+        seed: decides the initial weights, which are those that `train` begins with under the same seed.
+        force: measures even if the files are up to date.
 
     Returns:
-        the analysis, and whether anything was measured now.
+        The analysis, and whether this call measured it.
 
     Raises:
-        UserError: too few or too many images, or a network without identity skips.
-        CheckFailed: a loss or gradient is not finite, see `block_gradients`.
+        UserError: there are too few or too many images, or the network has no identity skips.
+        CheckFailed: the loss or a gradient is not finite; see `block_gradients`.
     """
     chosen = spread(len(dataset.calibration), images)
     _require_identity_blocks(config)
-    runs = {variant: own for variant, own in checkpoints.items() if _is_trained(own)}
+    runs = {variant: trained for variant, trained in checkpoints.items() if _is_trained(trained)}
     step = _step(config, dataset, images, seed, runs)
     if run.is_current(step) and not force:
         return analysis_in(run), False
@@ -92,7 +94,7 @@ def analysis_from_networks(
     labels = torch.from_numpy(dataset.calibration.labels[chosen])
     with run.writing(step) as folder:
         networks = progress(_networks(config, seed, runs), "analyzing", len(VARIANTS) + len(runs))
-        found = [measured(model.double(), batch, labels, trained) for model, trained in networks]
+        rows = [measured(model.double(), batch, labels, trained) for model, trained in networks]
         analysis = Analysis(
             dataset=dataset.name,
             depth=config.depth,
@@ -100,28 +102,28 @@ def analysis_from_networks(
             seed=seed,
             images=images,
             arithmetic="float64",
-            networks=tuple(found),
+            networks=tuple(rows),
         )
         (folder / ANALYSIS).write_text(to_text(analysis))
-        for name, text in _plots(found):
+        for name, text in _plots(rows):
             (folder / name).write_text(text)
     return analysis, True
 
 
 def analysis_in(run: RunDirectory) -> Analysis:
-    """The analysis that a run holds; UserError if it holds none."""
+    """Return the analysis that a run holds, or raise UserError if the run holds no intact analysis."""
     return from_file(Analysis, run.verified(ANALYSIS), "an analysis", "run `analyze --force`")
 
 
 def spread(available: int, wanted: int) -> NDArray[np.intp]:
-    """Indices of `wanted` images, evenly over a split in which classes may lie one behind the other.
+    """Return the indices of `wanted` images, spread evenly over a split that may be ordered by classes.
 
     Raises:
-        UserError: BN has no statistics over fewer than two, or the split has fewer.
+        UserError: fewer than two images are wanted, which give BN no statistics, or more than the split has.
     """
     if not 2 <= wanted <= available:
         raise UserError(
-            f"{wanted} images cannot be analyzed: the calibration split has {available}",
+            f"--images {wanted} cannot be analyzed, because the calibration split has {available} images",
             f"give --images 2 to {available}",
         )
     return np.linspace(0, available - 1, wanted).round().astype(np.intp)
@@ -130,7 +132,7 @@ def spread(available: int, wanted: int) -> NDArray[np.intp]:
 def _step(
     config: ResNetConfig, dataset: Dataset, images: int, seed: int, runs: Mapping[str, RunDirectory]
 ) -> Step:
-    """The weights lie in other runs, so their hashes are options and not inputs."""
+    """Return the step, whose options hold the hashes of the weights, because these lie in other runs."""
     return Step(
         stage="analyze",
         options={
@@ -138,7 +140,7 @@ def _step(
             "dataset": dataset.sha256,
             "images": images,
             "seed": seed,
-            "weights": {variant: own.record(CHECKPOINT).sha256 for variant, own in runs.items()},
+            "weights": {variant: trained.record(CHECKPOINT).sha256 for variant, trained in runs.items()},
         },
         inputs=(),
         outputs=ANALYSIS_FILES,
@@ -149,7 +151,7 @@ def _step(
 def _networks(
     config: ResNetConfig, seed: int, runs: Mapping[str, RunDirectory]
 ) -> Iterator[tuple[ResNet, bool]]:
-    """Each network, built when its turn comes, and whether it is trained."""
+    """Yield each network when its turn comes, and whether the network is trained."""
     for variant in VARIANTS:
         yield initialised(replace(config, variant=variant), seed), False
         if variant in runs:
@@ -163,7 +165,7 @@ def _plots(networks: list[Measured]) -> Iterable[tuple[str, str]]:
 
 
 def _is_trained(run: RunDirectory) -> bool:
-    """What an interrupted training left is neither the one nor the other."""
+    """Return whether the run holds weights of a finished training, which was not interrupted."""
     return CHECKPOINT_CARD in run and card_in(run).is_finished
 
 
@@ -171,5 +173,5 @@ def _require_identity_blocks(config: ResNetConfig) -> None:
     if config.blocks_per_stage == 1 and config.projections == len(STAGE_WIDTHS):
         raise UserError(
             f"every block of this ResNet-{config.depth} has a projection, so no skip path is the identity",
-            "analyze a network with two blocks a stage or more, such as --depth 20",
+            "analyze a network with at least two blocks a stage, such as --depth 20",
         )

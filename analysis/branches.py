@@ -1,11 +1,11 @@
-"""A residual block evaluated with its skip path and its residual branch held apart.
+"""A residual block, evaluated so that the skip path and the residual branch can be differentiated separately.
 
-In the symbols of He et al. 2016, "Identity Mappings in Deep Residual Networks", eq. 1 and 2,
+He et al. 2016, "Identity Mappings in Deep Residual Networks", eq. 1 and 2, write a block as
 
     y_l = h(x_l) + F(x_l)        x_{l+1} = f(y_l)
 
-where h is the identity but in the first block of a stage that changes the shape. Only behind such a block do
-eq. 4 and 5 hold, so each stage is measured from its first identity block on.
+where h is the identity, except in a first block of a stage that changes the shape. Eq. 4 and 5 hold only
+after such a block, so that each stage is measured from the first block whose h is the identity.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ Block = OriginalBlock | PreActBlock
 
 
 class Evaluated(NamedTuple):
-    """One block's forward pass, cut behind F.
+    """The forward pass of one block, cut after F.
 
     Attributes:
-        output: x_{l+1}, a function of x_l along the skip path and of `cut`.
-        residual: F(x_l), a function of x_l.
-        cut: the values of `residual` as a leaf, which `output` depends on in its place.
+        output: x_{l+1}, which depends on `cut`, and on x_l along the skip path alone.
+        residual: F(x_l), which depends on x_l.
+        cut: the values of `residual` as a leaf tensor, which takes the place of `residual` in `output`.
     """
 
     output: Tensor
@@ -36,36 +36,40 @@ class Evaluated(NamedTuple):
 
 
 def evaluated(block: Block, x: Tensor) -> Evaluated:
-    """Run the block itself on x_l [N, C, H, W]; nothing is assumed of what it does with F(x_l)."""
-    made: list[Tensor] = []
+    """Run a block on x_l [N, C, H, W], without assumptions about what the block does with F(x_l)."""
+    residual_and_cut: list[Tensor] = []
 
     def cut(_module: nn.Module, _inputs: object, residual: Tensor) -> Tensor:
-        made.extend((residual, residual.detach().requires_grad_()))
-        return made[1]
+        residual_and_cut.extend((residual, residual.detach().requires_grad_()))
+        return residual_and_cut[1]
 
     hook = block.residual.register_forward_hook(cut)
     try:
         output = block(x)
     finally:
         hook.remove()
-    return Evaluated(output, *made)
+    return Evaluated(output, *residual_and_cut)
 
 
 def blocks_of(model: ResNet) -> list[list[Block]]:
-    """The residual blocks of each stage."""
+    """Return the residual blocks of each stage."""
     return [[cast(Block, block) for block in stage] for stage in model.stages()]
 
 
 def identity_start(blocks: list[Block]) -> int:
-    """Index of the first block behind a stage's last projection; the number of blocks if there is none."""
+    """Return the index of the first block after the last projection of a stage.
+
+    If the last block has the projection, the index is the number of blocks.
+    """
     return max((n for n, block in enumerate(blocks, 1) if block.projection is not None), default=0)
 
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """BN as training sees it: by the statistics of the batch, gradients through them, running ones untouched.
+    """Let BN use the statistics of the batch, as in training, without a change of the running statistics.
 
-    At initialisation the running statistics (mean 0, variance 1) would let the stream double in every block.
+    Gradients pass through the statistics of the batch. The running statistics would not do, because at
+    initialisation (mean 0, variance 1) they would let the stream double in every block.
     """
     modes = [(module, module.training) for module in model.modules()]
     tracking = [(m, m.track_running_stats) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -82,5 +86,5 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Root of the sum of squares over the whole batch."""
+    """Return the root of the sum of squares over the whole batch."""
     return float(torch.linalg.vector_norm(tensor.detach()))

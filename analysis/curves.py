@@ -7,25 +7,26 @@ from typing import Any
 from analysis.backward import BlockGradient
 from analysis.network import Measured
 from plots import svg
+from vocabulary import Variant
 
-COLOURS = {"original": "#b45309", "preact": "#2563eb"}
+COLOURS: dict[str, str] = {Variant.original: "#b45309", Variant.preact: "#2563eb"}
 _SIZE = (7, 3.2)
 
 
 def gradient_plot(networks: Sequence[Measured]) -> str:
-    """|dE/dx_l| at the input of every block, on a log axis."""
+    """Return the plot of |dE/dx_l| at the input of every block, on a logarithmic axis."""
 
     def draw(axes: Any) -> None:
-        # No logarithm of a gradient that has vanished.
+        # A gradient of 0 is left out, because 0 has no logarithm.
         curves(axes, networks, lambda row: row.norm or None)
         axes.set_yscale("log")
-        axes.set_ylabel("norm of the gradient at its input")
+        axes.set_ylabel("norm of the gradient at the input")
 
     return _plot(draw, networks)
 
 
 def skip_term_plot(networks: Sequence[Measured]) -> str:
-    """What the skip term makes up of each gradient, |s_l| / |g_l|."""
+    """Return the plot of |s_l| / |g_l|, the norm of the skip term over the norm of the gradient."""
 
     def draw(axes: Any) -> None:
         curves(axes, networks, lambda row: row.skip_norm)
@@ -36,7 +37,7 @@ def skip_term_plot(networks: Sequence[Measured]) -> str:
 
 
 def dead_path_plot(networks: Sequence[Measured]) -> str:
-    """Per cent of dead skip paths: at each block (thin), and from it to the end of its stage."""
+    """Return the plot of dead skip paths in %: in each block (thin), and from there to the stage's end."""
 
     def draw(axes: Any) -> None:
         curves(axes, networks, lambda row: _percent(row.dead_to_end))
@@ -65,11 +66,12 @@ def curves(
     height: Callable[[BlockGradient], float | None],
     **style: Any,
 ) -> None:
-    """Draw a line a network, dashed before training; broken where `height` gives None.
+    """Draw one line for each network, dashed if the network is untrained and broken where `height` gives
+    None.
 
     Args:
-        axes: of matplotlib.
-        style: of the lines, instead of the network's own.
+        axes: the matplotlib axes to draw on.
+        style: replaces the line style that is derived from the network.
     """
     for network in networks:
         heights = [math.nan if (y := height(row)) is None else y for row in network.backward]
@@ -87,7 +89,7 @@ def curves(
 
 
 def _stage_starts(rows: Sequence[BlockGradient]) -> list[int]:
-    """Numbers, from 1, of the first blocks of the second and third stage."""
+    """Return the numbers, from 1, of the first blocks of the second and the third stage."""
     return [number for number, row in enumerate(rows, start=1) if row.block == 1][1:]
 
 

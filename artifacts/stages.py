@@ -29,7 +29,7 @@ class Stage:
 
 
 _ALL = (
-    Stage("train", "train", 0, "training.loop"),
+    Stage("train", "train", 0, "training.checkpoint_from_dataset"),
     Stage("initialise", "export", 0, "training.checkpoints"),
     Stage("import", "export --from", 0, "training.checkpoints"),
     Stage("export", "export", 1, "export.graph_from_checkpoint"),

@@ -1,1 +1,1 @@
-"""Scripts that measure skipfold; nothing imports them."""
+"""Scripts that measure skipfold, and that no module of skipfold imports."""

@@ -1,10 +1,11 @@
-"""How much of the signal is left behind each stage of quantized networks, with every kind of stream.
+"""How much of the signal is left after each stage of quantized networks, with every kind of stream.
 
     python benchmarks/block_error.py RUN [RUN…] [--data-dir DIR]
 
-Signal to noise in dB of the block outputs at the end of each stage and of the logits, against the float
-graph, on 64 training images that ranges were not made from. Each run needs a checkpoint, trained or not;
-works on a copy, calibrated by the defaults.
+The script prints the signal to noise, in dB, of the block outputs at the end of each stage and of the logits.
+The float graph is the reference, and the images are 64 training images that no ranges were made from. Each
+run needs a checkpoint, trained or untrained. The script works on a copy of the run, which it calibrates with
+the defaults.
 """
 
 import argparse

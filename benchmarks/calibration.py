@@ -1,12 +1,12 @@
-"""Calibration methods, and ways to keep sums from saturating, side by side on trained runs.
+"""Calibration methods, and the ways to keep sums from saturating, compared on trained runs.
 
     python benchmarks/calibration.py runs/cifar10-preact-20 --data-dir DIR [--images 3000]
         [--compare methods] [--compare saturation]
 
-Signal to noise, agreement and accuracy drop against the PyTorch original of the cpu graph (in ONNX
-Runtime) and of the openvino graph; for the methods, also of the gpu graph with an int8 and an fp16 stream
-(evaluated on the CPU). What saturates depends on the CPU, which the first lines name: see
-`benchmarks/without_vnni.py`. Works on a copy; the run stays as it is.
+The script prints signal to noise, agreement and accuracy drop of the cpu graph in ONNX Runtime and of the
+openvino graph, with the PyTorch network as the reference. The comparison of methods includes the gpu graph
+with an int8 and with an fp16 stream, evaluated on the CPU. Which sums saturate depends on the CPU that the
+first lines name; see `tools/without_vnni.py`. The script works on a copy and does not change the run.
 """
 
 import argparse
@@ -51,7 +51,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """One run, the test images it is measured on, and the original's logits of them."""
+    """One run, the test images that graphs are compared on, and the logits that PyTorch gives for them."""
 
     run: RunDirectory
     dataset: Dataset
@@ -59,10 +59,10 @@ class Bench:
     original: Batch
 
     def compared(self, plan: Plan, flavour: str) -> Comparison:
-        """Quantize by a plan, and compare the graph of a flavour with the original."""
+        """Quantize by a plan, and compare the graph of a flavour with the PyTorch network."""
         quantized_from_graph(self.run, self.dataset, plan)
         subject = subject_in(self.run, ENGINES[flavour], "int8")
-        # Where full weights saturate, that is what is to be seen.
+        # Saturation is allowed, because the table shows how much noise saturating sums add.
         with open_subject(self.run, subject, allow_saturation=True) as runtime:
             logits = logits_of_split(runtime, self.dataset, self.part, str(plan))
         return compare(self.original, logits, self.part.labels)
@@ -103,7 +103,7 @@ def _bench(path: Path, arguments: argparse.Namespace) -> Bench:
 
 
 def method_rows(bench: Bench) -> Iterator[list[str]]:
-    """A row for each method, graph and stream."""
+    """Yield one row for each method, graph and stream."""
     variant = card_in(bench.run).model.variant
     for method in METHODS:
         for flavour, stream in GRAPHS:
@@ -112,7 +112,7 @@ def method_rows(bench: Bench) -> Iterator[list[str]]:
 
 
 def saturation_rows(bench: Bench) -> Iterator[list[str]]:
-    """A row for each way and graph, with how many convolutions are not proved free of saturation."""
+    """Yield one row for each way and graph, with the number of convolutions that may saturate."""
     variant = card_in(bench.run).model.variant
     for saturation in Saturation:
         for flavour in ("cpu", "openvino"):

@@ -1,9 +1,9 @@
-"""The tables of deployed runs as Markdown.
+"""The tables of deployed runs, as Markdown.
 
     python benchmarks/deployment.py runs/cifar10-preact-20 runs/cifar10-original-20
 
-Prints what `deploy` measured and left in each run directory; it measures nothing itself, so it has to
-run on the machine that did.
+The script measures nothing. It prints what `deploy` measured and wrote into each run directory, and names the
+machine that it runs on. Therefore it must run on the machine that `deploy` ran on.
 """
 
 import argparse
@@ -27,7 +27,10 @@ def main() -> None:
     for path in parser.parse_args().run:
         summary = summary_of(RunDirectory(path))
         if summary.machine != this_machine().to_json():
-            raise UserError(f"{path} was measured on another machine", "run deploy here")
+            raise UserError(
+                f"{path} was measured on another machine",
+                "run `deploy` on this machine, or print the table on the other machine",
+            )
         print(f"\n{_heading(summary)}\n\n{markdown_table(COLUMNS, [line.cells() for line in summary.lines])}")
 
 

@@ -1,11 +1,11 @@
-"""Both variants at growing depth, trained alike on `digits`: loss, accuracy and gradient along the depth.
+"""Loss, accuracy and gradients of both variants at growing depth, trained in the same way on `digits`.
 
     python benchmarks/depth.py RUNS [--depth 20 --depth 110 …] [--epochs 3] [--table MD] [--plot SVG]
 
-Every network sees the same images in the same order, the same schedule and the same number of steps. The
-runs lie in the folder RUNS; what is finished there is not trained again, and an interrupted training goes
-on. The gradients are those of `python cli.py analyze`, before and after training. Without --table the page
-is printed.
+Every network is trained on the same images in the same order, with the same schedule and the same number of
+steps. The runs lie in the folder RUNS. Finished runs are not trained again, and interrupted trainings are
+continued. The gradients before and after training are those of `python cli.py analyze`. Without --table the
+page is printed.
 """
 
 import argparse
@@ -31,8 +31,9 @@ from errors import CheckFailed
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
 from plots import svg
+from training.checkpoint_from_dataset import checkpoint_from_dataset
+from training.evaluation import accuracy_of
 from training.execution import Execution
-from training.loop import accuracy_of, checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
 from training.schedules import OneCycle
 
@@ -46,12 +47,12 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Result:
-    """One network.
+    """The training of one network, and the measurements before and after.
 
     Attributes:
-        log: a line an epoch, with `test_accuracy`.
-        failure: why it could not be trained to the end.
-        trained: None where it could not.
+        log: one line for each epoch, with `test_accuracy`.
+        trained: None if the network could not be trained to the end.
+        failure: why the network could not be trained to the end.
     """
 
     depth: int
@@ -65,7 +66,7 @@ class Result:
 def main() -> None:
     """Train, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("runs", type=Path, help="folder of the run directories; kept")
+    parser.add_argument("runs", type=Path, help="folder of the run directories, which is kept")
     parser.add_argument("--depth", type=int, action="append", help=f"repeatable; default {DEPTHS}")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
@@ -86,7 +87,11 @@ def main() -> None:
 
 
 def recipe(depth: int, epochs: int) -> Recipe:
-    """Peak rate 0.05 after an epoch of warm-up, then half a cosine; batch 32, nothing augmented."""
+    """Return the recipe of all depths.
+
+    The rate rises to 0.05 during the first epoch and falls along half a cosine. The batches have 32 images,
+    and no image is augmented.
+    """
     return replace(
         recipe_from_name("digits", depth),
         epochs=epochs,
@@ -97,7 +102,7 @@ def recipe(depth: int, epochs: int) -> Recipe:
 
 
 def results_at(depth: int, runs: Path, dataset: Dataset, recipe: Recipe, seed: int) -> list[Result]:
-    """Train both variants, as far as that is not done, and measure them before and after."""
+    """Train both variants unless they are trained already, and measure them before and after training."""
     directories = {variant: RunDirectory(runs / f"digits-{variant}-{depth}") for variant in VARIANTS}
     failures = {
         variant: train(run, variant, depth, dataset, recipe, seed) for variant, run in directories.items()
@@ -125,7 +130,7 @@ def results_at(depth: int, runs: Path, dataset: Dataset, recipe: Recipe, seed: i
 def train(
     run: RunDirectory, variant: str, depth: int, dataset: Dataset, recipe: Recipe, seed: int
 ) -> str | None:
-    """Train one network; why it could not be, where its loss stops being finite."""
+    """Train one network; return None, or the problem if the loss stops being finite."""
 
     def measure_accuracy(model: ResNet, line: dict[str, Any]) -> None:
         line["test_accuracy"] = accuracy_of(model, dataset, dataset.test)
@@ -133,7 +138,8 @@ def train(
 
     config = resnet_config(variant, depth, num_classes=len(dataset.classes))
     try:
-        # float32 on every machine: with bfloat16 the sums along a thousand layers would be rounded too.
+        # The training uses float32 on every machine, because bfloat16 would round the sums along 1,001
+        # layers.
         checkpoint_from_dataset(
             run, config, dataset, recipe, seed, Execution(arithmetic="fp32"), after_epoch=measure_accuracy
         )
@@ -143,7 +149,7 @@ def train(
 
 
 def page_of(results: Sequence[Result], plot: Path | None) -> str:
-    """The Markdown page: where it was measured, the plot and the table."""
+    """Return the Markdown page with the machine, the plot and the table."""
     picture = f"![Loss, accuracy and gradient by depth]({plot.name})\n\n" if plot else ""
     return (
         "# Depth: both variants trained alike\n\n"
@@ -153,7 +159,7 @@ def page_of(results: Sequence[Result], plot: Path | None) -> str:
 
 
 def cells(result: Result) -> list[str]:
-    """A row of the table, a cell for each of `COLUMNS`."""
+    """Return a row of the table, with one cell for each of `COLUMNS`."""
     start, end = result.initialised.summary(), result.trained.summary() if result.trained else None
     log = result.log
     return [
@@ -170,14 +176,14 @@ def cells(result: Result) -> list[str]:
 
 
 def plot(results: Sequence[Result]) -> str:
-    """A column a depth: loss and test accuracy by epoch, gradient norm by block."""
+    """Return a plot with a column for each depth: loss and test accuracy by epoch, gradient norm by block."""
     depths = list(dict.fromkeys(result.depth for result in results))
 
     def draw(figure: Any) -> None:
         rows = figure.subplots(3, len(depths), sharey="row", squeeze=False)
         for column, depth in enumerate(depths):
-            own = [result for result in results if result.depth == depth]
-            _column([row[column] for row in rows], f"depth {depth}", own)
+            at_depth = [result for result in results if result.depth == depth]
+            _column([row[column] for row in rows], f"depth {depth}", at_depth)
         for axes, label in zip(
             rows[:, 0], ("training loss", "test accuracy, %", "gradient norm at a block"), strict=True
         ):

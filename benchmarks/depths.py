@@ -1,10 +1,11 @@
-"""Every stage that needs no trained weights, timed at depths 164 and 1001 of both variants.
+"""The times of all stages that need no trained weights, at depths 164 and 1001 of both variants.
 
     python benchmarks/depths.py [--depth 164 --depth 1001] [--images 100]
 
-Random weights with measured BN statistics, calibrated on `digits`. Prints the table of
-`results/depths.md`: seconds of each stage, what the audit found, and the signal to noise of the INT8
-graphs against PyTorch (the cpu flavour in ONNX Runtime, the gpu flavour evaluated on the CPU).
+The networks have random weights with measured BN statistics and are calibrated on `digits`. The script prints
+the table of `results/depths.md`: the seconds of each stage, the verdict of the audit, and the signal to noise
+of the INT8 graphs with PyTorch as the reference. The cpu flavour runs in ONNX Runtime; the gpu flavour is
+evaluated on the CPU.
 """
 
 import argparse

@@ -1,14 +1,17 @@
-"""INT8 of skipfold beside the INT8 that other tools make of the same model.onnx, in one run.
+"""The INT8 graphs of skipfold and of other tools, made from the same model.onnx and measured in one run.
 
     python benchmarks/int8_peers.py RUN [RUN…] --data-dir DIR [--images 10000] [--seconds 3]
         [--threads 2] [--modelopt PYTHON]
 
-A table for each run: FP32 and ours in ONNX Runtime and OpenVINO, `quantize_static` (the setting with the
-least noise on the calibration images and, where that is another, the fastest), NNCF in OpenVINO
-(`pip install .[peers]`), and ModelOpt, which pins other versions, from an environment of its own.
-Convolutions are those of the graph as the runtime runs it. Drop, agreement and signal to noise are against
-the PyTorch original; × is the time of FP32 in the same runtime over the row's. All rows of all runs are
-timed in turns, so that any two may be divided. Works on copies; the runs stay as they are.
+The script prints a table for each run. FP32 and the INT8 graphs of skipfold run in ONNX Runtime and OpenVINO.
+`quantize_static` has a row for the setting with the least noise on the calibration images and, if that is
+another setting, a row for the fastest. NNCF (`pip install .[peers]`) runs in OpenVINO. ModelOpt pins other
+versions of the packages and therefore runs in a separate environment, whose interpreter --modelopt names.
+
+The column of convolutions counts those of the graph that the runtime executes. PyTorch is the reference of
+drop, agreement and signal to noise. × is the time of FP32 in the same runtime over the time of the row. All
+rows of all runs are timed in turns, so that the times of any two rows can be compared. The script works on
+copies of the runs.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -46,6 +50,7 @@ from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, subject_in
 from runtimes.timing import Latency, latencies
 from verification.compare import Comparison, compare, logits_of_split
+from vocabulary import Variant
 
 BATCHES = (1, 32)
 ENGINES = {"ort": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -56,7 +61,7 @@ COLUMNS += [heading for batch in BATCHES for heading in (f"b{batch} ms", "×")]
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A row that is measured: a graph in an open runtime, and its logits against the original's."""
+    """A row that is measured: a graph in an open runtime, and how its logits compare with PyTorch's."""
 
     engine: str
     tool: str
@@ -76,7 +81,7 @@ class Absence:
 
 @dataclass(frozen=True)
 class Contest:
-    """The rows of one network; `images` are normalised test images to time with."""
+    """The rows of one network, and normalised test images [N, 3, 32, 32] for the timing."""
 
     card: GraphCard
     contenders: list[Contender]
@@ -85,11 +90,11 @@ class Contest:
 
     @property
     def name(self) -> str:
-        """Variant, depth and data set."""
+        """The variant, the depth and the data set."""
         return f"{self.card.variant} ResNet-{self.card.depth}, {self.card.dataset}"
 
     def of(self, engine: str, tool: str) -> list[Contender]:
-        """The rows of a tool in a runtime."""
+        """Return the rows of a tool in a runtime."""
         return [row for row in self.contenders if (row.engine, row.tool) == (engine, tool)]
 
 
@@ -108,7 +113,7 @@ def main() -> None:
     parser.add_argument("--skip-static", action="store_true", help="spare the minutes of quantize_static")
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        # The other tools talk on standard output, which is for the tables.
+        # The other tools write messages to standard output, which is reserved for the tables.
         with redirect_stdout(sys.stderr):
             contests = [_contest(path, arguments, stack) for path in arguments.run]
             runtimes = {row: row.runtime for contest in contests for row in contest.contenders}
@@ -121,7 +126,7 @@ def main() -> None:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """As it was given, but for where things lie on this machine."""
+    """Return the command that was given, with DIR and PYTHON instead of the paths of this machine."""
     names = " ".join(path.name for path in arguments.run)
     options = " ".join(f"--{name} {getattr(arguments, name)}" for name in ("images", "seconds", "threads"))
     places = {
@@ -134,7 +139,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Contest:
-    """Quantize a copy of the run with every tool, open each graph and compare it with the original."""
+    """Quantize a copy of the run with every tool, open each graph and compare the graph with PyTorch."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     run = RunDirectory(Path(shutil.copytree(path, folder / "run")))
     dataset = dataset_from_name(card_in(run).dataset, arguments.data_dir)
@@ -155,7 +160,7 @@ def _contest(path: Path, arguments: argparse.Namespace, stack: ExitStack) -> Con
 
 
 def _unopened(run: RunDirectory, peers: list[Peer], threads: int) -> Iterator[tuple[str, str, str, Runtime]]:
-    """Runtime, tool and setting of every row, with what is to be opened."""
+    """Yield the engine, the tool, the setting and the unopened runtime of every row."""
     for tool, precision, setting in ((FP32, "fp32", "–"), (OURS, "int8", str(plan_in(run)))):
         for engine in ENGINES:
             yield engine, tool, setting, open_subject(run, subject_in(run, engine, precision), threads)
@@ -167,7 +172,7 @@ def _unopened(run: RunDirectory, peers: list[Peer], threads: int) -> Iterator[tu
 def _peers(
     run: RunDirectory, dataset: Dataset, folder: Path, arguments: argparse.Namespace
 ) -> tuple[list[Peer], list[Absence]]:
-    """Quantize with every tool at hand."""
+    """Quantize with every tool that is available, and name the reason for each that is not."""
     model = run.verified(MODEL)
     images = dataset.normalised(dataset.calibration.images)
     absent: list[Absence] = []
@@ -189,12 +194,12 @@ def _peers(
 
 
 def _other_cpus() -> str:
-    """Those whose integer kernels are others than this one's."""
+    """Return the kind of CPU that has other integer kernels than this CPU."""
     return "x86 CPUs with VNNI" if adds_products_in_16_bits() else "x86 CPUs without VNNI"
 
 
 def _heading(contest: Contest) -> str:
-    weights = "trained" if contest.card.trained else "random weights: accuracy says nothing of them"
+    weights = "trained" if contest.card.trained else "random weights, of which accuracy says nothing"
     images = contest.contenders[0].figures.images
     return f"### {contest.name}\n\nWeights: {weights}; {images} test images."
 
@@ -228,7 +233,11 @@ def _cells(contest: Contest, row: Contender, times: Times) -> list[str]:
 
 
 def ratio_lines(contests: list[Contest], times: Times) -> list[str]:
-    """What the bars are put on: ours against FP32, against NNCF, and the two variants of a depth."""
+    """Return the ratios that limits are set for.
+
+    The ratios are the times of FP32 over ours, of NNCF over ours, and of the pre-activation variant over the
+    original one.
+    """
     lines = []
     for contest in contests:
         (ours,) = contest.of("ort", OURS)
@@ -247,13 +256,14 @@ def ratio_lines(contests: list[Contest], times: Times) -> list[str]:
 
 
 def _pairs(contests: list[Contest]) -> list[tuple[Contest, Contest]]:
-    """Pre-activation and original networks of the same depth, block and data set."""
+    """Return the pairs of a pre-activation and an original network of the same depth, block and data set."""
 
     def size(contest: Contest) -> tuple[int, str, str]:
         return contest.card.depth, contest.card.block, contest.card.dataset
 
-    variants = {v: [c for c in contests if c.card.variant == v] for v in ("preact", "original")}
-    return [(p, o) for p in variants["preact"] for o in variants["original"] if size(p) == size(o)]
+    preact = [contest for contest in contests if contest.card.variant == Variant.preact]
+    original = [contest for contest in contests if contest.card.variant == Variant.original]
+    return [pair for pair in product(preact, original) if size(pair[0]) == size(pair[1])]
 
 
 def _ratio(numerator: Contender, denominator: Contender, latency: dict[Contender, Latency]) -> float:

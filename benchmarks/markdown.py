@@ -1,4 +1,4 @@
-"""Tables for `results/`, with the machine, the versions and the date they were measured with."""
+"""Tables for `results/`, and the lines that name the machine, the versions and the date of a measurement."""
 
 from datetime import UTC, datetime
 
@@ -6,13 +6,13 @@ from machine.description import package_versions, this_machine
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
-    """A table; every row as long as `columns`."""
+    """Return a Markdown table, in which every row is as long as `columns`."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def machine_lines() -> str:
-    """Machine, versions and today's date."""
+    """Return three lines with the machine, the versions of the packages and today's date."""
     machine = this_machine()
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     return (

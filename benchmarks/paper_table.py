@@ -1,9 +1,9 @@
-"""The table of "Identity Mappings", with what has been trained here beside it.
+"""The error table of "Identity Mappings", with the errors of runs beside those of the paper.
 
     python benchmarks/paper_table.py runs/cifar10-preact-164 … --data "CIFAR-10" [--plot SVG]
 
-A row for each cell of the paper's table and for each run directory; a cell that no run belongs to says "not
-run". The plot has the learning curves of the runs. It trains nothing.
+The table has one row for each run directory, and a row "not run" for each cell of the paper's table that no
+run belongs to. The plot shows the learning curves of the runs. The script trains nothing.
 """
 
 import argparse
@@ -23,15 +23,16 @@ from errors import UserError
 from models.checkpoint import CheckpointCard, card_in
 from plots import svg
 from training.recipes import RECIPES, recipe_from_name
+from vocabulary import DatasetName, Variant
 
-# He et al. 2016, table 3: test error on CIFAR-10 in %, by depth and variant.
-PAPER = {
-    (110, "original"): 6.61,
-    (110, "preact"): 6.37,
-    (164, "original"): 5.93,
-    (164, "preact"): 5.46,
-    (1001, "original"): 7.61,
-    (1001, "preact"): 4.92,
+# The test errors on CIFAR-10 in %, by depth and variant, from He et al. 2016, table 3.
+PAPER: dict[tuple[int, str], float] = {
+    (110, Variant.original): 6.61,
+    (110, Variant.preact): 6.37,
+    (164, Variant.original): 5.93,
+    (164, Variant.preact): 5.46,
+    (1001, Variant.original): 7.61,
+    (1001, Variant.preact): 4.92,
 }
 COLUMNS = [
     "depth", "variant", "paper, error %", "here, error %",
@@ -41,10 +42,10 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Trained:
-    """One training.
+    """One finished training.
 
     Attributes:
-        log: a line an epoch, as in training.jsonl.
+        log: one line for each epoch, as in training.jsonl.
     """
 
     card: CheckpointCard
@@ -52,7 +53,7 @@ class Trained:
 
     @property
     def cell(self) -> tuple[int, str]:
-        """Its place in the paper's table."""
+        """Depth and variant, which are the place of the training in the paper's table."""
         return self.card.model.depth, self.card.model.variant
 
 
@@ -70,15 +71,18 @@ def main() -> None:
 
 
 def trained_in(run: RunDirectory) -> Trained:
-    """Read a run; UserError where its training is not finished or was on other data."""
+    """Read a run; raise UserError unless the run holds a finished training on CIFAR-10."""
     card = card_in(run)
-    if card.dataset != "cifar10" or "test_accuracy" not in card.training:
-        raise UserError(f"{run.path} holds no finished training on CIFAR-10", "leave it out, or train it")
+    if card.dataset != DatasetName.cifar10 or "test_accuracy" not in card.training:
+        raise UserError(
+            f"{run.path} holds no finished training on CIFAR-10",
+            "leave the run out, or train on --dataset cifar10 to the end",
+        )
     return Trained(card, run.json_lines(TRAINING_LOG))
 
 
 def rows(trainings: Sequence[Trained], data: str) -> list[list[str]]:
-    """The paper's cells and those of `trainings`, by depth, the original first."""
+    """Return the rows of the paper's cells and of `trainings`, by depth, with the original variant first."""
     cells = sorted({*PAPER, *(training.cell for training in trainings)})
     return [
         row
@@ -108,16 +112,16 @@ def _row(training: Trained, data: str) -> list[str]:
 
 
 def _recipe_name(card: CheckpointCard) -> str:
-    """The recipe it differs from in nothing but the number of epochs."""
-    own = {**card.training["recipe"], "epochs": None}
+    """Return the recipe with the same fields, apart from the epochs, or "own" if there is none."""
+    fields = {**card.training["recipe"], "epochs": None}
     for name in RECIPES:
-        if own == {**recipe_from_name(name, card.model.depth).to_json(), "epochs": None}:
+        if fields == {**recipe_from_name(name, card.model.depth).to_json(), "epochs": None}:
             return name
     return "own"
 
 
 def plot(trainings: Sequence[Trained]) -> str:
-    """Loss and held-out accuracy by epoch; the deeper, the darker."""
+    """Return the plot of loss and held-out accuracy by epoch, in which deeper networks are darker."""
     depths = sorted({training.card.model.depth for training in trainings})
 
     def draw(figure: Any) -> None:

@@ -1,11 +1,12 @@
-"""What other tools make of a model.onnx in INT8, and the runtimes that run it.
+"""INT8 graphs that other tools make of a model.onnx, and the runtimes that execute these graphs.
 
-    quantize_static   of ONNX Runtime, each of `STATIC_SETTINGS`      runs in ONNX Runtime
-    NNCF              its defaults, and its mixed preset              runs in OpenVINO
-    ModelOpt          its defaults, the rest left in float32          runs in ONNX Runtime
+    quantize_static   each of `STATIC_SETTINGS`                           runs in ONNX Runtime
+    NNCF              presets performance and mixed, and min-max ranges   runs in OpenVINO
+    ModelOpt          the defaults, and float32 for all else              runs in ONNX Runtime
 
-Each gets the calibration images that skipfold calibrates on. The runtimes are skipfold's own, so that
-threads and options are the same; only the card is that of the model the graph was made from.
+Every tool gets the images that skipfold calibrates on. The graphs run in the runtimes of skipfold, so that
+threads and options are the same. These graphs have no card, so that the runtimes get the card of the
+model.onnx.
 """
 
 import subprocess
@@ -38,7 +39,7 @@ from runtimes.subjects import open_subject, subject_in
 from runtimes.timing import latencies
 from verification.compare import compare, logits_of_split
 
-# Decides which setting is the fastest.
+# The fastest setting is the fastest one at this batch.
 _TIMED_BATCH = 32
 _CALIBRATION_BATCH = 20
 
@@ -49,7 +50,7 @@ class Peer:
 
     Attributes:
         engine: "ort" or "openvino".
-        setting: what was asked of the tool, and its version where it is no part of the project's own.
+        setting: the options of the tool, and the version of a tool that skipfold does not depend on.
     """
 
     engine: str
@@ -60,7 +61,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class StaticSetting:
-    """Arguments of `quantize_static`; weights are int8 per channel in all of them."""
+    """The arguments of `quantize_static` that differ; weights are int8 per channel in every setting."""
 
     activation: str
     method: str
@@ -72,7 +73,8 @@ class StaticSetting:
         return f"{self.activation[1:].lower()}, {self.method}, {weights}, {self.form}"
 
 
-# int8 activations as QOperator are left out: ONNX Runtime itself warns of them, at eight times the time.
+# int8 activations as QOperator are left out, because ONNX Runtime warns against them and takes eight times as
+# long.
 STATIC_SETTINGS = [
     StaticSetting(activation, method, reduce_range, form)
     for activation, form in (("QUInt8", "QDQ"), ("QUInt8", "QOperator"), ("QInt8", "QDQ"))
@@ -81,7 +83,7 @@ STATIC_SETTINGS = [
 
 
 def static_graphs(model: Path, images: Batch, folder: Path) -> Iterator[Peer]:
-    """Quantize with `quantize_static` in each of `STATIC_SETTINGS`."""
+    """Yield the graphs that `quantize_static` makes with each of `STATIC_SETTINGS`."""
     prepared = folder / "prepared.onnx"
     quant_pre_process(model, prepared)
     for number, setting in enumerate(STATIC_SETTINGS):
@@ -98,7 +100,8 @@ def static_graphs(model: Path, images: Batch, folder: Path) -> Iterator[Peer]:
             calibrate_method=CalibrationMethod[setting.method],
             # Ranges depend on the method alone, and take nearly all of the time.
             calibration_cache_path=folder / f"{setting.method}.json",
-            # A batch at a time: its histograms keep every tensor of every image in memory otherwise.
+            # Ranges are collected one batch at a time, because the histograms would otherwise keep every
+            # tensor of every image in memory.
             extra_options={"CalibStridedMinMax": 1},
         )
         yield Peer("ort", "quantize_static", str(setting), path)
@@ -107,9 +110,10 @@ def static_graphs(model: Path, images: Batch, folder: Path) -> Iterator[Peer]:
 def best_and_fastest(
     peers: list[Peer], run: RunDirectory, dataset: Dataset, threads: int, seconds: float
 ) -> list[Peer]:
-    """The graph with the least noise on the calibration images, and the fastest if it is another.
+    """Return the graph with the least noise on the calibration images, and the fastest if that is another
+    graph.
 
-    The test images have no say; noise is against PyTorch, time that of batch 32.
+    PyTorch is the reference of the noise, and the times are those of a batch of 32. Test images are not used.
     """
     split, card = dataset.calibration, card_from_file(run.verified(MODEL))
     with open_subject(run, subject_in(run, "torch", "fp32"), threads) as runtime:
@@ -134,9 +138,11 @@ def best_and_fastest(
 
 
 def nncf_graphs(model: Path, images: Batch, folder: Path) -> list[Peer]:
-    """Quantize with NNCF: presets performance (its default) and mixed, and performance with min-max ranges.
+    """Return the graphs of NNCF: presets performance (the default) and mixed, and performance with min-max
+    ranges.
 
-    By default NNCF averages the ranges of the images, which clips: half the dB on trained ResNets.
+    By default NNCF averages the ranges of the images, which clips values and halves the dB on trained
+    ResNets.
 
     Raises:
         ImportError: NNCF is not installed.
@@ -155,7 +161,7 @@ def nncf_graphs(model: Path, images: Batch, folder: Path) -> list[Peer]:
             openvino.Core().read_model(model),
             nncf.Dataset(list(images[:, None])),
             preset=nncf.QuantizationPreset(preset),
-            # Its default is 300.
+            # NNCF uses 300 images by default.
             subset_size=len(images),
             advanced_parameters=advanced,
         )
@@ -166,10 +172,11 @@ def nncf_graphs(model: Path, images: Batch, folder: Path) -> list[Peer]:
 
 
 def modelopt_graph(python: str, model: Path, images: Batch, folder: Path) -> Peer:
-    """Quantize with ModelOpt in the environment of its own that the interpreter `python` belongs to.
+    """Return the graph of ModelOpt, which runs in the environment of the interpreter `python`.
 
     Raises:
-        UserError: no such interpreter, ModelOpt is not installed there, or it refuses the model.
+        UserError: there is no such interpreter, ModelOpt is not installed in that environment, or ModelOpt
+            refuses the model.
     """
     version = _output_of(
         [python, "-c", "from importlib import metadata; print(metadata.version('nvidia-modelopt'))"]
@@ -182,7 +189,7 @@ def modelopt_graph(python: str, model: Path, images: Batch, folder: Path) -> Pee
         "calibration_data_path": data,
         "calibration_shapes": f"{INPUT}:{shape}",
         "calibration_eps": "cpu",
-        # Its float16 is for GPUs; ONNX Runtime has no such kernels on the CPU.
+        # The default float16 is for GPUs; ONNX Runtime has no float16 kernels on the CPU.
         "high_precision_dtype": "fp32",
         "output_path": path,
     }
@@ -192,17 +199,17 @@ def modelopt_graph(python: str, model: Path, images: Batch, folder: Path) -> Pee
 
 
 def open_peer(peer: Peer, card: GraphCard, threads: int) -> Runtime:
-    """The runtime of a peer's graph, to be used as a context manager.
+    """Return the runtime of a peer's graph, which opens when the caller enters it as a context manager.
 
     Args:
-        card: of the model that the graph was made from.
+        card: the card of the model.onnx that the graph was made from.
     """
     runtime = {"ort": PeerOrtRuntime, "openvino": PeerOpenVinoRuntime}[peer.engine]
     return runtime(peer.path, card, threads)
 
 
 class _PeerRuntime(Runtime):
-    """Takes a graph as it is: without a card of its own, and with whatever was left in float."""
+    """A runtime for a graph without a card, in which any convolutions may be left in float."""
 
     def __init__(self, path: Path, card: GraphCard, threads: int) -> None:
         super().__init__(path, "int8", "cpu", threads)
@@ -216,15 +223,15 @@ class _PeerRuntime(Runtime):
 
 
 class PeerOrtRuntime(_PeerRuntime, OrtRuntime):
-    """A peer's graph in ONNX Runtime."""
+    """The graph of a peer in ONNX Runtime."""
 
 
 class PeerOpenVinoRuntime(_PeerRuntime, OpenVinoRuntime):
-    """A peer's graph in OpenVINO."""
+    """The graph of a peer in OpenVINO."""
 
 
 class _Batches(CalibrationDataReader):
-    """Images in batches; `quantize_static` asks for them range by range."""
+    """The calibration images in batches, of which `quantize_static` asks for one range after another."""
 
     def __init__(self, images: Batch) -> None:
         starts = range(0, len(images), _CALIBRATION_BATCH)
@@ -235,10 +242,10 @@ class _Batches(CalibrationDataReader):
         return len(self._batches)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        self._left = iter(self._batches[start_index:end_index])
+        self._remaining = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> dict[str, Batch] | None:
-        batch = next(self._left, None)
+        batch = next(self._remaining, None)
         return None if batch is None else {INPUT: batch}
 
 
@@ -247,7 +254,7 @@ def _output_of(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
         raise UserError(
-            f"{command[0]} cannot be run ({error.strerror})", "name a Python interpreter"
+            f"--modelopt {command[0]} cannot be run ({error.strerror})", "name a Python interpreter"
         ) from error
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]

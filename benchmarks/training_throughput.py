@@ -1,15 +1,15 @@
-"""Images a second of training: bare steps, skipfold's loop, and a loop as people write it.
+"""Images a second of three trainings: bare steps, the loop of skipfold, and a plain loop.
 
     python benchmarks/training_throughput.py --data-dir DIR [--depth 20] [--device cuda] [--images 12800]
 
-In turns in one process, the same network and batch size; the figure of each is the median of the rounds:
+The three take turns in one process, with the same network and batch size. The figure of each is the median of
+the rounds:
 
-    bare     forward, backward and step on one fixed batch, in the arithmetic and layout of the loop
-    loop     skipfold's epoch, augmentation and its share of the evaluation included
-    plain    float32, NCHW, a DataLoader of single images with transforms of a single image, loss.item()
-             after each step
+    bare     forward pass, backward pass and step on one fixed batch, in the arithmetic and layout of the loop
+    loop     an epoch of skipfold, with the augmentation and a share of the evaluation
+    plain    float32 in NCHW, a DataLoader that transforms single images, and loss.item() after each step
 
-Prints the table of `results/training.md`.
+The script prints the table of `results/training.md`.
 """
 
 import argparse
@@ -34,9 +34,10 @@ from data.dataset import Dataset, Split
 from data.load import dataset_from_name
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
+from training.checkpoint_from_dataset import checkpoint_from_dataset
 from training.execution import ARITHMETIC, Execution
-from training.loop import checkpoint_from_dataset
 from training.recipes import Recipe, recipe_from_name
+from vocabulary import Device
 
 COLUMNS = [
     "variant",
@@ -80,8 +81,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="folder of CIFAR-10's parquet files")
     parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--images", type=int, default=12_800, help="of an epoch")
+    parser.add_argument("--device", default=Device.cpu, choices=list(Device))
+    parser.add_argument("--images", type=int, default=12_800, help="number of images in an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="default: all cores")
     arguments = parser.parse_args()
@@ -91,7 +92,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _part(dataset: Dataset, images: int) -> Dataset:
-    """A smaller data set with held-out images in the same proportion, so that evaluation weighs as much."""
+    """Return a smaller data set, in which the proportion of held-out images is the same.
+
+    Evaluation then takes the same share of an epoch as with the whole data set.
+    """
 
     def first(split: Split) -> Split:
         count = round(len(split) * images / len(dataset.train))
@@ -110,7 +114,7 @@ def _rates(
     plain = _PlainLoop(ResNet(config), dataset, recipe, execution)
 
     def loop() -> int:
-        # The rate of the log leaves out the evaluation; `seconds` has it.
+        # The rate in the log leaves the evaluation out, and `seconds` includes it.
         lines = []
         with tempfile.TemporaryDirectory() as folder:
             checkpoint_from_dataset(
@@ -137,13 +141,13 @@ def _rates(
 def _rate(work: Callable[[], int], execution: Execution) -> float:
     started = time.perf_counter()
     images = work()
-    if execution.device == "cuda":
+    if execution.device == Device.cuda:
         torch.cuda.synchronize()
     return images / (time.perf_counter() - started)
 
 
 class _BareSteps:
-    """As many steps as an epoch has, on one batch that lies ready."""
+    """The steps of an epoch, all on one batch that lies on the device."""
 
     def __init__(self, model: ResNet, dataset: Dataset, recipe: Recipe, execution: Execution) -> None:
         device = execution.torch_device()
@@ -173,7 +177,7 @@ class _BareSteps:
 
 
 class _SingleImages(TorchDataset[tuple[Tensor, int]]):
-    """Crop, mirror and normalise one image at a time."""
+    """A data set that crops, mirrors and normalises one image at a time."""
 
     def __init__(self, dataset: Dataset, padding: int) -> None:
         self._split, self._padding = dataset.train, padding
@@ -193,7 +197,7 @@ class _SingleImages(TorchDataset[tuple[Tensor, int]]):
 
 
 class _PlainLoop:
-    """An epoch as a tutorial has it."""
+    """An epoch as PyTorch tutorials write it."""
 
     def __init__(self, model: ResNet, dataset: Dataset, recipe: Recipe, execution: Execution) -> None:
         self._device = execution.torch_device()

@@ -1,1 +1,1 @@
-"""Images and labels, and the one place that knows mean, std, layout and splits."""
+"""Data sets: images and labels in three splits, with the mean and standard deviation of each channel."""

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in the parquet layout of `uoft-cs/cifar10` and `uoft-cs/cifar100`.
 
-Files `train-00000-of-00001.parquet` and `test-00000-of-00001.parquet`, columns `img` (a struct with
-`bytes`) and the label. Read from a folder, or fetched from the Hugging Face hub.
+The files `train-00000-of-00001.parquet` and `test-00000-of-00001.parquet` hold a column `img` (a struct
+with `bytes`) and a column of labels. They are read from a folder, or fetched from the Hugging Face hub.
 """
 
 import json
@@ -12,13 +12,14 @@ from data.dataset import Dataset, Split, dataset_from_splits
 from data.images import images_from_bytes
 from errors import UserError
 from progress import Progress, silent
+from vocabulary import DatasetName
 
 _FILES = {"train": "train-00000-of-00001.parquet", "test": "test-00000-of-00001.parquet"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set lies on the hub, and what its label column is called."""
+    """Where a data set lies on the hub, and the name of the column that holds its labels."""
 
     repository: str
     folder: str
@@ -26,39 +27,40 @@ class Source:
     num_classes: int
 
 
-SOURCES = {
-    "cifar10": Source("uoft-cs/cifar10", "plain_text", "label", 10),
-    "cifar100": Source("uoft-cs/cifar100", "cifar100", "fine_label", 100),
+SOURCES: dict[str, Source] = {
+    DatasetName.cifar10: Source("uoft-cs/cifar10", "plain_text", "label", 10),
+    DatasetName.cifar100: Source("uoft-cs/cifar100", "cifar100", "fine_label", 100),
 }
 
 
 def cifar(name: str, data_dir: Path | None, progress: Progress = silent) -> Dataset:
-    """Load `cifar10` or `cifar100`.
+    """Return CIFAR-10 or CIFAR-100.
 
     Args:
-        data_dir: folder that holds the two files, itself or in a subfolder; fetched from the hub if
-            None.
+        name: "cifar10" or "cifar100".
+        data_dir: a folder that holds the two files, or has a subfolder that does. If None, the files are
+            fetched from the hub.
 
     Raises:
-        UserError: files missing, truncated or of another data set; the hub out of reach.
+        UserError: a file is missing, truncated or of another data set, or the hub cannot be reached.
     """
     source = SOURCES[name]
-    splits, names = {}, None
+    splits, class_names = {}, None
     for split, file in _FILES.items():
-        path = _found(data_dir, file) if data_dir else _fetched(name, source, file)
-        splits[split], file_names = _split_from_parquet(path, source, progress)
-        names = names or file_names
-    classes = names or [f"class {label}" for label in range(source.num_classes)]
+        path = _path_in(data_dir, file) if data_dir else _fetched(name, source, file)
+        splits[split], names_in_file = _split_from_parquet(path, source, progress)
+        class_names = class_names or names_in_file
+    classes = class_names or [f"class {label}" for label in range(source.num_classes)]
     return dataset_from_splits(name, classes, splits["train"], splits["test"])
 
 
-def _found(data_dir: Path, file: str) -> Path:
+def _path_in(data_dir: Path, file: str) -> Path:
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir} is not a folder", f"give the folder that holds {file}")
+        raise UserError(f"{data_dir} is not a folder", f"give --data-dir the folder that holds {file}")
     for candidate in (data_dir / file, *sorted(data_dir.glob(f"*/{file}"))):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{data_dir} holds no {file}", "give the folder of the two parquet files")
+    raise UserError(f"{data_dir} holds no {file}", "give --data-dir the folder of the two parquet files")
 
 
 def _fetched(name: str, source: Source, file: str) -> Path:
@@ -66,7 +68,7 @@ def _fetched(name: str, source: Source, file: str) -> Path:
 
     try:
         path = hf_hub_download(source.repository, f"{source.folder}/{file}", repo_type="dataset")
-    except Exception as error:  # the hub client raises its own, its HTTP library's and OS errors
+    except Exception as error:  # The client raises errors of three kinds: the hub's, HTTP and OS.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{name} could not be fetched from the Hugging Face hub ({reason})",
@@ -96,7 +98,7 @@ def _split_from_parquet(path: Path, source: Source, progress: Progress) -> tuple
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str] | None:
-    """Names that the `datasets` library keeps in the schema, if they are there."""
+    """Return the class names that the `datasets` library writes into the schema, or None without them."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return list(features[label]["names"])

@@ -1,8 +1,8 @@
-"""`digits`: scikit-learn's 1,797 handwritten digits, embedded there and needing no download.
+"""`digits`: the 1,797 handwritten digits that scikit-learn contains, so that nothing is downloaded.
 
-8x8 pictures of 17 grey levels (UCI ML hand-written digits, test part), enlarged to 3x32x32. Every
-fifth picture is a test picture; the set holds groups by different writers, so the cut is spread
-evenly over it.
+The pictures (the test part of the UCI ML hand-written digits) have 8x8 pixels of 17 grey levels and are
+enlarged to 3x32x32. Every fifth picture is a test picture, because different writers wrote
+different parts of the set, and the test split should have digits of all of them.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ _TEST_EVERY = 5
 
 
 def digits() -> Dataset:
-    """Load the set."""
+    """Return the digits in their three splits."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

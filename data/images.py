@@ -1,4 +1,4 @@
-"""Decode pictures into the layout of `data.dataset`."""
+"""Decode pictures into uint8 arrays of the layout that `data.dataset` describes."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from progress import Progress
 
 
 def image_from_bytes(content: bytes, source: str) -> Images:
-    """Decode one picture to uint8 [3, 32, 32], RGB.
+    """Decode one picture to an RGB image, uint8 [3, 32, 32].
 
     A picture of another size is cut to its central square and resized.
 
@@ -20,7 +20,8 @@ def image_from_bytes(content: bytes, source: str) -> Images:
         source: how an error names the picture.
 
     Raises:
-        UserError: the bytes are no picture, or a broken one.
+        UserError: the bytes are no picture, a broken picture, or one so large that Pillow takes it for a
+            decompression bomb.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -37,7 +38,7 @@ def image_from_bytes(content: bytes, source: str) -> Images:
 
 
 def image_from_file(path: Path) -> Images:
-    """Decode one file; see `image_from_bytes`."""
+    """Decode one file to uint8 [3, 32, 32]; raises UserError as `image_from_bytes` does."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -46,19 +47,19 @@ def image_from_file(path: Path) -> Images:
 
 
 def images_from_bytes(contents: list[bytes], source: str, progress: Progress) -> Images:
-    """Decode many pictures to uint8 [N, 3, 32, 32]; errors name `source` and the row."""
+    """Decode the pictures of a table to uint8 [N, 3, 32, 32]; errors name `source` and the row."""
     rows = (image_from_bytes(content, f"{source}, row {row},") for row, content in enumerate(contents))
     return _stacked(rows, len(contents), f"decoding {Path(source).name}", progress)
 
 
 def images_from_files(paths: Sequence[Path], description: str, progress: Progress) -> Images:
-    """Decode many files to uint8 [N, 3, 32, 32]."""
+    """Decode files to uint8 [N, 3, 32, 32]."""
     return _stacked((image_from_file(path) for path in paths), len(paths), description, progress)
 
 
 def _stacked(pictures: Iterator[Images], count: int, description: str, progress: Progress) -> Images:
-    # One thread: with pictures this small, Pillow's Python part dominates and threads made it
-    # twice as slow.
+    # One thread decodes all pictures, because the Python part of Pillow takes most of the time with pictures
+    # of 32x32 pixels, and several threads were half as fast.
     images = np.empty((count, CHANNELS, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for row, picture in enumerate(progress(pictures, description, count)):
         images[row] = picture

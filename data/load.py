@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""The data sets under the names that `--dataset` takes."""
 
 from pathlib import Path
 
@@ -8,24 +8,26 @@ from data.digits import digits
 from data.imagefolder import imagefolder
 from errors import UserError
 from progress import Progress, silent
+from vocabulary import DatasetName
 
-DATASETS = ("digits", *SOURCES, "imagefolder")
+DATASETS = tuple(DatasetName)
 
 
 def dataset_from_name(name: str, data_dir: Path | None = None, progress: Progress = silent) -> Dataset:
-    """Load a data set.
+    """Return the data set of this name.
 
     Args:
         name: one of `DATASETS`.
-        data_dir: where its files lie; needed by imagefolder, optional for cifar10 and cifar100.
+        data_dir: the folder that holds the files. imagefolder needs one, cifar10 and cifar100 fetch theirs
+            from the Hugging Face hub if `data_dir` is None, and digits ignores it.
 
     Raises:
-        UserError: unknown name, or the data cannot be read; see the loaders.
+        UserError: the name is unknown, or the data cannot be read; see `data.cifar` and `data.imagefolder`.
     """
-    if name == "digits":
+    if name == DatasetName.digits:
         return digits()
     if name in SOURCES:
         return cifar(name, data_dir, progress)
-    if name == "imagefolder":
+    if name == DatasetName.imagefolder:
         return imagefolder(data_dir, progress)
     raise UserError(f"unknown data set '{name}'", f"use {' or '.join(DATASETS)}")

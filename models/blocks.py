@@ -1,16 +1,16 @@
-"""The residual blocks: original and pre-activation, basic and bottleneck of each.
+"""The residual blocks: the original and the pre-activation block, each as a basic block or a bottleneck.
 
-With h the skip path, F the residual branch and f what follows the addition (He et al. 2016,
-"Identity Mappings in Deep Residual Networks", eq. 1 and 2):
+He et al. 2016, "Identity Mappings in Deep Residual Networks", eq. 1 and 2, call the skip path h, the residual
+branch F and what follows the addition f:
 
     y_l = h(x_l) + F(x_l)        x_{l+1} = f(y_l)
 
     original        f = ReLU;      F = conv BN ReLU conv BN          (bottleneck: three convs)
     pre-activation  f = identity;  F = BN ReLU conv BN ReLU conv     (bottleneck: three convs)
 
-h is the identity, and carries the raw x_l, wherever the shape stays. Where it changes, h is a 1x1
-projection: of x_l, followed by BN, in the original block; of ReLU(BN(x_l)), shared with F and bare,
-in the pre-activation block.
+Where a block keeps the shape, h is the identity and carries x_l unchanged. Where a block changes the shape, h
+is a 1x1 projection. The original block projects x_l and applies BN to the result. The pre-activation block
+projects ReLU(BN(x_l)), which F takes too, and applies no BN after the projection.
 """
 
 from collections import OrderedDict
@@ -20,10 +20,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from models.config import BOTTLENECK_EXPANSION
+from vocabulary import Block
 
 
 class ConvPlan(NamedTuple):
-    """One convolution of a residual branch."""
+    """The shape of one convolution; `kernel` is 1 or 3, and padding keeps the size at stride 1."""
 
     in_channels: int
     out_channels: int
@@ -32,12 +33,16 @@ class ConvPlan(NamedTuple):
 
 
 def residual_plan(block: str, in_channels: int, width: int, stride: int) -> list[ConvPlan]:
-    """The convolutions of one block's residual branch.
+    """Return the convolutions of one block's residual branch.
 
-    The stride of a bottleneck sits on its 3x3 convolution, as in later practice; the authors' Torch
-    release strides the first 1x1.
+    The 3x3 convolution of a bottleneck has the stride, as in later practice. In the authors' Torch release
+    the first 1x1 convolution has it.
+
+    Args:
+        block: "basic" or "bottleneck".
+        width: output channels of the 3x3 convolutions; a bottleneck ends with four times as many.
     """
-    if block == "basic":
+    if block == Block.basic:
         return [
             ConvPlan(in_channels, width, 3, stride),
             ConvPlan(width, width, 3, 1),
@@ -50,7 +55,7 @@ def residual_plan(block: str, in_channels: int, width: int, stride: int) -> list
 
 
 def convolution(plan: ConvPlan) -> nn.Conv2d:
-    """A bias-free convolution that keeps the size up to its stride."""
+    """Return a convolution without bias, padded so that only the stride changes the size of the image."""
     return nn.Conv2d(
         plan.in_channels,
         plan.out_channels,
@@ -62,7 +67,7 @@ def convolution(plan: ConvPlan) -> nn.Conv2d:
 
 
 def shortcut_plan(plans: list[ConvPlan]) -> ConvPlan | None:
-    """The 1x1 projection around these convolutions, or None where the identity fits."""
+    """Return the 1x1 projection around these convolutions, or None where they keep the shape."""
     stride = max(plan.stride for plan in plans)
     if stride == 1 and plans[0].in_channels == plans[-1].out_channels:
         return None
@@ -70,10 +75,10 @@ def shortcut_plan(plans: list[ConvPlan]) -> ConvPlan | None:
 
 
 class OriginalBlock(nn.Module):
-    """x_{l+1} = ReLU(h(x_l) + F(x_l)), the post-activation block.
+    """The original block, x_{l+1} = ReLU(h(x_l) + F(x_l)).
 
     Args:
-        plans: the convolutions of F, from `residual_plan`.
+        plans: the convolutions of F, as `residual_plan` gives them.
     """
 
     def __init__(self, plans: list[ConvPlan]) -> None:
@@ -93,18 +98,19 @@ class OriginalBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H/stride, W/stride]."""
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride]."""
         shortcut = x if self.projection is None else self.projection(x)
         return self.relu(shortcut + self.residual(x))
 
 
 class PreActBlock(nn.Module):
-    """x_{l+1} = x_l + F(x_l), the pre-activation block; nothing follows the addition.
+    """The pre-activation block, x_{l+1} = x_l + F(x_l), in which nothing follows the addition.
 
-    F is `residual(preact(x))`. The two are apart because a projection starts between them.
+    F is `residual(preact(x))`. The two modules are separate because the projection takes the output of
+    `preact`.
 
     Args:
-        plans: the convolutions of F, from `residual_plan`.
+        plans: the convolutions of F, as `residual_plan` gives them.
     """
 
     def __init__(self, plans: list[ConvPlan]) -> None:
@@ -120,9 +126,9 @@ class PreActBlock(nn.Module):
         self.projection = None if shortcut is None else convolution(shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H/stride, W/stride]."""
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride]."""
         activated = self.preact(x)
-        # The identity carries the raw x: a shortcut from `activated` would put BN and ReLU on the
-        # skip path of every block, and x_{l+1} = x_l + F(x_l) would no longer hold.
+        # The identity carries x itself, because a shortcut from `activated` would put BN and ReLU on the skip
+        # path of every block, and x_{l+1} = x_l + F(x_l) would no longer hold.
         shortcut = x if self.projection is None else self.projection(activated)
         return shortcut + self.residual(activated)

@@ -1,9 +1,9 @@
-"""A checkpoint is weights (safetensors) plus readable JSON; the model is rebuilt from the JSON.
+"""The two files of a checkpoint: the weights, and readable JSON from which the network is rebuilt.
 
-    checkpoint.safetensors   every parameter and buffer, by its name in `ResNet.state_dict()`
-    checkpoint.json          `CheckpointCard`: the configuration, the data it belongs to, its history
+    checkpoint.safetensors   every parameter and buffer under the name that `ResNet.state_dict()` gives it
+    checkpoint.json          a `CheckpointCard`: the configuration, the data set and how the weights were made
 
-Nothing is unpickled, and the weights are loaded strictly.
+Nothing is unpickled, and a tensor that is missing, unexpected or of another shape is an error.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from artifacts.json_codec import from_json, to_json
 from artifacts.names import CHECKPOINT, CHECKPOINT_CARD
@@ -26,14 +26,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class CheckpointCard:
-    """What `checkpoint.json` says of the weights beside it.
+    """What `checkpoint.json` says about the weights that lie beside it.
 
     Attributes:
-        model: the configuration to rebuild the network from.
-        dataset: name of the data set; `classes`, `mean` and `std` (per channel, of pixels in 0..1)
-            come from it.
+        model: the configuration from which the network is rebuilt.
+        dataset: the name of the data set that `classes`, `mean` and `std` come from.
+        mean: one value a channel, of pixels in 0..1.
+        std: the standard deviations, likewise.
         trained: False for freshly initialised weights, of which no accuracy is claimed.
-        training: recipe, seed, epochs done and final figures; empty where not trained here.
+        training: the recipe, the seed, the number of finished epochs and the final figures. The mapping is
+            empty if the weights were not trained by skipfold.
     """
 
     model: ResNetConfig
@@ -46,29 +48,33 @@ class CheckpointCard:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether these are the weights of a training that was stopped before its last epoch."""
+        """Whether the weights come from a training that was stopped before the last epoch of its recipe."""
         return self.trained and self.training.get("interrupted", False)
 
     @property
     def is_finished(self) -> bool:
-        """Whether these are the weights of a training that came to its end."""
+        """Whether the weights come from a training that finished the last epoch of its recipe."""
         return self.trained and not self.is_interrupted
 
     def to_json(self) -> str:
-        """The text of checkpoint.json."""
+        """Return the text of checkpoint.json."""
         return json.dumps({"format": FORMAT, **to_json(self)}, indent=2) + "\n"
 
 
 def card_from_json(text: str, source: Path) -> CheckpointCard:
-    """Parse checkpoint.json.
+    """Return the card that the text of a checkpoint.json describes.
+
+    Args:
+        source: the file, which errors name.
 
     Raises:
-        UserError: it is not a checkpoint's JSON, or its configuration is not a network.
+        UserError: the text is not the JSON of a checkpoint, there is no network of this configuration, or the
+            numbers of means, deviations or classes do not fit the network.
     """
     try:
         fields = json.loads(text)
         if fields.pop("format") != FORMAT:
-            raise ValueError("another format")
+            raise ValueError(f"another format than {FORMAT}")
         card = from_json(CheckpointCard, fields)
         resnet_config(**to_json(card.model))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -91,9 +97,10 @@ def card_from_json(text: str, source: Path) -> CheckpointCard:
 
 
 def bytes_from_weights(model: nn.Module) -> bytes:
-    """Parameters and buffers in the safetensors format.
+    """Return the parameters and buffers of a network in the safetensors format.
 
-    Returned rather than written, so that a full disk is met by Python's own file writing.
+    The function returns bytes and writes no file, because Python's file writing reports a full disk as an
+    OSError, which `RunDirectory` turns into a UserError.
     """
     from safetensors.torch import save
 
@@ -101,11 +108,15 @@ def bytes_from_weights(model: nn.Module) -> bytes:
 
 
 def model_from_checkpoint(weights: Path, description: Path) -> tuple[ResNet, CheckpointCard]:
-    """Rebuild a network, in evaluation mode, from the two files of a checkpoint.
+    """Rebuild a network in evaluation mode, and its card, from the two files of a checkpoint.
+
+    Args:
+        weights: the .safetensors file.
+        description: the .json file.
 
     Raises:
-        UserError: a file is missing, is not what its name says, or the weights belong to another
-            network than the JSON describes.
+        UserError: a file is missing or cannot be parsed, or the weights belong to another network than the
+            one that the JSON describes.
     """
     for path in (weights, description):
         if not path.is_file():
@@ -117,22 +128,27 @@ def model_from_checkpoint(weights: Path, description: Path) -> tuple[ResNet, Che
 
 
 def model_in(run: RunDirectory) -> tuple[ResNet, CheckpointCard]:
-    """The run's network, in evaluation mode, and its card; raises as `RunDirectory.verified`."""
+    """Return the run's network in evaluation mode, and its card.
+
+    Raises:
+        UserError: the run holds no intact checkpoint; see `RunDirectory.verified` and
+            `model_from_checkpoint`.
+    """
     return model_from_checkpoint(run.verified(CHECKPOINT), run.verified(CHECKPOINT_CARD))
 
 
 def card_in(run: RunDirectory) -> CheckpointCard:
-    """The card of the run's checkpoint alone."""
+    """Return the card of the run's checkpoint without loading the weights."""
     path = run.verified(CHECKPOINT_CARD)
     return card_from_json(path.read_text(), path)
 
 
 def load_weights(model: ResNet, path: Path) -> None:
-    """Load safetensors weights strictly.
+    """Load safetensors weights into a network that has exactly these tensors.
 
     Raises:
-        UserError: not a safetensors file, or the weights of another network: the message names the
-            first tensor that is missing, unexpected or of another shape.
+        UserError: the file is not a safetensors file, or holds the weights of another network. The message
+            names the first tensor that is missing, unexpected, of another shape or not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -149,18 +165,18 @@ def load_weights(model: ResNet, path: Path) -> None:
         raise UserError(
             f"{path} holds the weights of another network than {config.variant} ResNet-{config.depth} "
             f"({config.block}, {config.num_classes} classes): {difference}",
-            "give the depth, block and classes it was trained with, or another checkpoint",
+            "give the --depth, --block and --dataset that the weights were trained with, or another file",
         )
     model.load_state_dict(loaded, strict=True)
 
 
-def _first_difference(own: dict[str, torch.Tensor], loaded: dict[str, torch.Tensor]) -> str | None:
-    for name in own:
+def _first_difference(expected: dict[str, Tensor], loaded: dict[str, Tensor]) -> str | None:
+    for name, tensor in expected.items():
         if name not in loaded:
             return f"{name} is missing"
-        if own[name].shape != loaded[name].shape:
-            return f"{name} is {list(loaded[name].shape)}, not {list(own[name].shape)}"
+        if tensor.shape != loaded[name].shape:
+            return f"{name} is {list(loaded[name].shape)}, not {list(tensor.shape)}"
         if loaded[name].is_floating_point() and not torch.isfinite(loaded[name]).all():
             return f"{name} holds values that are not finite"
-    unexpected = sorted(loaded.keys() - own.keys())
+    unexpected = sorted(loaded.keys() - expected.keys())
     return f"{unexpected[0]} has no place" if unexpected else None

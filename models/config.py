@@ -1,8 +1,8 @@
-"""Names and numbers to configurations: which depth is which network.
+"""The configuration of a network, made from its variant, depth and block.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2, gives the plan of every
 CIFAR ResNet: a 3x3 stem of 16 channels, then three stages of n blocks at 32, 16 and 8 pixels, then
-average pooling and one linear layer. Counting layers with weights,
+average pooling and one linear layer. The depth is the number of layers with weights on the main path:
 
     basic block, two 3x3 convolutions        depth = 6 n + 2
     bottleneck, 1x1, 3x3, 1x1 convolutions   depth = 9 n + 2
@@ -12,25 +12,28 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from errors import UserError
+from vocabulary import Block, Variant
 
-VARIANTS = ("original", "preact")
-BLOCKS = ("basic", "bottleneck")
+VARIANTS = tuple(Variant)
+BLOCKS = tuple(Block)
 
 STEM_CHANNELS = 16
 STAGE_WIDTHS = (16, 32, 64)
-LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
+LAYERS_PER_BLOCK: dict[str, int] = {Block.basic: 2, Block.bottleneck: 3}
 BOTTLENECK_EXPANSION = 4
 
-# 20, 56, 110, 164 and others fit both formulas; the papers' own choice decides.
-PAPER_BLOCK = {
-    20: "basic", 32: "basic", 44: "basic", 56: "basic", 110: "basic", 1202: "basic",
-    29: "bottleneck", 47: "bottleneck", 83: "bottleneck", 164: "bottleneck", 1001: "bottleneck",
-}  # fmt: skip
+# Some depths, such as 20, 56, 110 and 164, fit both formulas. There the choice of the papers decides.
+PAPER_BLOCK = dict.fromkeys((20, 32, 44, 56, 110, 1202), Block.basic) | dict.fromkeys(
+    (29, 47, 83, 164, 1001), Block.bottleneck
+)
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Everything needed to build a network; made by `resnet_config`, which checks it."""
+    """Everything that is needed to build a network.
+
+    `resnet_config` makes a configuration and checks that a network of these fields exists.
+    """
 
     variant: str
     depth: int
@@ -40,42 +43,45 @@ class ResNetConfig:
 
     @property
     def blocks_per_stage(self) -> int:
-        """N of the depth formula."""
+        """The number of blocks in each stage, which is n in the depth formula."""
         return (self.depth - 2) // (len(STAGE_WIDTHS) * LAYERS_PER_BLOCK[self.block])
 
     @property
     def expansion(self) -> int:
-        """Output channels of a block over its width."""
-        return BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1
+        """How many output channels a block has for each channel of its width: 4 in a bottleneck, else 1."""
+        return BOTTLENECK_EXPANSION if self.block == Block.bottleneck else 1
 
     @property
     def projections(self) -> int:
-        """Number of stages whose first block changes the shape, and so needs a projection."""
-        return 3 if self.block == "bottleneck" else 2
+        """The number of stages whose first block changes the shape and therefore has a projection."""
+        return 3 if self.block == Block.bottleneck else 2
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; `resnet_config(**fields)` gives the configuration back."""
+        """Return the fields as JSON values; `resnet_config(**fields)` makes the configuration again."""
         return asdict(self)
 
 
 def fits(depth: int, block: str) -> bool:
-    """Whether `depth` is 6n+2 (basic) or 9n+2 (bottleneck) for some n >= 1."""
+    """Return whether `depth` is 6n+2 (basic) or 9n+2 (bottleneck) for some n >= 1."""
     layers = len(STAGE_WIDTHS) * LAYERS_PER_BLOCK[block]
     return depth > 2 and (depth - 2) % layers == 0
 
 
 def nearest_depths(depth: int, block: str) -> list[int]:
-    """The valid depths next to `depth`, below and above, shallowest first."""
+    """Return the two valid depths on either side of `depth`, the shallower one first.
+
+    Depths below the smallest network have its depth, 8 or 11, as their first neighbour.
+    """
     layers = len(STAGE_WIDTHS) * LAYERS_PER_BLOCK[block]
     n = max(1, (depth - 2) // layers)
     return [layers * n + 2, layers * (n + 1) + 2]
 
 
 def default_block(depth: int) -> str:
-    """The block the papers use at this depth, else the one whose formula fits.
+    """Return the block that the papers use at this depth, or else the block whose formula fits.
 
     Raises:
-        UserError: no formula fits; the message lists the nearest depths of both.
+        UserError: neither formula fits. The message lists the nearest depths of both.
     """
     if depth in PAPER_BLOCK:
         return PAPER_BLOCK[depth]
@@ -84,8 +90,8 @@ def default_block(depth: int) -> str:
             return block
     raise UserError(
         f"no CIFAR ResNet has depth {depth} (basic blocks give 6n+2, bottlenecks 9n+2)",
-        f"nearest depths: {_listed(nearest_depths(depth, 'basic'))} basic, "
-        f"{_listed(nearest_depths(depth, 'bottleneck'))} bottleneck",
+        "nearest depths: "
+        + ", ".join(f"{_listed(nearest_depths(depth, block))} {block}" for block in BLOCKS),
     )
 
 
@@ -96,15 +102,16 @@ def resnet_config(
     num_classes: int = 10,
     in_channels: int = 3,
 ) -> ResNetConfig:
-    """A checked configuration.
+    """Return a configuration of which `ResNet` can build a network.
 
     Args:
-        variant: "original" (post-activation) or "preact".
-        depth: number of layers with weights.
-        block: "basic" or "bottleneck"; the papers' choice for this depth if None.
+        variant: one of `VARIANTS`.
+        depth: the number of layers with weights on the main path.
+        block: one of `BLOCKS`, or None for the block that `default_block` chooses.
 
     Raises:
-        UserError: an unknown name, or a depth that no n gives.
+        UserError: the variant or block is unknown, no n gives the depth, or there are fewer than 2 classes
+            or no input channel.
     """
     if variant not in VARIANTS:
         raise UserError(f"unknown variant '{variant}'", f"use {_listed(VARIANTS)}")

@@ -1,4 +1,4 @@
-"""The networks, on one screen: stem, three stages of residual blocks, pooling, linear layer."""
+"""A network on one screen: the stem, three stages of residual blocks, the pooling and a linear layer."""
 
 from collections import OrderedDict
 
@@ -7,20 +7,21 @@ from torch import Tensor, nn
 
 from models.blocks import ConvPlan, OriginalBlock, PreActBlock, convolution, residual_plan
 from models.config import STAGE_WIDTHS, STEM_CHANNELS, ResNetConfig
+from vocabulary import Variant
 
 
 class ResNet(nn.Module):
     """A CIFAR-style ResNet of either variant.
 
-    Children: `stem`, `stage1` to `stage3` (a Sequential of blocks each), `head` (what precedes the
-    pooling: BN and ReLU in a pre-activation network, nothing in an original one), `pool`, `flatten`,
-    `classifier`. These names are stable: ONNX nodes, ranges and reports carry them.
+    The children are `stem`; `stage1` to `stage3`, each a Sequential of blocks; `head`, which holds BN and
+    ReLU in a pre-activation network and nothing in an original one; `pool`, `flatten` and `classifier`. The
+    names never change, because ONNX nodes, ranges and reports carry them.
     """
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        preact = config.variant == "preact"
+        preact = config.variant == Variant.preact
         block_type = PreActBlock if preact else OriginalBlock
 
         conv = convolution(ConvPlan(config.in_channels, STEM_CHANNELS, 3, 1))
@@ -47,11 +48,11 @@ class ResNet(nn.Module):
         self.apply(_initialise)
 
     def stages(self) -> list[nn.Sequential]:
-        """The three stages, in order."""
+        """Return the three stages in order."""
         return [self.get_submodule(f"stage{n + 1}") for n in range(len(STAGE_WIDTHS))]  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images [N, in_channels, H, W], float -> logits [N, num_classes]."""
+        """Map normalised float images [N, in_channels, H, W] to logits [N, num_classes]."""
         x = self.stem(images)
         for stage in self.stages():
             x = stage(x)
@@ -59,13 +60,16 @@ class ResNet(nn.Module):
 
 
 def initialised(config: ResNetConfig, seed: int) -> ResNet:
-    """A network whose weights `seed` decides; the caller's random numbers stay as they are."""
+    """Return a network with the initial weights of `seed`; the caller's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ResNet(config)
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. 2015, "Delving Deep into Rectifiers", eq. 14: variance 2 / fan-out."""
+    """Draw the weights of a convolution with variance 2 / fan-out.
+
+    He et al. 2015, "Delving Deep into Rectifiers", eq. 14, derive this variance for layers with ReLU.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 import torch
+from short_trainings import parted, trained
 
 import cli
 from artifacts.run_directory import RunDirectory
 from calibration.plan import Plan, quantized_from_graph
-from data.dataset import Dataset
+from data.dataset import Dataset, dataset_from_splits
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
+from models.checkpoint import CheckpointCard
 from models.config import VARIANTS, resnet_config
-from training.loop import checkpoint_from_dataset
+from training.checkpoint_from_dataset import checkpoint_from_dataset
 from training.recipes import recipe_from_name
 
 # Two threads gain nothing on networks this small, and spin against whatever else the machine is doing;
@@ -57,6 +59,20 @@ class Outcome:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return dataset_from_name("digits")
+
+
+@pytest.fixture(scope="session")
+def few(digits: Dataset) -> Dataset:
+    """110 training, 10 calibration and 60 test digits, which an epoch trains on in a fraction of a second."""
+    return dataset_from_splits("digits", digits.classes, parted(digits.train, 120), parted(digits.test, 60))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(
+    few: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunDirectory, CheckpointCard]:
+    """A finished short training that others are compared with. A test must not change the run."""
+    return trained(tmp_path_factory.mktemp("short") / "uninterrupted", few)
 
 
 @pytest.fixture(scope="session")

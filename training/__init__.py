@@ -1,1 +1,1 @@
-"""Recipes, augmentation, the loop, and the checkpoints it leaves."""
+"""Training: the recipes, the augmentation, the loop over epochs, and the checkpoints that a run holds."""

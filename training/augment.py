@@ -1,4 +1,4 @@
-"""Random crop and flip, drawn for each image and done for a whole batch at once."""
+"""Random crops and mirrorings, drawn for each image and carried out for a whole batch at once."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 class Views(NamedTuple):
-    """Which part of each padded image is taken: one row an image.
+    """Which part of each padded image is taken, with one row for each image.
 
     Attributes:
-        rows: int64 [N, 1], the crop's first row in the padded image.
-        columns: int64 [N, 1], its first column.
-        mirrored: bool [N, 1], whether it is mirrored left to right.
+        rows: int64 [N, 1], the first row of the crop in the padded image.
+        columns: int64 [N, 1], the first column of the crop.
+        mirrored: bool [N, 1], whether the crop is mirrored left to right.
     """
 
     rows: Tensor
@@ -21,16 +21,16 @@ class Views(NamedTuple):
     mirrored: Tensor
 
     def to(self, device: torch.device) -> "Views":
-        """The same views on `device`."""
+        """Return the same views on `device`."""
         return Views(*(draws.to(device) for draws in self))
 
     def part(self, which: slice) -> "Views":
-        """The views of some of the images."""
+        """Return the views of the images that `which` selects."""
         return Views(*(draws[which] for draws in self))
 
 
 def random_views(count: int, padding: int, flip: bool, generator: torch.Generator) -> Views:
-    """Draw a crop, and with `flip` a mirroring with probability one half, for each of `count` images."""
+    """Draw a crop for each of `count` images, and with `flip` mirror each with probability one half."""
     offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
     mirrored = torch.zeros(count, 1, dtype=torch.bool)
     if flip:
@@ -39,13 +39,13 @@ def random_views(count: int, padding: int, flip: bool, generator: torch.Generato
 
 
 def augmented(images: Tensor, padding: int, fill: Tensor, views: Views) -> Tensor:
-    """Crop and mirror each image on its own.
+    """Crop and mirror every image by the view that was drawn for it.
 
     Args:
         images: uint8 [N, C, H, W].
         padding: pixels added on each side before an HxW crop is taken.
         fill: uint8 [C], the colour of the padding.
-        views: from `random_views`, for N images and this padding, on the images' device.
+        views: N views that `random_views` drew for this padding, on the device of the images.
 
     Returns:
         uint8 [N, C, H, W] in channels_last memory.
@@ -60,5 +60,5 @@ def augmented(images: Tensor, padding: int, fill: Tensor, views: Views) -> Tenso
     columns = views.columns + torch.arange(width, device=device)
     columns = torch.where(views.mirrored, columns.flip(1), columns)
     pick = torch.arange(count, device=device).view(-1, 1, 1)
-    # Indexing around the channel axis moves it last, which is the layout convolutions want.
+    # Indexing around the channel axis puts the channels last, which is the layout that convolutions prefer.
     return padded[pick, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

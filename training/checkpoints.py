@@ -1,4 +1,4 @@
-"""Every way a run directory comes by its checkpoint, other than by training."""
+"""The stages `initialise` and `import`, which give a run directory its checkpoint without training."""
 
 from pathlib import Path
 
@@ -19,18 +19,21 @@ from models.checkpoint import (
 from models.config import ResNetConfig
 from models.resnet import ResNet, initialised
 
-# Enough for the statistics of a BN layer, little enough for depth 1001 on two cores.
+# 32 images are enough for the statistics of a BN layer, and few enough for depth 1001 on two CPU cores.
 _STATISTICS_IMAGES = 32
 
 
 def checkpoint_from_initialisation(
     run: RunDirectory, config: ResNetConfig, dataset: Dataset, seed: int
 ) -> CheckpointCard:
-    """Write freshly initialised weights, recorded as untrained.
+    """Write freshly initialised weights, which the card describes as untrained.
 
-    BN's running statistics are those of a batch of calibration images: with mean 0 and variance 1
-    every block would double the variance of the stream in evaluation, which overflows float32 long
-    before depth 1001.
+    The running statistics of BN are those of 32 calibration images. With the usual mean 0 and variance 1
+    every block would double the variance of the stream in evaluation, which overflows float32 long before
+    depth 1001.
+
+    Args:
+        seed: decides the weights.
     """
     step = Step(
         stage="initialise",
@@ -45,21 +48,23 @@ def checkpoint_from_initialisation(
             images = dataset.normalised(dataset.calibration.images[:_STATISTICS_IMAGES])
             for module in model.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
-                    module.momentum = None  # a plain average instead of a moving one
+                    # Without a momentum BN takes the plain average, which for one batch is the statistics of
+                    # the batch.
+                    module.momentum = None
             with torch.no_grad():
                 model(torch.from_numpy(images))
-            write_checkpoint(folder, model, card_of_weights(config, dataset, trained=False))
+            write_checkpoint(folder, model, new_checkpoint_card(config, dataset, trained=False))
     return card_in(run)
 
 
 def checkpoint_from_files(run: RunDirectory, weights: Path, force: bool = False) -> bool:
-    """Take over a checkpoint from elsewhere: `weights` and the .json file of the same name.
+    """Copy a checkpoint into the run: the file `weights`, and the .json file of the same name beside it.
 
     Returns:
-        whether anything was done.
+        False if the run already holds this checkpoint and `force` is not given, otherwise True.
 
     Raises:
-        UserError: not a checkpoint, see `model_from_checkpoint`, or the run holds other trained
+        UserError: the files are no checkpoint (see `model_from_checkpoint`), or the run holds other trained
             weights and `force` is not given.
     """
     description = weights.with_suffix(".json")
@@ -80,16 +85,16 @@ def checkpoint_from_files(run: RunDirectory, weights: Path, force: bool = False)
 
 
 def holds_finished_training(run: RunDirectory) -> bool:
-    """Whether the run has trained weights, and not those an interrupted training left."""
+    """Return whether the run holds intact weights of a training that was not interrupted."""
     return run.is_intact(CHECKPOINT) and card_in(run).is_finished
 
 
 def refuse_to_replace(run: RunDirectory) -> None:
-    """Raise UserError where the run holds the weights of a training that was finished."""
+    """Raise UserError if the run holds the weights of a finished training."""
     if holds_finished_training(run):
         raise UserError(
             f"{run.path} holds other trained weights",
-            "repeat the options they were made with, replace them with --force, or choose another --run-dir",
+            "repeat the options of that training, replace them with --force, or choose another --run-dir",
         )
 
 
@@ -99,16 +104,21 @@ def write_checkpoint(
     card: CheckpointCard,
     names: tuple[str, str] = (CHECKPOINT, CHECKPOINT_CARD),
 ) -> None:
-    """Write both files of a checkpoint into `folder`, the weights and their card."""
+    """Write the weights and their card into `folder`, under the two `names`."""
     weights, description = names
     (folder / weights).write_bytes(bytes_from_weights(model))
     (folder / description).write_text(card.to_json())
 
 
-def card_of_weights(
+def new_checkpoint_card(
     config: ResNetConfig, dataset: Dataset, trained: bool, training: dict[str, object] | None = None
 ) -> CheckpointCard:
-    """Describe weights that belong to `dataset`."""
+    """Return a card for weights of the network `config` that belong to `dataset`.
+
+    Args:
+        trained: whether the weights come from a training.
+        training: how the weights were trained and with what result; see `CheckpointCard.training`.
+    """
     return CheckpointCard(
         model=config,
         dataset=dataset.name,
@@ -121,12 +131,14 @@ def card_of_weights(
 
 
 def require_same_network(card: CheckpointCard, config: ResNetConfig, dataset: str, place: Path) -> None:
-    """Raise UserError where the checkpoint at `place` is not the network that was asked for."""
+    """Raise UserError if `card`, the card of the checkpoint in `place`, is of another network or data."""
     if card.dataset != dataset or card.model != config:
-        has, wanted = card.model, config
         raise UserError(
-            f"{place} holds a {has.variant} ResNet-{has.depth} ({has.block}, {has.num_classes} classes, "
-            f"{card.dataset}), not {wanted.variant} ResNet-{wanted.depth} ({wanted.block}, "
-            f"{wanted.num_classes} classes, {dataset})",
-            "give the options it was made with, or another --run-dir",
+            f"{place} holds a {_named(card.model, card.dataset)}, not {_named(config, dataset)}",
+            "give the options that the checkpoint was made with, or another --run-dir",
         )
+
+
+def _named(config: ResNetConfig, dataset: str) -> str:
+    size = f"{config.block}, {config.num_classes} classes, {dataset}"
+    return f"{config.variant} ResNet-{config.depth} ({size})"

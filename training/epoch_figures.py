@@ -1,4 +1,4 @@
-"""Loss, accuracy and speed of the epoch under way, without making the device wait."""
+"""Loss, accuracy and speed of the current epoch, read without making the device wait."""
 
 import math
 import time
@@ -10,14 +10,14 @@ from training.processes import Processes
 
 
 class EpochFigures:
-    """Sums over the steps of one epoch.
+    """The sums of loss and correct answers over the steps of one epoch.
 
-    They lie on the device. `text` and `is_finite` go by copies that have arrived on the host by
-    themselves, a step or more old; only what is read after the epoch waits.
+    The sums lie on the device. `text` and `is_finite` read copies that were sent to the host without waiting
+    and are one step old or older. Only the properties that are read after the epoch wait for the device.
 
     Args:
-        steps: of the epoch.
-        processes: whose parts `gather` adds up.
+        steps: the number of steps of the epoch.
+        processes: the processes whose sums `gather` adds up.
     """
 
     def __init__(self, steps: int, device: torch.device, processes: Processes) -> None:
@@ -29,12 +29,13 @@ class EpochFigures:
         on_gpu = device.type == "cuda"
         self._copy = torch.zeros(2, pin_memory=on_gpu)
         self._arrival = torch.cuda.Event() if on_gpu else None
-        # Steps and images that the copy under way stands for, and what last arrived: both, loss, correct.
+        # How many steps and images the copy on its way covers; and what arrived last: steps, images, sum of
+        # the losses, correct answers.
         self._copied = (0, 0)
         self._arrived = (0, 0, 0.0, 0.0)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in a step: its loss (a scalar), logits [N, classes] and labels [N]."""
+        """Add one step with its loss (a scalar), logits [N, classes] and labels [N]."""
         self._losses[self._steps] = loss.detach()
         self._correct += (logits.detach().argmax(1) == labels).sum()
         self._steps += 1
@@ -47,38 +48,38 @@ class EpochFigures:
                 self._arrival.record()
 
     def gather(self) -> None:
-        """Add up the parts of all processes at the end of the epoch; the loss is then their mean."""
+        """Combine the sums of all processes after the epoch; each loss becomes a mean over the processes."""
         self._processes.add_up(self._losses)
         self._processes.add_up(self._correct)
         self._losses /= self._processes.count
 
     @property
     def losses(self) -> list[float]:
-        """Loss of each step."""
+        """The loss of each step."""
         return self._losses.tolist()
 
     @property
     def loss(self) -> float:
-        """Mean over the steps of the epoch."""
+        """The mean loss over the steps of the epoch."""
         return float(self._losses.mean())
 
     @property
     def correct(self) -> int:
-        """Images that were right when they were trained on."""
+        """The number of images that were classified correctly in the step that trained on them."""
         return int(self._correct)
 
     @property
     def seconds(self) -> float:
-        """Since the epoch began."""
+        """The seconds since the epoch began."""
         return time.perf_counter() - self._started
 
     @property
     def is_finite(self) -> bool:
-        """Whether the losses that have arrived are."""
+        """Whether all losses that have arrived on the host are finite."""
         return math.isfinite(self._arrived[2])
 
     def text(self) -> str:
-        """Loss and accuracy of this process and images a second of all, for a progress bar."""
+        """Return loss and accuracy of this process and the images a second of all, for a progress bar."""
         steps, seen, loss, correct = self._arrived
         if not steps:
             return ""

@@ -1,8 +1,8 @@
-"""The training split on the device, handed out in shuffled and augmented batches.
+"""The training split on the device, and the shuffled and augmented batches that are taken from it.
 
-Order and augmentation of a whole epoch are drawn before its first batch, so that nothing is decoded,
-copied from the host or waited for inside it. Several processes draw the same order and the same views
-and each takes its part of every batch, so the images a step sees do not depend on their number.
+The order and the augmentation of a whole epoch are drawn before the first batch, so that no batch is decoded,
+copied from the host or waited for. Several processes draw the same order and the same views, and each process
+takes its part of every batch. Therefore the images of a step do not depend on the number of processes.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,13 @@ from training.recipes import Recipe
 
 
 class Batch(NamedTuple):
-    """One process's part of a step.
+    """The part of one step's images that one process trains on.
 
     Attributes:
         images: float32 [N, C, H, W], normalised, channels_last.
         labels: int64 [N].
-        share: N over the mean part of the processes; weighs this part's loss in the step's.
+        share: N divided by the mean of N over the processes. The loss of this part is multiplied by the
+            share, so that the mean over the processes is the mean over the images of the step.
     """
 
     images: Tensor
@@ -33,15 +34,15 @@ class Batch(NamedTuple):
 
 
 class Feed:
-    """Batches of one data set for one process.
+    """The batches of one data set for one process.
 
     Args:
-        device: where the images lie, as one uint8 tensor.
-        processes: which part of every batch is this process's.
+        device: the device that holds all images as one uint8 tensor.
+        processes: decides which part of every batch this process takes.
 
     Raises:
-        UserError: fewer than two images of a batch for each of several processes; BN has no variance
-            over one.
+        UserError: there are several processes and the batches have fewer than two images for each of them, so
+            that BN has no variance.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, device: torch.device, processes: Processes) -> None:
@@ -62,25 +63,28 @@ class Feed:
         self._mean, self._std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
     def __len__(self) -> int:
-        """Batches an epoch; a rest too small for BN is left out, unless there is nothing else."""
+        """The number of batches in an epoch.
+
+        A last batch that is too small for BN is left out, unless it is the only batch.
+        """
         full, rest = divmod(self._count, self._recipe.batch_size)
         return full + (rest >= self._smallest or full == 0)
 
     @property
     def handed_out(self) -> int:
-        """Images of an epoch, over all processes."""
+        """The number of images in an epoch, over all processes together."""
         return min(len(self) * self._recipe.batch_size, self._count)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass over the images, in the order and the views `generator` draws."""
+        """Return the batches of one epoch, in the order and with the views that `generator` draws."""
         recipe, processes = self._recipe, self._processes
         order = torch.randperm(self._count, generator=generator).to(self._images.device)
         views = random_views(self._count, recipe.crop_padding, recipe.flip, generator).to(order.device)
         for start in range(0, len(self) * recipe.batch_size, recipe.batch_size):
             end = min(start + recipe.batch_size, self._count)
-            own = slice(start + processes.rank, end, processes.count)
-            chosen = order[own]
-            cropped = augmented(self._images[chosen], recipe.crop_padding, self._fill, views.part(own))
+            part = slice(start + processes.rank, end, processes.count)
+            chosen = order[part]
+            cropped = augmented(self._images[chosen], recipe.crop_padding, self._fill, views.part(part))
             yield Batch(
                 images=(cropped.float() / 255 - self._mean) / self._std,
                 labels=self._labels[chosen],

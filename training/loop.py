@@ -1,34 +1,34 @@
-"""The training loop: one stage, data set to checkpoint, continued where it was interrupted.
+"""The epochs of one training, as one of its processes runs them.
 
-The whole training split lies on the device (`feed`), and nothing is waited for inside an epoch. After
-each epoch the weights, momenta and random state are written (`state`); a rerun with the same options
-goes on from there and ends with the same weights on the same CPU. The test split is looked at once,
-after the last epoch, and chooses nothing.
+The whole training split lies on the device (`training.feed`), so that no step of an epoch waits for the host.
+After each epoch process 0 writes the weights, the momenta and the random state (`training.state`). The test
+split is evaluated once, after the last epoch, and no choice depends on the result.
 """
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from artifacts.names import CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG
+from artifacts.names import CHECKPOINT_CARD, TRAINING_LOG
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset, Split
 from errors import CheckFailed, UserError
-from models.checkpoint import CheckpointCard, card_from_json, card_in
+from models.checkpoint import CheckpointCard, card_from_json
 from models.config import ResNetConfig
 from models.resnet import ResNet, initialised
-from progress import Progress, silent
-from training.checkpoints import card_of_weights, holds_finished_training, refuse_to_replace, write_checkpoint
+from progress import Progress
+from training.checkpoints import holds_finished_training, new_checkpoint_card, write_checkpoint
 from training.epoch_figures import EpochFigures
-from training.execution import ARITHMETIC, ON_CPU, Execution
-from training.feed import Feed
-from training.processes import Processes, process_group
+from training.evaluation import accuracy_of
+from training.execution import ARITHMETIC, Execution
+from training.feed import Batch, Feed
+from training.processes import Processes
 from training.recipes import Recipe
 from training.recompute import activation_bytes, recompute_stages
 from training.state import (
@@ -37,256 +37,188 @@ from training.state import (
     lines_of,
     load_state,
     publish_best,
-    refuse_to_forget,
     save_best,
     save_state,
     weights_of,
 )
 
-_EVALUATION_BATCH = 500
-_ALONE = Processes()
-
 AfterEpoch = Callable[[ResNet, dict[str, Any]], None]
 
 
-def checkpoint_from_dataset(
-    run: RunDirectory,
-    config: ResNetConfig,
-    dataset: Dataset,
-    recipe: Recipe,
-    seed: int = 0,
-    execution: Execution = ON_CPU,
-    force: bool = False,
-    progress: Progress = silent,
-    after_epoch: AfterEpoch = lambda model, line: None,
-) -> CheckpointCard:
-    """Train a network and write its checkpoint, the best one by held-out accuracy, and training.jsonl.
+@dataclass(frozen=True)
+class Assignment:
+    """What to train, and the run directory that the result belongs to.
 
-    Under torchrun every process calls this, and process 0 alone writes.
+    Attributes:
+        step: the record of this training in the run's manifest.
+        seed: decides the initial weights, the order of the images and their augmentation.
+    """
 
-    Args:
-        force: replace a trained checkpoint made with other options, or with these. An interrupted
-            training of these options is continued all the same.
-        after_epoch: called in process 0 with the network and the epoch's line of the log; what it adds
-            to the line is kept.
+    run: RunDirectory
+    step: Step
+    config: ResNetConfig
+    dataset: Dataset
+    recipe: Recipe
+    seed: int
+    execution: Execution
+
+
+class TrainingLoop:
+    """The epochs of one training in one of its processes, begun anew or continued from the run's state.
 
     Raises:
-        UserError: a trained checkpoint with other options, or a training with other options that was
-            interrupted, stands there; another training is under way there; no such device; another
-            process was lost.
-        CheckFailed: the loss or the network's output is not finite; names the step and the learning rate.
+        UserError: the device does not exist, the batches are too small for the processes, or torch.compile
+            was asked for together with activation checkpointing.
     """
-    step = _step(config, dataset, recipe, seed)
-    with process_group(execution.torch_device().type) as processes, _nobody_else(run, step, processes):
-        wanted = processes.is_first and _is_wanted(run, step, execution, force)
-        if not processes.agree(wanted, execution.torch_device()):
-            card = processes.tell(card_in(run).to_json() if processes.is_first else "")
-            return card_from_json(card, run.path / CHECKPOINT_CARD)
-        return _train(
-            _Training(run, step, config, dataset, recipe, seed, execution, processes), progress, after_epoch
-        )
 
-
-def accuracy_of(model: nn.Module, dataset: Dataset, split: Split, processes: Processes = _ALONE) -> float:
-    """Top-1 accuracy in percent, in float32 and evaluation mode; nan where a logit is not finite.
-
-    Each process measures its part.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    correct, broken = torch.zeros(2, dtype=torch.int64, device=device)
-    with torch.no_grad():
-        batches = range(0, len(split), _EVALUATION_BATCH)
-        for start in batches[processes.rank :: processes.count]:
-            part = slice(start, start + _EVALUATION_BATCH)
-            images = torch.from_numpy(dataset.normalised(split.images[part])).to(device)
-            logits = model(images.to(memory_format=torch.channels_last))
-            correct += (logits.argmax(1) == torch.from_numpy(split.labels[part]).to(device)).sum()
-            broken += (~logits.isfinite()).sum()
-    processes.add_up(correct)
-    processes.add_up(broken)
-    return math.nan if broken else 100 * int(correct) / len(split)
-
-
-def _nobody_else(run: RunDirectory, step: Step, processes: Processes) -> AbstractContextManager[None]:
-    return run.alone(step.stage) if processes.is_first else nullcontext()
-
-
-def _step(config: ResNetConfig, dataset: Dataset, recipe: Recipe, seed: int) -> Step:
-    return Step(
-        stage="train",
-        options={
-            "model": config.to_json(),
-            "dataset": dataset.sha256,
-            "recipe": recipe.to_json(),
-            "seed": seed,
-        },
-        inputs=(),
-        outputs=(CHECKPOINT, CHECKPOINT_CARD, TRAINING_LOG),
-    )
-
-
-def _is_wanted(run: RunDirectory, step: Step, execution: Execution, force: bool) -> bool:
-    """Whether there is anything to train; raises where it would destroy what was trained."""
-    if not force:
-        if run.is_current(step):
-            _require_arithmetic(run, execution)
-            return False
-        refuse_to_replace(run)
-    if execution.resume:
-        refuse_to_forget(run, step)
-    return True
-
-
-def _require_arithmetic(run: RunDirectory, execution: Execution) -> None:
-    """Raise UserError where weights trained in another arithmetic than was asked for would be kept."""
-    wanted = ARITHMETIC[execution.chosen_arithmetic()]
-    there = card_in(run).training["arithmetic"]
-    if execution.arithmetic is not None and wanted != there:
-        raise UserError(
-            f"{run.path} holds weights trained in {there}, not in {wanted}",
-            "train again with --force, leave out --arithmetic, or choose another --run-dir",
-        )
-
-
-class _Training:
-    """One training in one of its processes."""
-
-    def __init__(
-        self,
-        run: RunDirectory,
-        step: Step,
-        config: ResNetConfig,
-        dataset: Dataset,
-        recipe: Recipe,
-        seed: int,
-        execution: Execution,
-        processes: Processes,
-    ) -> None:
-        self._run, self._step, self._processes = run, step, processes
-        self._config, self._dataset, self._recipe, self._seed = config, dataset, recipe, seed
-        self._execution, self._device = execution, execution.torch_device()
-        self._feed = Feed(dataset, recipe, self._device, processes)
-        self._state = _initial_state(config, recipe, seed, self._device)
-        found = load_state(run, step) if processes.is_first and execution.resume else None
-        if found is not None:
-            tensors, self._state.log = found
-            self._state.take(tensors)
+    def __init__(self, assignment: Assignment, processes: Processes) -> None:
+        self._assignment, self._processes = assignment, processes
+        self._recipe, self._execution = assignment.recipe, assignment.execution
+        self._device = self._execution.torch_device()
+        self._feed = Feed(assignment.dataset, self._recipe, self._device, processes)
+        self._state = _initial_state(assignment, self._device)
+        if processes.is_first and self._execution.resume:
+            self._continue_from_run()
         self.finished_epochs = self._state.share(processes, self._device)
         self._recomputes = self._choose_recompute()
-        network = torch.compile(self._state.model) if execution.compiled else self._state.model
+        network = torch.compile(self._state.model) if self._execution.compiled else self._state.model
         self._network = processes.parallel(network)  # type: ignore[arg-type]
-        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self._loss = nn.CrossEntropyLoss(label_smoothing=self._recipe.label_smoothing)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch of the recipe is finished."""
+        return self.finished_epochs == self._recipe.epochs
 
     def train_epoch(self, progress: Progress, after_epoch: AfterEpoch) -> None:
-        """One pass over the training images, then the held-out ones; process 0 writes."""
+        """Train on every training image once, evaluate the held-out images, and write the state in process 0.
+
+        Raises:
+            CheckFailed: a loss, or a logit of a held-out image, is not finite.
+        """
         figures = EpochFigures(len(self._feed), self._device, self._processes)
-        epoch = self.finished_epochs
+        first_step = self.finished_epochs * len(self._feed)
         self._network.train()
         batches = self._feed.epoch(self._state.generator)
         description = partial(self._bar_text, figures)
         for index, batch in enumerate(progress(batches, description, len(self._feed))):
-            self._set_rate(epoch * len(self._feed) + index)
-            with self._execution.autocast():
-                logits = self._network(batch.images)
-                loss = self._loss(logits.float(), batch.labels) * batch.share
-            self._state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._state.optimizer.step()
+            loss, logits = self._train_step(first_step + index, batch)
             figures.add(loss, logits, batch.labels)
-            # Several processes stop together, at the end of the epoch.
+            # Several processes must stop together, so they all go on to the end of the epoch.
             if self._processes.count == 1 and not figures.is_finite:
                 break
         figures.gather()
         self._require_finite(figures.losses)
         train_seconds = figures.seconds
-        held_out = self._accuracy(self._dataset.calibration)
-        if math.isnan(held_out):
-            # The last step of an epoch has no loss after it that would tell.
+        held_out_accuracy = self._accuracy(self._assignment.dataset.calibration)
+        if math.isnan(held_out_accuracy):
+            # The last step of an epoch can break the weights, and no later loss of the epoch shows that.
             raise self._divergence("the network's output is not finite after", len(self._feed) - 1)
         self.finished_epochs += 1
         if self._processes.is_first:
-            self._close_epoch(figures, train_seconds, held_out, after_epoch)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the last epoch is finished."""
-        return self.finished_epochs == self._recipe.epochs
-
-    def leave_checkpoint(self) -> None:
-        """Make the weights after the last finished epoch usable, unless a finished training's are there."""
-        found = load_state(self._run, self._step) if self._processes.is_first else None
-        if found is not None and not holds_finished_training(self._run):
-            tensors, self._state.log = found
-            self._state.model.load_state_dict(weights_of(tensors))
-            card = self._card(interrupted=True, epochs_done=len(self._state.log))
-            self._write(Step(self._step.stage, {"interrupted": True}, (), self._step.outputs), card)
-            publish_best(self._run, self._step)
+            self._close_epoch(figures, train_seconds, held_out_accuracy, after_epoch)
 
     def finish(self) -> CheckpointCard:
-        """Measure the test accuracy; process 0 writes the checkpoint and forgets the state."""
-        accuracy = self._accuracy(self._dataset.test)
+        """Measure the test accuracy; process 0 then writes the checkpoint and discards the state."""
+        accuracy = self._accuracy(self._assignment.dataset.test)
+        run, step = self._assignment.run, self._assignment.step
         if self._processes.is_first:
             card = self._card(epochs_done=self.finished_epochs, test_accuracy=accuracy)
-            self._write(self._step, card)
-            publish_best(self._run, self._step)
-            discard_state(self._run)
+            self._write(step, card)
+            publish_best(run, step)
+            discard_state(run)
         told = self._processes.tell(card.to_json() if self._processes.is_first else "")
-        return card_from_json(told, self._run.path / CHECKPOINT_CARD)
+        return card_from_json(told, run.path / CHECKPOINT_CARD)
+
+    def leave_checkpoint(self) -> None:
+        """Write the weights of the last finished epoch as a checkpoint, after Ctrl-C.
+
+        A checkpoint of a finished training is left in place, because it is worth more than one of an
+        interrupted training.
+        """
+        run, step = self._assignment.run, self._assignment.step
+        interrupted = load_state(run, step) if self._processes.is_first else None
+        if interrupted is not None and not holds_finished_training(run):
+            tensors, self._state.log = interrupted
+            self._state.model.load_state_dict(weights_of(tensors))
+            card = self._card(interrupted=True, epochs_done=len(self._state.log))
+            self._write(Step(step.stage, {"interrupted": True}, (), step.outputs), card)
+            publish_best(run, step)
+
+    def _continue_from_run(self) -> None:
+        interrupted = load_state(self._assignment.run, self._assignment.step)
+        if interrupted is not None:
+            tensors, self._state.log = interrupted
+            self._state.take(tensors)
+
+    def _train_step(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Update the weights from one batch; return its loss (a scalar) and its logits [N, classes]."""
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = self._recipe.rate_at(step, self._steps)
+        with self._execution.autocast():
+            logits = self._network(batch.images)
+            loss = self._loss(logits.float(), batch.labels) * batch.share
+        self._state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._state.optimizer.step()
+        return loss, logits
 
     def _accuracy(self, split: Split) -> float:
-        # BN's running statistics are process 0's, which every process's next step would take over anyway.
+        # Each process has BN statistics of the images that it saw. The statistics of process 0 are used,
+        # because DistributedDataParallel copies them to all processes with the next training step anyway.
         self._processes.share(list(self._state.model.buffers()))
-        return accuracy_of(self._state.model, self._dataset, split, self._processes)
+        return accuracy_of(self._state.model, self._assignment.dataset, split, self._processes)
 
     def _choose_recompute(self) -> bool:
+        """Return whether activations are computed again in the backward pass; if so, prepare the model."""
         wanted = self._execution.recompute
         if wanted is None:
-            pair = torch.from_numpy(self._dataset.normalised(self._dataset.train.images[:2]))
-            model = self._state.model.train()
-            part = self._recipe.batch_size // self._processes.count
-            held = activation_bytes(model, pair.to(self._device), part, self._execution.autocast())
-            wanted = self._execution.is_too_much(held, self._processes.local_count)
+            wanted = self._activations_are_too_much()
         if wanted and self._execution.compiled:
             raise UserError(
-                "torch.compile cannot be combined with activation checkpointing, which this network needs "
-                "here or was asked to use",
+                "--compile cannot be combined with activation checkpointing, which this network needs here "
+                "or was asked to use",
                 "leave out --compile",
             )
         if wanted:
             recompute_stages(self._state.model)
         return wanted
 
-    def _set_rate(self, index: int) -> None:
-        for group in self._state.optimizer.param_groups:
-            group["lr"] = self._recipe.rate_at(index, self._steps)
+    def _activations_are_too_much(self) -> bool:
+        dataset = self._assignment.dataset
+        images = torch.from_numpy(dataset.normalised(dataset.train.images[:2])).to(self._device)
+        model = self._state.model.train()
+        batch_of_process = self._recipe.batch_size // self._processes.count
+        activations = activation_bytes(model, images, batch_of_process, self._execution.autocast())
+        return self._execution.is_too_much(activations, self._processes.local_count)
 
     @property
     def _steps(self) -> int:
         return self._recipe.epochs * len(self._feed)
 
     def _require_finite(self, losses: list[float]) -> None:
-        bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
-        if bad:
-            raise self._divergence("the loss is not finite at", bad[0])
+        broken = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
+        if broken:
+            raise self._divergence("the loss is not finite at", broken[0])
 
     def _divergence(self, what: str, index: int) -> CheckFailed:
-        number = self.finished_epochs * len(self._feed) + index
+        step = self.finished_epochs * len(self._feed) + index
         return CheckFailed(
-            f"{what} step {number + 1} of {self._steps}, "
-            f"learning rate {self._recipe.rate_at(number, self._steps):.4g}",
+            f"{what} step {step + 1} of {self._steps}, "
+            f"learning rate {self._recipe.rate_at(step, self._steps):.4g}",
             "lower the peak learning rate with --peak-rate",
         )
 
     def _close_epoch(
-        self, figures: EpochFigures, train_seconds: float, held_out: float, after_epoch: AfterEpoch
+        self, figures: EpochFigures, train_seconds: float, held_out_accuracy: float, after_epoch: AfterEpoch
     ) -> None:
-        state, images = self._state, self._feed.handed_out
+        run, step, state = self._assignment.run, self._assignment.step, self._state
+        images = self._feed.handed_out
         line = {
             "epoch": self.finished_epochs,
             "loss": figures.loss,
             "train_accuracy": 100 * figures.correct / images,
-            "held_out_accuracy": held_out,
+            "held_out_accuracy": held_out_accuracy,
             "images_per_s": round(images / train_seconds, 1),
             "seconds": round(figures.seconds, 2),
             "arithmetic": ARITHMETIC[self._execution.chosen_arithmetic()],
@@ -297,15 +229,15 @@ class _Training:
         state.log.append(line)
         after_epoch(state.model, line)
         if state.is_best:
-            save_best(self._run, self._step, state.model, self._card(epochs_done=self.finished_epochs))
-        save_state(self._run, self._step, state)
+            save_best(run, step, state.model, self._card(epochs_done=self.finished_epochs))
+        save_state(run, step, state)
 
     def _card(self, **more: Any) -> CheckpointCard:
         log = self._state.log
         training = {
             "recipe": self._recipe.to_json(),
-            "seed": self._seed,
-            # A training may have gone on on another machine.
+            "seed": self._assignment.seed,
+            # A training can be continued on another machine, so the card names every arithmetic and device.
             "arithmetic": " and ".join(dict.fromkeys(line["arithmetic"] for line in log)),
             "device": " and ".join(dict.fromkeys(line["device"] for line in log)),
             "processes": max(line["processes"] for line in log),
@@ -314,10 +246,12 @@ class _Training:
             "seconds": round(sum(line["seconds"] for line in log), 1),
             **more,
         }
-        return card_of_weights(self._config, self._dataset, trained=True, training=training)
+        return new_checkpoint_card(
+            self._assignment.config, self._assignment.dataset, trained=True, training=training
+        )
 
     def _write(self, step: Step, card: CheckpointCard) -> None:
-        with self._run.writing(step, wait=True) as folder:
+        with self._assignment.run.writing(step, wait=True) as folder:
             write_checkpoint(folder, self._state.model, card)
             (folder / TRAINING_LOG).write_text(lines_of(self._state.log))
 
@@ -325,27 +259,21 @@ class _Training:
         return f"epoch {self.finished_epochs + 1}/{self._recipe.epochs}  {figures.text()}".rstrip()
 
 
-def _train(training: _Training, progress: Progress, after_epoch: AfterEpoch) -> CheckpointCard:
-    try:
-        while not training.is_done:
-            training.train_epoch(progress, after_epoch)
-        return training.finish()
-    except KeyboardInterrupt:
-        training.leave_checkpoint()
-        raise
-
-
-def _initial_state(config: ResNetConfig, recipe: Recipe, seed: int, device: torch.device) -> TrainingState:
-    model = initialised(config, seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    others_decay = recipe.weight_decay if recipe.decay_all else 0.0
+def _initial_state(assignment: Assignment, device: torch.device) -> TrainingState:
+    recipe = assignment.recipe
+    model = initialised(assignment.config, assignment.seed)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decay_of_bn_and_biases = recipe.weight_decay if recipe.decay_all else 0.0
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     optimizer = torch.optim.SGD(
         [
-            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": others_decay},
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": vectors, "weight_decay": decay_of_bn_and_biases},
         ],
         lr=recipe.peak_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         fused=True,
     )
-    return TrainingState(model, optimizer, torch.Generator().manual_seed(seed))
+    return TrainingState(model, optimizer, torch.Generator().manual_seed(assignment.seed))

@@ -1,9 +1,9 @@
-"""One training in several processes, as `torchrun` starts them; a single process is the plain case.
+"""One training in several processes, which `torchrun` starts, or in a single process.
 
     torchrun --nproc-per-node 2 cli.py train …
 
-Gradients are averaged by DistributedDataParallel; every process takes its part of the same batches and of
-the evaluation, and process 0 alone decides and writes.
+DistributedDataParallel averages the gradients. Every process takes its part of each batch and of each
+evaluation, and process 0 alone decides and writes.
 """
 
 import gc
@@ -21,20 +21,21 @@ from torch import Tensor, distributed, nn
 
 from errors import UserError
 
-# Longer than the slowest process lags behind, or writing keeps process 0 from the others.
+# A process waits for a slower one, or for process 0 while that writes, but never for ten minutes.
 _PATIENCE = timedelta(minutes=10)
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among those of the training.
+    """One process among all processes of a training.
 
     Attributes:
-        rank: its number, from 0.
-        count: of all processes.
-        local_rank: its number on its machine; chooses its GPU.
-        local_count: of those on its machine, which share the memory.
+        rank: the number of this process, from 0.
+        count: the number of all processes.
+        local_rank: the number of this process among those on the same machine, which is the number of the GPU
+            too.
+        local_count: the number of processes on the same machine, which share the memory of the host.
     """
 
     rank: int = 0
@@ -48,13 +49,13 @@ class Processes:
         return self.rank == 0
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network with gradients averaged over the processes, and process 0's weights in all."""
+        """Return the network with the weights of process 0 and with gradients averaged over all processes."""
         if self.count == 1:
             return network
         return nn.parallel.DistributedDataParallel(network)
 
     def agree(self, value: int, device: torch.device) -> int:
-        """Process 0's value, in every process."""
+        """Return, in every process, the value that process 0 passes."""
         if self.count == 1:
             return value
         told = torch.tensor(value, device=device)
@@ -62,13 +63,13 @@ class Processes:
         return int(told)
 
     def share(self, tensors: list[Tensor]) -> None:
-        """Overwrite each tensor with process 0's."""
+        """Overwrite each tensor with the tensor that process 0 passes."""
         if self.count > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def tell(self, text: str) -> str:
-        """Process 0's text, in every process."""
+        """Return, in every process, the text that process 0 passes."""
         if self.count == 1:
             return text
         told = [text]
@@ -76,16 +77,16 @@ class Processes:
         return told[0]
 
     def add_up(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over the processes."""
+        """Replace a tensor by the sum of the tensors of all processes."""
         if self.count > 1:
             distributed.all_reduce(tensor)
 
 
 def processes_in_environment() -> Processes:
-    """What torchrun says in the environment; one process where it does not.
+    """Return the processes that torchrun describes in the environment, or one process without torchrun.
 
     Raises:
-        UserError: the variables are not what torchrun sets.
+        UserError: a variable that torchrun sets is missing or not a number.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Processes()
@@ -93,20 +94,21 @@ def processes_in_environment() -> Processes:
         return Processes(*(int(os.environ[name]) for name in _VARIABLES))
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"{', '.join(_VARIABLES[:-1])} or {_VARIABLES[-1]} is missing or no number ({error})",
+            f"{', '.join(_VARIABLES[:-1])} or {_VARIABLES[-1]} is missing or not a number ({error})",
             "start several processes with `torchrun --nproc-per-node 2 cli.py train …`",
         ) from error
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[Processes]:
-    """Join the other processes for the time of the body.
+    """Connect the processes of the training while the body of the `with` statement runs.
 
     Args:
-        device: "cpu" or "cuda": through gloo or NCCL.
+        device: "cpu", where the processes communicate through gloo, or "cuda", where they use NCCL.
 
     Raises:
-        UserError: another process was lost, or torchrun ends this one, which it does when another was.
+        UserError: another process was lost. This process learns that from an error of gloo or NCCL, or
+            because torchrun ends the remaining processes with SIGTERM.
     """
     processes = processes_in_environment()
     if processes.count == 1:
@@ -114,11 +116,11 @@ def process_group(device: str) -> Iterator[Processes]:
         return
 
     def lost() -> UserError:
-        # torchrun ends this process too, sooner or later: not before it has had its say.
+        # torchrun sends SIGTERM to this process sooner or later, which must not cut its message off.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return UserError(
             f"process {processes.rank} of {processes.count} was stopped because another one was lost",
-            "run the same command again, without --no-resume: it goes on after the last finished epoch",
+            "run the same command again, without --no-resume, to continue after the last finished epoch",
         )
 
     def terminated(signal_number: int, frame: FrameType | None) -> NoReturn:
@@ -136,14 +138,16 @@ def process_group(device: str) -> Iterator[Processes]:
         distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
         yield processes
     except RuntimeError as error:
-        # gloo has no type of its own for it; DistError is NCCL's and the store's.
+        # A lost process is a DistError of NCCL or of the store; gloo raises a plain RuntimeError that names
+        # gloo.
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise lost() from error
         raise
     finally:
         if distributed.is_initialized():
-            # What still refers to the group, such as DistributedDataParallel and its hooks in circles, would
-            # end its threads while the interpreter is taken down, which now and then aborts the process.
+            # DistributedDataParallel and its hooks refer to each other and to the group. Left to the end of
+            # the interpreter, they would stop the threads of the group then, which sometimes aborts the
+            # process.
             gc.collect()
             distributed.destroy_process_group()
         if signal.getsignal(signal.SIGTERM) is terminated:

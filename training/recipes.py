@@ -1,4 +1,4 @@
-"""Training recipes as frozen dataclasses: the command, the expected figure and the cost with each."""
+"""The training recipes, each with the command, the expected figure and the cost."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -6,26 +6,27 @@ from typing import Any
 
 from errors import UserError
 from training.schedules import OneCycle, Schedule, StepDecay
+from vocabulary import DatasetName
 
-# From this depth on the papers start at a tenth of the rate.
+# From depth 110 on, the papers begin the training at a tenth of the learning rate.
 _DEEP = 110
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum under a schedule.
+    """Everything that decides what a training computes: SGD with momentum under a schedule.
 
     Attributes:
-        epochs: passes over the training split.
-        batch_size: images a step, over all processes together.
+        epochs: the number of passes over the training split.
+        batch_size: the number of images in a step, over all processes together.
         peak_rate: the highest learning rate of the schedule.
-        schedule: how the rate moves below it.
-        nesterov: look ahead along the momentum.
-        weight_decay: on convolution and linear weights.
-        decay_all: weight decay on BN and biases too.
-        label_smoothing: share of the target spread over all classes.
-        crop_padding: pixels around an image from which a 32x32 crop is taken at random; 0 for none.
-        flip: mirror half of the images left to right.
+        schedule: gives the share of the peak rate at each step.
+        nesterov: whether the momentum is Nesterov's.
+        weight_decay: applies to the weights of convolutions and of the linear layer.
+        decay_all: whether the weight decay applies to BN and biases too.
+        label_smoothing: the share of the target that is spread over all classes.
+        crop_padding: the pixels added around an image before a random 32x32 crop is taken; 0 for no crop.
+        flip: whether each image is mirrored left to right with probability one half.
     """
 
     epochs: int
@@ -42,27 +43,31 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise UserError(f"{self.epochs} epochs train nothing", "give --epochs 1 or more")
+            raise UserError(f"--epochs {self.epochs} trains nothing", "give --epochs 1 or more")
         if not 0 < self.peak_rate < math.inf:
-            raise UserError(f"{self.peak_rate} is no learning rate", "give --peak-rate a number above 0")
+            raise UserError(
+                f"--peak-rate {self.peak_rate} is no learning rate", "give --peak-rate a number above 0"
+            )
 
     def rate_at(self, step: int, steps: int) -> float:
-        """Learning rate of step 0 <= `step` < `steps`."""
+        """Return the learning rate of step 0 <= `step` < `steps`."""
         return self.peak_rate * self.schedule.share(step, steps)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def paper(depth: int) -> Recipe:
-    """He et al. 2016, appendix "Implementation Details": 64,000 steps of 128 images.
+    """The recipe of He et al. 2016, appendix "Implementation Details": 64,000 steps of 128 images.
 
         python cli.py train --recipe paper --variant preact --depth 164 --dataset cifar10 --data-dir DIR
 
-    Their error in %, original / pre-activation: depth 110 6.61 / 6.37, 164 5.93 / 5.46, 1001 7.61 / 4.92,
-    with all 50,000 images trained on; here 1,000 of them are held out. 167 epochs of 383 steps: at the
-    rates of results/depth.md half a day at depth 110, a day at 164 and six days at 1001, on two CPU cores.
+    The paper reports these errors of the original and the pre-activation network: 6.61 % and 6.37 % at depth
+    110, 5.93 % and 5.46 % at depth 164, 7.61 % and 4.92 % at depth 1001. The authors trained on all 50,000
+    images; skipfold holds out 1,000 of them. The recipe has 167 epochs of 383 steps. At the rates of
+    results/depth.md they take half a day at depth 110, a day at depth 164 and six days at depth 1001, on two
+    CPU cores.
     """
     return Recipe(
         epochs=167,
@@ -80,10 +85,13 @@ def paper(depth: int) -> Recipe:
 
 
 def modern(depth: int) -> Recipe:
-    """Photographs, few epochs: `python cli.py train --dataset cifar10 --data-dir DIR --depth 20`.
+    """A recipe for photographs with few epochs.
 
-    Expected error at depth 20: 13.8 % (original 13.6 %) after 25 minutes on one CPU core. Chosen on
-    images held out of the training split; results/training.md has what was tried.
+        python cli.py train --dataset cifar10 --data-dir DIR --depth 20
+
+    The expected error at depth 20 is 13.8 % (13.6 % for the original network) after 25 minutes on one CPU
+    core. The recipe was chosen on images held out of the training split; results/training.md has the
+    alternatives.
     """
     return Recipe(
         epochs=20,
@@ -101,9 +109,12 @@ def modern(depth: int) -> Recipe:
 
 
 def digits(depth: int) -> Recipe:
-    """Handwriting: `python cli.py train --dataset digits --depth 20`.
+    """A recipe for handwritten digits.
 
-    A mirrored digit is no digit, so there is no flip; the smaller batch makes up for 1,297 images.
+        python cli.py train --dataset digits --depth 20
+
+    The recipe does not flip images, because a mirrored digit is no digit. The batches are small, because an
+    epoch of 1,297 images would otherwise have few steps.
     """
     return Recipe(
         epochs=12,
@@ -121,7 +132,10 @@ def digits(depth: int) -> Recipe:
 
 
 def smoke(depth: int) -> Recipe:
-    """Seconds, to see that everything runs: `python cli.py train --recipe smoke`."""
+    """A recipe of a few seconds that shows whether everything runs.
+
+    python cli.py train --recipe smoke
+    """
     return Recipe(
         epochs=1,
         batch_size=64,
@@ -141,12 +155,12 @@ RECIPES = {"paper": paper, "modern": modern, "digits": digits, "smoke": smoke}
 
 
 def default_recipe(dataset: str) -> str:
-    """Name of the recipe for a data set."""
-    return "digits" if dataset == "digits" else "modern"
+    """Return the name of the recipe that a data set is trained with unless --recipe names another."""
+    return "digits" if dataset == DatasetName.digits else "modern"
 
 
 def recipe_from_name(name: str, depth: int) -> Recipe:
-    """Look a recipe up; UserError lists the names."""
+    """Return the recipe of this name for a network of `depth`, or raise UserError with the known names."""
     if name not in RECIPES:
         raise UserError(f"unknown recipe '{name}'", f"use {' or '.join(RECIPES)}")
     return RECIPES[name](depth)

@@ -1,8 +1,9 @@
-"""Activation checkpointing: keep the input of each segment of blocks, compute the rest again.
+"""Activation checkpointing: keep the input of each segment of blocks, and compute the rest again.
 
-Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": of n blocks in segments of √n, 2√n
-outputs are held at a time instead of n, for one more forward pass. What is computed again is the same
-to the bit, so the weights are those of a training without it.
+Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", divide n blocks into segments of √n. Then
+at most 2√n outputs are held at a time instead of n, at the price of one more forward pass. The second forward
+pass gives the same bits as the first, so that a training ends with the same weights with and without
+activation checkpointing.
 """
 
 from collections.abc import Iterator
@@ -18,19 +19,19 @@ from models.resnet import ResNet
 
 
 class RecomputedStage(nn.Sequential):
-    """A stage whose blocks are computed again in the backward pass, √n at a time.
+    """A stage whose blocks are computed again in the backward pass, √n blocks at a time.
 
-    A Sequential of the same blocks under the same names, so that weights keep theirs.
+    The stage is a Sequential of the same blocks under the same names, so that the weights keep their names.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H', W'], as the plain stage."""
+        """Map [N, C, H, W] to [N, C', H', W'] as the plain stage does."""
         blocks = list(self)
         size = ceil(sqrt(len(blocks)))
         for start in range(0, len(blocks), size):
             segment = nn.Sequential(*blocks[start : start + size])
             if self.training and torch.is_grad_enabled():
-                # No dropout anywhere: there is no random state to keep.
+                # The networks have no dropout, so that no random state has to be kept for the second pass.
                 x = checkpoint(
                     segment,
                     x,
@@ -44,7 +45,7 @@ class RecomputedStage(nn.Sequential):
 
 
 def recompute_stages(model: ResNet) -> None:
-    """Replace the stages of `model` by recomputed ones, in place."""
+    """Replace the three stages of `model` by stages that are computed again in the backward pass."""
     for number, stage in enumerate(model.stages(), start=1):
         setattr(model, f"stage{number}", RecomputedStage(*stage))
 
@@ -52,17 +53,18 @@ def recompute_stages(model: ResNet) -> None:
 def activation_bytes(
     model: ResNet, images: Tensor, batch_size: int, autocast: AbstractContextManager[object]
 ) -> int:
-    """Bytes a training step holds between forward and backward pass.
+    """Return the bytes of activations that a training step holds between the forward and the backward pass.
 
-    Measured on a few images and scaled to the batch. Running statistics stay as they are.
+    The bytes are measured on a few images and multiplied up to the batch. The running statistics of BN do not
+    change.
 
     Args:
-        images: float32 [N, C, H, W], N >= 2.
-        batch_size: of the training.
-        autocast: the precision of the training, as a context.
+        images: float32 [N, C, H, W] with N >= 2.
+        batch_size: the number of images that a step of this process has.
+        autocast: the arithmetic of the training, as a context.
     """
     sizes: dict[int, int] = {}
-    # Held to the end, so that no address is used twice.
+    # All tensors are kept to the end, because an address that is freed could be used for another tensor.
     kept: list[Tensor] = []
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
@@ -86,9 +88,10 @@ def _forward_and_again(
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Let BN compute on batch statistics without moving the running ones a second time.
+    """Let BN use the statistics of the batch without updating the running statistics a second time.
 
-    By a momentum of 0: without running statistics BN would keep other tensors for the backward pass.
+    The momentum of BN is set to 0 for that. Without running statistics BN would keep other tensors for the
+    backward pass, and the bytes that `activation_bytes` measures would be wrong.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     counters = [layer.get_buffer("num_batches_tracked") for layer in layers]

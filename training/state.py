@@ -1,13 +1,14 @@
-"""What a training that goes on keeps in its run directory after every epoch, and takes up again.
+"""The state of a training, which is written after every epoch and from which the training can be continued.
 
-    training-state.{0,1}.safetensors   after the last finished epoch and the one before: weights, momenta, the
-                                       random state, and the log so far
-    training-state.jsonl               the log so far, to look at
-    training-state.best.*              a checkpoint of the epoch with the best held-out accuracy; becomes
-                                       checkpoint.best.* with the end of the training
+    training-state.{0,1}.safetensors   the weights, the momenta, the random state and the log after the last
+                                       finished epoch, and after the epoch before
+    training-state.jsonl               the log so far, for people to read
+    training-state.best.*              a checkpoint of the epoch with the best held-out accuracy, which
+                                       becomes checkpoint.best.* at the end of the training
 
-Even and odd epochs take turns, so that one of them is whole whenever a process is killed. The state lies
-beside the files of a finished training, which stay until the new one ends.
+Even epochs are written to one file and odd epochs to another, so that one state is whole whenever a process
+is killed. The files of an earlier, finished training lie beside the state and stay until the new training
+ends.
 """
 
 import json
@@ -39,10 +40,11 @@ _LOG = "log"
 
 @dataclass
 class TrainingState:
-    """What changes while training.
+    """Everything that changes during a training.
 
     Attributes:
-        log: a line for each finished epoch.
+        generator: draws the order of the images and their augmentation.
+        log: one line for each finished epoch.
     """
 
     model: ResNet
@@ -52,12 +54,12 @@ class TrainingState:
 
     @property
     def is_best(self) -> bool:
-        """Whether no earlier epoch did as well as the last on the held-out images."""
+        """Whether the last epoch has a higher held-out accuracy than every epoch before."""
         *earlier, last = [line["held_out_accuracy"] for line in self.log]
         return all(last > accuracy for accuracy in earlier)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """All but the log, by name."""
+        """Return weights, momenta and random state by name, without the log."""
         tensors = {_MODEL + name: value.contiguous() for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             momentum = self.optimizer.state[parameter]["momentum_buffer"]
@@ -65,7 +67,7 @@ class TrainingState:
         return tensors | {_GENERATOR: self.generator.get_state()}
 
     def take(self, tensors: dict[str, Tensor]) -> None:
-        """Overwrite all but the log with what `to_tensors` gave."""
+        """Overwrite weights, momenta and random state with tensors that `to_tensors` returned."""
         self.model.load_state_dict(weights_of(tensors))
         for name, parameter in self.model.named_parameters():
             momentum = torch.empty_like(parameter).copy_(tensors[_MOMENTUM + name])
@@ -73,12 +75,12 @@ class TrainingState:
         self.generator.set_state(tensors[_GENERATOR])
 
     def share(self, processes: Processes, device: torch.device) -> int:
-        """Give every process what process 0 took up.
+        """Give every process the momenta and the random state of process 0.
 
-        The weights are DistributedDataParallel's to share.
+        The weights are left out, because DistributedDataParallel copies them.
 
         Returns:
-            number of finished epochs.
+            The number of finished epochs.
         """
         finished = processes.agree(len(self.log), device)
         if finished and not processes.is_first:
@@ -94,12 +96,12 @@ class TrainingState:
 
 
 def weights_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's state dict among the tensors of a state."""
+    """Return the state dict of the network among the tensors of a training state."""
     return {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
 
 
 def save_state(run: RunDirectory, step: Step, state: TrainingState) -> None:
-    """Write the state after an epoch."""
+    """Write the state after an epoch, over the state of the epoch before the last."""
     from safetensors.torch import save
 
     epochs, log = len(state.log), lines_of(state.log)
@@ -108,20 +110,21 @@ def save_state(run: RunDirectory, step: Step, state: TrainingState) -> None:
         (folder / name).write_bytes(save(state.to_tensors(), {_LOG: log}))
         (folder / STATE_LOG).write_text(log)
     if epochs == 1:
-        # The other is that of a training before this one.
+        # After the first epoch, the state in the file for even epochs belongs to an earlier training.
         run.discard(STATES[0])
 
 
 def save_best(run: RunDirectory, step: Step, model: ResNet, card: CheckpointCard) -> None:
-    """Keep the best checkpoint so far."""
+    """Write the checkpoint of the best epoch so far."""
     with run.writing(Step(step.stage, step.options, (), _BEST), wait=True) as folder:
         write_checkpoint(folder, model, card, _BEST)
 
 
 def publish_best(run: RunDirectory, step: Step) -> None:
-    """Put the best checkpoint beside that of the last epoch.
+    """Copy the checkpoint of the best epoch beside the checkpoint of the last epoch.
 
-    There is none where the process was killed while it replaced the best, and no epoch was better since.
+    Nothing is copied if a process was killed while it replaced the best checkpoint, and no later epoch was
+    better.
     """
     if not all(run.is_intact(name) for name in _BEST):
         return
@@ -132,7 +135,7 @@ def publish_best(run: RunDirectory, step: Step) -> None:
 
 
 def load_state(run: RunDirectory, step: Step) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
-    """Tensors and log of the interrupted training with just these options, if there is one in `run`."""
+    """Return tensors and log of an interrupted training with exactly the options of `step`, or None."""
     from safetensors.torch import load_file
 
     logs = {path: _log_in(path) for path in _resumable(run, step)}
@@ -143,32 +146,34 @@ def load_state(run: RunDirectory, step: Step) -> tuple[dict[str, Tensor], list[d
 
 
 def refuse_to_forget(run: RunDirectory, step: Step) -> None:
-    """Raise UserError where an interrupted training in `run` cannot be gone on with."""
+    """Raise UserError if `run` holds an interrupted training that cannot be continued with these options."""
     if _resumable(run, step):
         return
-    there = [name for name in STATES if name in run]
-    intact = [name for name in there if run.is_intact(name)]
+    recorded = [name for name in STATES if name in run]
+    intact = [name for name in recorded if run.is_intact(name)]
     ways = "begin anew with `train --no-resume`, or choose another --run-dir"
     if intact:
         epochs = max(len(_log_in(run.path / name)) for name in intact)
         raise UserError(
             f"{run.path} holds a training with other options, interrupted after epoch {epochs}",
-            f"repeat its options to go on with it, {ways}",
+            f"repeat the options of that training to continue it, {ways}",
         )
-    if there:
+    if recorded:
         raise UserError(
-            f"the state of the interrupted training in {run.path} is damaged", f"restore {there[0]}, {ways}"
+            f"the state of the interrupted training in {run.path} is damaged",
+            f"restore {recorded[0]}, {ways}",
         )
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A training that was interrupted.
+    """What is known of an interrupted training.
 
     Attributes:
-        network: fields of its `ResNetConfig`.
-        dataset: name of its data set; None where the process was killed before it wrote a best checkpoint.
-        epochs: how many are finished.
+        network: the fields of the network's `ResNetConfig`.
+        dataset: the name of the data set, or None if the process was killed before it wrote a best
+            checkpoint.
+        epochs: the number of finished epochs.
     """
 
     network: dict[str, Any]
@@ -177,7 +182,7 @@ class Unfinished:
 
 
 def unfinished_training(run: RunDirectory) -> Unfinished | None:
-    """The interrupted training whose state lies in `run`, if there is one."""
+    """Return the interrupted training whose state lies in `run`, or None without an intact state."""
     states = [name for name in STATES if run.is_intact(name)]
     if not states:
         return None
@@ -191,12 +196,12 @@ def unfinished_training(run: RunDirectory) -> Unfinished | None:
 
 
 def discard_state(run: RunDirectory) -> None:
-    """Forget an interrupted training."""
+    """Remove every file of the state, after which the training cannot be continued."""
     run.discard(*STATES, STATE_LOG, *_BEST)
 
 
 def lines_of(log: list[dict[str, Any]]) -> str:
-    """The log as JSON lines."""
+    """Return the log as JSON lines."""
     return "".join(json.dumps(line) + "\n" for line in log)
 
 
@@ -208,5 +213,5 @@ def _log_in(state: Path) -> list[dict[str, Any]]:
 
 
 def _resumable(run: RunDirectory, step: Step) -> list[Path]:
-    """The intact states of a training with just these options."""
+    """Return the paths of the intact states of a training with exactly the options of `step`."""
     return [run.path / name for name in STATES if run.is_current(Step(step.stage, step.options, (), (name,)))]

@@ -71,9 +71,9 @@ def trained(
     """Train the session's network, or go on with its training.
 
     Raises:
-        UserError, CheckFailed: as `training.loop.checkpoint_from_dataset`.
+        UserError, CheckFailed: as `training.checkpoint_from_dataset`.
     """
-    from training.loop import checkpoint_from_dataset
+    from training.checkpoint_from_dataset import checkpoint_from_dataset
 
     recipe = recipe_from_options(session, options)
 

@@ -1,4 +1,4 @@
-"""Eq. 5 against plain autograd of the whole network, and hand-made gradients."""
+"""Eq. 5, compared with plain autograd of the whole network and with gradients computed by hand."""
 
 import math
 
@@ -18,7 +18,7 @@ NETWORKS = [(variant, depth, block) for variant in VARIANTS for depth, block in 
 
 
 def stream_and_gradients(model: ResNet, images: Tensor, labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Of one backward pass through everything: each block's input, then the last output."""
+    """Return each block's input and the last output, and the gradients at them from one backward pass."""
     model.train()
     x = model.stem(images)
     stream = [x]
@@ -47,7 +47,7 @@ def test_gradients_are_those_of_one_backward_pass(variant: str, depth: int, bloc
 def test_dead_paths_and_skip_terms_are_those_of_the_stream_itself(
     variant: str, depth: int, block: str | None
 ) -> None:
-    """Masks from the signs of the stream, where the code differentiates block by block."""
+    """The test takes masks from the signs of the stream, while the code differentiates block by block."""
     model, (images, labels) = network(variant, depth, block), batch()
     stream, gradients = stream_and_gradients(model, images, labels)
     _, rows = block_gradients(model, images, labels)
@@ -95,7 +95,7 @@ def test_without_residual_branches_the_skip_term_is_all_of_it() -> None:
 
 
 def test_shares_of_a_branch_that_copies_its_input() -> None:
-    """F(x) = x in both of two blocks: g_l = 2^(L-l) g_L, so the skip term is 1/2 and then 1/4 of it."""
+    """With F(x) = x in two blocks, g_l = 2^(L-l) g_L, so that the skip term is 1/2 and then 1/4 of g_l."""
     model = network("preact", 20)
     for block in blocks_of(model)[0][1:]:
         block.preact = nn.Sequential()
@@ -132,14 +132,14 @@ def test_a_gradient_that_vanishes_everywhere_has_no_shares_and_eq_5_is_0_is_0() 
     model.classifier.weight.data.zero_()
     _, rows = block_gradients(model, *batch())
     assert {row.norm for row in rows} == {0}
-    own = [row for row in rows if row.error is not None]
-    assert own
-    assert {(row.skip_norm, row.skip_share, row.error) for row in own} == {(None, None, 0)}
+    identity_rows = [row for row in rows if row.error is not None]
+    assert identity_rows
+    assert {(row.skip_norm, row.skip_share, row.error) for row in identity_rows} == {(None, None, 0)}
 
 
 def test_a_gradient_that_vanishes_behind_a_dead_block_is_told_from_one_that_was_never_there() -> None:
     model = network("original")
-    # All that the last block adds up is negative.
+    # Every sum of the last block is negative, so that the ReLU after the addition lets nothing through.
     block = model.stages()[2][2]
     block.residual[-1].weight.data.zero_()
     block.residual[-1].bias.data.fill_(-1e6)
@@ -171,10 +171,10 @@ def test_measuring_changes_nothing_and_leaves_no_gradient() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_depth_1001(variant: str) -> None:
     _, rows = block_gradients(network(variant, 1001), *batch())
-    own = [row for row in rows if row.error is not None]
-    assert (len(rows), len(own)) == (333, 330)
+    identity_rows = [row for row in rows if row.error is not None]
+    assert (len(rows), len(identity_rows)) == (333, 330)
     if variant == "preact":
-        assert max(row.error for row in own if row.error) < 1e-14
-        assert {row.dead for row in own} == {0}
+        assert max(row.error for row in identity_rows if row.error) < 1e-14
+        assert {row.dead for row in identity_rows} == {0}
     else:
-        assert min(row.dead for row in own if row.dead is not None) > 0.01
+        assert min(row.dead for row in identity_rows if row.dead is not None) > 0.01

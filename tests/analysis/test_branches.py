@@ -1,4 +1,4 @@
-"""Blocks cut behind F, and BN as training sees it."""
+"""Blocks that are cut after F, and BN with the statistics of the batch."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The curves carry the figures they are drawn from."""
+"""The curves show the figures that they are drawn from."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Eq. 4, with blocks whose sums are known by hand and blocks in which it must fail."""
+"""Eq. 4 for blocks whose sums are computed by hand, and for blocks in which eq. 4 must fail."""
 
 import pytest
 import torch
@@ -24,17 +24,17 @@ def test_points_are_the_first_identity_block_the_next_the_middle_and_the_end() -
 
 
 def test_error_of_an_original_network_is_what_its_last_relus_cut_off() -> None:
-    """Taken apart by hand: x_2 = ReLU(x_1 + F(x_1))."""
+    """The test computes x_2 = ReLU(x_1 + F(x_1)) step by step."""
     model, images = network("original", 8), batch()[0]
     model.train()
     x = model.stem(images)
     block = model.stage1[0]
     sums = (x + block.residual(x)).detach()
     expected = torch.linalg.vector_norm(sums.clamp(max=0)) / torch.linalg.vector_norm(sums.relu())
-    found = identity_sums(model, images)
-    assert [(pair.stage, pair.first, pair.last) for pair in found] == [(1, 1, 2)]
-    assert found[0].error == pytest.approx(float(expected), rel=1e-9)
-    assert found[0].error > 0.1
+    pairs = identity_sums(model, images)
+    assert [(pair.stage, pair.first, pair.last) for pair in pairs] == [(1, 1, 2)]
+    assert pairs[0].error == pytest.approx(float(expected), rel=1e-9)
+    assert pairs[0].error > 0.1
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -1,4 +1,4 @@
-"""The summary of a network by hand, and its way through JSON."""
+"""The summary of a network, compared with figures by hand, and the JSON of a network."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def test_summary_of_a_gradient_that_has_vanished() -> None:
     summary = replace(MADE_UP, backward=rows).summary()
     assert (summary["first_norm"], summary["backward_error"]) == (0, 0.9)
     assert summary["skip_share"] is None
-    # Blocks that have one count.
+    # The blocks that have a skip share still count.
     rows[1] = MADE_UP.backward[1]
     assert replace(MADE_UP, backward=rows).summary()["skip_share"] == 0.2
 

@@ -1,4 +1,4 @@
-"""The script on a tiny trained network."""
+"""The script that compares calibrations, on a tiny trained network."""
 
 import sys
 from pathlib import Path

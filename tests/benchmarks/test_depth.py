@@ -1,4 +1,4 @@
-"""The script on tiny networks, trained once, and its page on made-up figures."""
+"""The script on tiny networks that are trained once, and the page of made-up figures."""
 
 import sys
 from pathlib import Path

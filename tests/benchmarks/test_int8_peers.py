@@ -1,4 +1,4 @@
-"""The script on tiny networks, and its arithmetic on made-up times."""
+"""The script on tiny networks, and the arithmetic of the script on made-up times."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ class FakeRuntime:
 
 
 def _contest(card: GraphCard, milliseconds: dict[tuple[str, str, str], float]) -> tuple[Contest, Times]:
-    """Times at batch 32 are ten times those at batch 1, and ours twenty."""
+    """Return a contest in which batch 32 takes ten times as long as batch 1, or in ours twenty times."""
     rows = {
         Contender(*key, FakeRuntime(), FIGURES): ms  # type: ignore[arg-type]
         for key, ms in milliseconds.items()
@@ -100,7 +100,7 @@ def test_only_networks_of_one_depth_are_paired() -> None:
 def test_script_measures_both_variants_in_one_run(
     trained_runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without NNCF and ModelOpt; whatever they and `quantize_static` say goes to standard error."""
+    """NNCF and ModelOpt are left out, and all messages of `quantize_static` go to standard error."""
     settings = [StaticSetting("QUInt8", "MinMax", False, form) for form in ("QDQ", "QOperator")]
     monkeypatch.setattr(peers, "STATIC_SETTINGS", settings)
     monkeypatch.setattr(timing, "ROUNDS", 1)
@@ -120,7 +120,7 @@ def test_script_measures_both_variants_in_one_run(
     assert [row[1] for row in measured].count("skipfold") == 4
     assert all(row[8] == row[10] == "1.00" for row in measured if row[1] == "FP32")
     for row in measured:
-        # Full 8-bit weights, which saturate without VNNI, are of its settings.
+        # Some settings of `quantize_static` have full 8-bit weights, which saturate without VNNI.
         saturates = row[1] == "quantize_static" and adds_products_in_16_bits()
         assert float(row[6]) > (100 if row[1] == "FP32" else 5 if saturates else 10)
         assert float(row[5]) > 50

@@ -1,4 +1,4 @@
-"""The table on made-up trainings."""
+"""The table of made-up trainings."""
 
 from dataclasses import replace
 

@@ -63,7 +63,7 @@ def test_settings_differ() -> None:
 def test_shared_ranges_change_nothing(
     preact_run: RunDirectory, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second graph takes its ranges from the first one's calibration."""
+    """The second graph uses the ranges that were calibrated for the first graph."""
     monkeypatch.setattr(
         peers,
         "STATIC_SETTINGS",
@@ -83,14 +83,14 @@ def test_shared_ranges_change_nothing(
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
     )
-    found, expected = (
+    shared, expected = (
         {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
         for path in (peer.path, alone)
     )
-    assert found.keys() == expected.keys()
+    assert shared.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-6, err_msg=name)
-    # Its 8-bit weights saturate without VNNI.
+        np.testing.assert_allclose(shared[name], array, rtol=1e-6, err_msg=name)
+    # The 8-bit weights of this graph saturate without VNNI.
     assert _snr(preact_run, digits, peer) > (5 if adds_products_in_16_bits() else 10)
 
 
@@ -98,14 +98,14 @@ def test_shared_ranges_change_nothing(
 def test_peers_run_as_our_own_graphs_do(preact_run: RunDirectory, digits: Dataset, engine: str) -> None:
     card = card_from_file(preact_run.path / MODEL)
     images = digits.normalised(digits.test.images[:7])
-    own_file = subject_in(preact_run, engine, "int8").artifact
-    peer = Peer(engine, "skipfold", "", preact_run.path / own_file)
+    artifact = subject_in(preact_run, engine, "int8").artifact
+    peer = Peer(engine, "skipfold", "", preact_run.path / artifact)
     with (
-        open_subject(preact_run, subject_in(preact_run, engine, "int8"), 1) as own,
-        open_peer(peer, card, 1) as runtime,
+        open_subject(preact_run, subject_in(preact_run, engine, "int8"), 1) as ours,
+        open_peer(peer, card, 1) as theirs,
     ):
-        assert np.array_equal(own.infer(images), runtime.infer(images))
-        assert own.describe() == runtime.describe()
+        assert np.array_equal(ours.infer(images), theirs.infer(images))
+        assert ours.describe() == theirs.describe()
 
 
 @pytest.mark.parametrize("engine", ["ort", "openvino"])

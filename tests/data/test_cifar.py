@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """[3, H, W] -> an encoded picture."""
+    """Return the encoded picture of an array [3, H, W]."""
     buffer = io.BytesIO()
     Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "png")
     return buffer.getvalue()
@@ -55,7 +55,7 @@ def write(path: Path, content: list[Row], described: pa.Schema | None = None) ->
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small CIFAR-10: 40 training and 20 test images."""
+    """The folder of a small CIFAR-10 with 40 training and 20 test images."""
     write(tmp_path / "cifar10" / TRAIN, rows(40, seed=0))
     write(tmp_path / "cifar10" / TEST, rows(20, seed=1))
     return tmp_path / "cifar10"
@@ -115,7 +115,7 @@ def test_progress_is_told_of_every_image(folder: Path) -> None:
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder: give the folder that holds train-"):
+    with pytest.raises(UserError, match="nowhere is not a folder: give --data-dir the folder that"):
         cifar("cifar10", tmp_path / "nowhere")
 
 
@@ -260,7 +260,7 @@ def test_the_real_cifar10() -> None:
     assert np.bincount(dataset.train.labels).tolist() == [4_900] * 10
     assert np.bincount(dataset.calibration.labels).tolist() == [100] * 10
     assert np.bincount(dataset.test.labels).tolist() == [1_000] * 10
-    # Published for the training set; a copy that was compressed differs in the third decimal.
+    # These values are published for the training set. Those of a compressed copy differ in the third decimal.
     np.testing.assert_allclose(dataset.mean, (0.4914, 0.4822, 0.4465), rtol=0, atol=0.003)
     np.testing.assert_allclose(dataset.std, (0.2470, 0.2435, 0.2616), rtol=0, atol=0.003)
     assert dataset.classes[0] == "airplane"

@@ -26,7 +26,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
 
 
 def split(count: int, seed: int = 0) -> Split:
-    """Random pictures, the classes in turn."""
+    """Return random pictures, whose classes take turns."""
     return Split(pictures(count, seed), np.arange(count, dtype=np.int64) % len(CLASSES))
 
 
@@ -72,8 +72,8 @@ def test_calibration_takes_the_smallest_hashes_of_each_class(dataset: Dataset) -
     hashes = np.array([h.hex() for h in image_hashes(training.images)])
     for label in range(3):
         smallest = sorted(hashes[training.labels == label])[:4]
-        own = dataset.calibration.images[dataset.calibration.labels == label]
-        assert sorted(h.hex() for h in image_hashes(own)) == smallest
+        held_out = dataset.calibration.images[dataset.calibration.labels == label]
+        assert sorted(h.hex() for h in image_hashes(held_out)) == smallest
 
 
 def test_calibration_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +95,9 @@ def test_the_cut_does_not_depend_on_the_order_of_the_training_images(dataset: Da
         "shuffled": np.random.default_rng(2).permutation(90),
         "sorted by class": np.argsort(training.labels, kind="stable"),
     }[order]
-    other = dataset_from_splits("mine", CLASSES, training.subset(indices), split(30, seed=1))
-    assert contents(other.calibration) == contents(dataset.calibration)
-    assert contents(other.train) == contents(dataset.train)
+    shuffled = dataset_from_splits("mine", CLASSES, training.subset(indices), split(30, seed=1))
+    assert contents(shuffled.calibration) == contents(dataset.calibration)
+    assert contents(shuffled.train) == contents(dataset.train)
 
 
 pool = pictures(12, seed=3)
@@ -105,7 +105,7 @@ pool = pictures(12, seed=3)
 
 @st.composite
 def overlapping_splits(draw: st.DrawFn) -> tuple[Split, Split]:
-    """Both drawn from few pictures, so that copies stand within and across them."""
+    """Both splits are drawn from few pictures, so that there are copies within and across the splits."""
     rows = st.lists(st.tuples(st.integers(0, len(pool) - 1), st.integers(0, 2)), min_size=1, max_size=40)
     parts = []
     for _ in range(2):
@@ -201,7 +201,7 @@ def test_statistics_are_of_all_training_images_and_of_no_test_image(dataset: Dat
     np.testing.assert_allclose(dataset.std, as_floats.std(axis=(0, 2, 3)), rtol=1e-10)
 
 
-# 3 and 5 are values whose mean is rounded, so that the computed deviation is not quite zero.
+# The means of constant images of 3 and of 5 are rounded, so that the computed deviation is not quite zero.
 @settings(max_examples=40, deadline=None)
 @given(
     value=st.integers(0, 255) | st.sampled_from([3, 5]), count=st.integers(1, 13), channel=st.integers(0, 2)
@@ -229,7 +229,7 @@ def test_normalised_against_the_plain_formula(
         expected[:, channel] = (images[:, channel] / 255 - mean[channel]) / std[channel]
     assert result.dtype == np.float32
     assert result.shape == images.shape
-    # Values reach 1/std; float32 keeps 7 digits of the largest of product and shift.
+    # The values reach 1/std, and float32 keeps 7 digits of the larger of product and shift.
     np.testing.assert_allclose(result, expected, rtol=0, atol=3e-7 / min(std))
 
 

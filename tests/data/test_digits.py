@@ -34,7 +34,7 @@ def test_pictures_are_the_digits_enlarged_in_grey(digits: Dataset) -> None:
     assert images.shape == (360, 3, 32, 32)
     assert np.array_equal(images[:, 0], images[:, 1])
     assert np.array_equal(images[:, 0], images[:, 2])
-    # The mean of each 4x4 tile follows the pixel it was enlarged from, on the scale 0..16 -> 0..255.
+    # The mean of each 4x4 tile follows the pixel that was enlarged to the tile, scaled from 0..16 to 0..255.
     tiles = images[:, 0].reshape(-1, 8, 4, 8, 4).mean(axis=(2, 4))
     original = load_digits().images[::5] * 255 / 16
     assert np.corrcoef(tiles.ravel(), original.ravel())[0, 1] > 0.97

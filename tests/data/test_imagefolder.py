@@ -10,12 +10,12 @@ from data.dataset import Dataset, image_hashes
 from data.imagefolder import imagefolder
 from errors import UserError
 
-CLASSES = ("bee", "ant", "cat")  # not in alphabetical order
+CLASSES = ("bee", "ant", "cat")  # The order is not alphabetical.
 LAYOUTS = ("one folder", "train and test")
 
 
 def fill(folder: Path, count: int, seed: int) -> None:
-    """Random 32x32 pictures of one class."""
+    """Write random 32x32 pictures of one class."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(seed)
     for index in range(count):
@@ -25,7 +25,7 @@ def fill(folder: Path, count: int, seed: int) -> None:
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """DIR/<class>/*, ten pictures a class."""
+    """A folder DIR/<class>/* with ten pictures a class."""
     for seed, name in enumerate(CLASSES):
         fill(tmp_path / "flat" / name, 10, seed)
     return tmp_path / "flat"
@@ -33,7 +33,7 @@ def flat(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parted(tmp_path: Path) -> Path:
-    """DIR/train/<class>/* and DIR/test/<class>/*, eight and three pictures a class."""
+    """Folders DIR/train/<class>/* and DIR/test/<class>/* with eight and three pictures a class."""
     for seed, name in enumerate(CLASSES):
         fill(tmp_path / "parted/train" / name, 8, seed)
         fill(tmp_path / "parted/test" / name, 3, 10 + seed)
@@ -46,7 +46,7 @@ def hashes_of(folder: Path) -> set[bytes]:
 
 
 def labelled(dataset: Dataset) -> list[set[tuple[bytes, int]]]:
-    """Pictures with their labels: train, calibration, test."""
+    """Return the hashes of the pictures with their labels: of train, calibration and test."""
     return [
         set(zip(image_hashes(part.images), part.labels.tolist(), strict=True))
         for part in (dataset.train, dataset.calibration, dataset.test)
@@ -65,14 +65,16 @@ def test_one_folder_a_class_is_cut_in_five(flat: Path) -> None:
     train, calibration, test = labelled(dataset)
     assert len(train | calibration | test) == 30, "no picture stands in two splits"
     for label, name in enumerate(sorted(CLASSES)):
-        own = {(digest, label) for digest in hashes_of(flat / name)}
-        assert own <= train | calibration | test
+        of_class = {(digest, label) for digest in hashes_of(flat / name)}
+        assert of_class <= train | calibration | test
 
 
 def test_the_test_pictures_are_those_with_the_smallest_hashes(flat: Path) -> None:
     test = labelled(imagefolder(flat))[2]
     for label, name in enumerate(sorted(CLASSES)):
-        assert {h for h, own in test if own == label} == set(sorted(hashes_of(flat / name))[:2])
+        assert {digest for digest, test_label in test if test_label == label} == set(
+            sorted(hashes_of(flat / name))[:2]
+        )
 
 
 def test_given_train_and_test_folders_are_kept(parted: Path) -> None:

@@ -56,7 +56,7 @@ def test_palette_pictures_become_rgb() -> None:
 
 
 def test_another_size_is_cut_to_its_central_square() -> None:
-    """Red, green and blue thirds of a wide picture: only green is in the centre."""
+    """A wide picture has red, green and blue thirds, of which only the green one is in the centre."""
     stripes = np.zeros((64, 192, 3), np.uint8)
     for third in range(3):
         stripes[:, 64 * third : 64 * (third + 1), third] = 255

@@ -12,7 +12,7 @@ BLOCK_TYPES = {"original": OriginalBlock, "preact": PreActBlock}
 
 
 class PreActBlockWithActivatedShortcut(PreActBlock):
-    """The known error: the shortcut of every block starts from ReLU(BN(x))."""
+    """A block with a known mistake: every shortcut starts from ReLU(BN(x))."""
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.preact(x)
@@ -21,14 +21,14 @@ class PreActBlockWithActivatedShortcut(PreActBlock):
 
 
 class PreActBlockWithReluAfterAddition(PreActBlock):
-    """The other known error: something follows the addition."""
+    """A block with a known mistake: a ReLU follows the addition."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).relu()
 
 
 def made(block_type: type[nn.Module], block: str, in_channels: int, width: int, stride: int) -> nn.Module:
-    """A block in evaluation mode whose BN layers do something."""
+    """Return a block in evaluation mode whose BN layers are not the identity."""
     torch.manual_seed(0)
     module = block_type(residual_plan(block, in_channels, width, stride))
     for layer in module.modules():
@@ -49,12 +49,12 @@ def projection_block(block_type: type[nn.Module], block: str) -> nn.Module:
 
 
 def stream(channels: int) -> Tensor:
-    """A skip path's content: negative values too."""
+    """Return values of a skip path, some of them negative."""
     return torch.randn(3, channels, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def holds_the_identity_equation(module: nn.Module, x: Tensor) -> bool:
-    """x_{l+1} = x_l + F(x_l), bit for bit."""
+    """The output is x_{l+1} = x_l + F(x_l), bit for bit."""
     with torch.no_grad():
         return torch.equal(module(x), x + module.residual(module.preact(x)))
 
@@ -110,7 +110,7 @@ def test_preact_identity_carries_signal_and_gradient_unchanged(block: str) -> No
     modules = [identity_block(PreActBlock, block) for _ in range(3)]
     for module in modules:
         last_convolution = list(module.residual)[-1]
-        nn.init.zeros_(last_convolution.weight)  # F = 0
+        nn.init.zeros_(last_convolution.weight)  # F is then 0.
     x = stream(4 * EXPANSION[block]).requires_grad_()
     output = nn.Sequential(*modules)(x)
     upstream = stream(4 * EXPANSION[block]).flip(0)

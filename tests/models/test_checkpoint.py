@@ -46,7 +46,7 @@ def written(folder: Path, described: CheckpointCard, model: ResNet | None = None
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """A sound checkpoint, to be damaged."""
+    """The two files of a sound checkpoint, which a test may damage."""
     return written(tmp_path, card())
 
 
@@ -56,7 +56,7 @@ def test_round_trip(tmp_path: Path, variant: str, depth: int) -> None:
     described = card(variant, depth, num_classes=7)
     torch.manual_seed(0)
     model = ResNet(described.model)
-    model(torch.randn(4, 3, 32, 32))  # moves the running statistics
+    model(torch.randn(4, 3, 32, 32))  # This changes the running statistics of BN.
     loaded, loaded_card = model_from_checkpoint(*written(tmp_path, described, model))
     assert loaded_card == described
     assert not loaded.training

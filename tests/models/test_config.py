@@ -13,7 +13,7 @@ from models.config import (
     resnet_config,
 )
 
-# Depth, the papers' block, blocks a stage.
+# The depths of the papers, with the block that the papers use and the number of blocks a stage.
 PAPER_DEPTHS = [
     (20, "basic", 3),
     (32, "basic", 5),
@@ -28,7 +28,7 @@ PAPER_DEPTHS = [
     (1001, "bottleneck", 111),
 ]
 
-# Depths that fit both formulas, and blocks a stage of the block the papers did not choose.
+# Depths that fit both formulas, with the block that the papers do not use and the number of blocks a stage.
 OTHER_BLOCK = [(20, "bottleneck", 2), (56, "bottleneck", 6), (110, "bottleneck", 12), (164, "basic", 27)]
 
 

@@ -26,22 +26,22 @@ def viewed(images: Tensor, padding: int, flip: bool, fill: Tensor, generator: to
 
 
 def crops(image: Tensor, padding: int, flip: bool) -> dict[tuple[int, int, bool], np.ndarray]:
-    """Every crop and mirrored crop of one image, cut in numpy, by row, column and mirroring."""
+    """Return every crop and mirrored crop of one image, cut in numpy, by row, column and mirroring."""
     channels, height, width = image.shape
     padded = np.empty((channels, height + 2 * padding, width + 2 * padding), np.uint8)
     padded[:] = FILL.numpy()[:channels, None, None]
     padded[:, padding : padding + height, padding : padding + width] = image.numpy()
-    found = {}
+    by_view = {}
     for row, column in product(range(2 * padding + 1), repeat=2):
         crop = padded[:, row : row + height, column : column + width]
-        found[row, column, False] = crop
+        by_view[row, column, False] = crop
         if flip:
-            found[row, column, True] = crop[:, :, ::-1]
-    return found
+            by_view[row, column, True] = crop[:, :, ::-1]
+    return by_view
 
 
 def drawn(image: Tensor, result: Tensor, padding: int, flip: bool) -> set[tuple[int, int, bool]]:
-    """Which of them `result` is."""
+    """Return the views of `image` that equal `result`."""
     return {
         draw for draw, crop in crops(image, padding, flip).items() if np.array_equal(crop, result.numpy())
     }
@@ -63,19 +63,20 @@ def test_every_image_is_a_crop_of_its_own_input(
     result = viewed(images, padding, flip, FILL, seeded(seed))
     assert result.dtype == torch.uint8
     assert result.shape == images.shape
-    for image, own in zip(images, result, strict=True):
-        assert drawn(image, own, padding, flip)
+    for image, crop in zip(images, result, strict=True):
+        assert drawn(image, crop, padding, flip)
 
 
 def test_each_image_is_drawn_for_itself_and_every_crop_comes_up() -> None:
     images = pictures(1).expand(2000, -1, -1, -1)
     result = viewed(images, 1, True, FILL, seeded())
     counts: dict[tuple[int, int, bool], int] = {}
-    for own in result:
-        (draw,) = drawn(images[0], own, 1, True)
+    for crop in result:
+        (draw,) = drawn(images[0], crop, 1, True)
         counts[draw] = counts.get(draw, 0) + 1
     assert len(counts) == 3 * 3 * 2
-    # 2000 / 18 = 111 each with a deviation of 10: five of them either way.
+    # Each of the 18 views is drawn 2000 / 18 = 111 times with a deviation of 10. The test allows five
+    # deviations.
     assert min(counts.values()) > 60
     assert max(counts.values()) < 165
 
@@ -88,8 +89,8 @@ def test_half_of_the_images_are_mirrored(padding: int) -> None:
     assert 150 < sum(mirrored) < 250
     assert not any(
         draw[2]
-        for image, own in zip(images, viewed(images, padding, False, FILL, seeded()), strict=True)
-        for draw in drawn(image, own, padding, True)
+        for image, crop in zip(images, viewed(images, padding, False, FILL, seeded()), strict=True)
+        for draw in drawn(image, crop, padding, True)
     )
 
 
@@ -98,7 +99,7 @@ def test_padding_has_the_given_colour_of_each_channel() -> None:
     result = viewed(images, 2, False, FILL, seeded())
     for channel, colour in enumerate(FILL.tolist()):
         assert set(result[:, channel].unique().tolist()) == {colour, 200}
-    # A corner crop shows padding in three quarters of its pixels, the same ones in each channel.
+    # Three quarters of the pixels of a corner crop are padding, the same pixels in each channel.
     padded = result[:, 0] == 11
     assert padded.flatten(1).sum(1).max() == 12
     assert torch.equal(padded, result[:, 2] == 33)
@@ -132,7 +133,7 @@ def test_the_generator_decides() -> None:
     images = pictures(20)
     torch.manual_seed(1)
     first = viewed(images, 2, True, FILL, seeded(3))
-    torch.manual_seed(2)  # not to be drawn from
+    torch.manual_seed(2)  # This generator must not be used.
     assert torch.equal(first, viewed(images, 2, True, FILL, seeded(3)))
     assert not torch.equal(first, viewed(images, 2, True, FILL, seeded(4)))
     generator = seeded(3)

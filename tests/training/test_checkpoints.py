@@ -16,9 +16,9 @@ from models.checkpoint import card_in, model_in
 from models.config import VARIANTS, resnet_config
 from models.resnet import ResNet
 from training.checkpoints import (
-    card_of_weights,
     checkpoint_from_files,
     checkpoint_from_initialisation,
+    new_checkpoint_card,
     refuse_to_replace,
     require_same_network,
     write_checkpoint,
@@ -34,12 +34,12 @@ def initialised(path: Path, dataset: Dataset, seed: int = 0, variant: str = "pre
 
 
 def trained(path: Path, dataset: Dataset) -> RunDirectory:
-    """A run whose card says that its weights were trained."""
+    """Return a run whose card says that the weights were trained."""
     torch.manual_seed(7)
     run = RunDirectory(path)
     with run.writing(Step("train", {}, (), (CHECKPOINT, CHECKPOINT_CARD))) as folder:
         write_checkpoint(
-            folder, ResNet(CONFIG), card_of_weights(CONFIG, dataset, trained=True, training={"seed": 7})
+            folder, ResNet(CONFIG), new_checkpoint_card(CONFIG, dataset, trained=True, training={"seed": 7})
         )
     return run
 
@@ -49,7 +49,7 @@ def weights(run: RunDirectory) -> bytes:
 
 
 def elsewhere(folder: Path, run: RunDirectory) -> Path:
-    """Copies of a run's two files under a name of the user's; returns the weights."""
+    """Copy the two files of a run under the name `mine`; return the path of the weights."""
     folder.mkdir(exist_ok=True)
     shutil.copy(run.verified(CHECKPOINT), folder / "mine.safetensors")
     shutil.copy(run.verified(CHECKPOINT_CARD), folder / "mine.json")
@@ -87,8 +87,8 @@ def test_convolutions_are_those_of_a_fresh_network(digits: Dataset, tmp_path: Pa
     loaded, _ = model_in(initialised(tmp_path / "run", digits))
     torch.manual_seed(0)
     fresh = ResNet(CONFIG)
-    for (name, own), expected in zip(loaded.named_parameters(), fresh.parameters(), strict=True):
-        assert torch.equal(own, expected), name
+    for (name, parameter), expected in zip(loaded.named_parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(parameter, expected), name
 
 
 def test_bn_statistics_are_those_of_calibration_images(digits: Dataset, tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_deep_initialised_networks_give_sane_outputs(digits: Dataset, tmp_path: 
         stock = ResNet(resnet_config(variant, 164)).eval()(images)
     assert logits.isfinite().all()
     assert logits.abs().max() < 100
-    assert logits.std(dim=0).max() > 0, "it tells images apart"
-    # Why the statistics are taken: without them the stream grows from block to block.
+    assert logits.std(dim=0).max() > 0, "the network tells images apart"
+    # The statistics are measured because without them the stream grows from block to block.
     assert not stock.abs().max() < 1e4
 
 
@@ -211,7 +211,7 @@ def test_refusal_is_for_trained_and_intact_weights_only(digits: Dataset, tmp_pat
     ],
 )
 def test_another_network_than_asked_for(digits: Dataset, config: object, dataset: str, named: str) -> None:
-    card = card_of_weights(CONFIG, digits, trained=False)
+    card = new_checkpoint_card(CONFIG, digits, trained=False)
     require_same_network(card, CONFIG, "digits", Path("runs/mine"))
     with pytest.raises(UserError, match=rf"runs/mine holds a preact ResNet-8 \(basic.*{named}") as error:
         require_same_network(card, config, dataset, Path("runs/mine"))

@@ -26,7 +26,7 @@ def test_loss_and_accuracy_by_hand() -> None:
 def test_the_text_is_of_the_steps_that_have_arrived() -> None:
     figures = EpochFigures(4, CPU, Processes())
     figures.add(torch.tensor(3.0), logits_naming(1, 2), torch.tensor([1, 1]))
-    assert figures.text() == "", "on its way, not arrived"
+    assert figures.text() == "", "the copy is on its way to the host"
     figures.add(torch.tensor(1.0), logits_naming(1, 2), torch.tensor([1, 2]))
     assert re.fullmatch(r"loss 3\.000  accuracy 50\.0 %  [\d,]+ images/s", figures.text())
     figures.add(torch.tensor(torch.nan), logits_naming(1), torch.tensor([1]))

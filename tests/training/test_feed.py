@@ -39,9 +39,9 @@ def test_an_epoch_hands_out_every_image_once_as_the_networks_take_it(digits: Dat
 
 def test_order_and_views_are_the_generators(digits: Dataset) -> None:
     feed = Feed(with_images(digits, 70), replace(RECIPE, crop_padding=2), CPU, Processes())
-    first, same, other = epoch(feed), epoch(feed), epoch(feed, seed=1)
+    first, same, reseeded = epoch(feed), epoch(feed), epoch(feed, seed=1)
     assert all(torch.equal(a.images, b.images) for a, b in zip(first, same, strict=True))
-    assert not torch.equal(first[0].images, other[0].images)
+    assert not torch.equal(first[0].images, reseeded[0].images)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -56,7 +56,7 @@ def test_processes_share_the_very_batches_of_one(digits: Dataset, count: int, im
         for rank, part in enumerate(parts):
             assert torch.equal(part[index].images, batch.images[rank::count])
             assert torch.equal(part[index].labels, batch.labels[rank::count])
-        # The mean of the weighted parts is the mean over the batch.
+        # The mean over the processes, weighted by the shares, is the mean over the batch.
         means = [p[index].share * p[index].labels.float().mean() for p in parts]
         assert float(sum(means) / count) == pytest.approx(float(batch.labels.float().mean()))
 

@@ -1,11 +1,10 @@
-"""Real processes under torchrun, on the CPU through gloo."""
+"""Trainings in real processes, which torchrun starts and which communicate on the CPU through gloo."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,19 @@ import torch
 
 from errors import UserError
 from training.processes import Processes, process_group, processes_in_environment
-from training.state import STATE_LOG
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ("cli.py", "train", "--depth", "8", "--arithmetic", "fp32")
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-# For a machine that is busy with other things.
+# A training takes about ten seconds, and many times as long on a machine that is busy with other work.
 PATIENCE_S = 240
 
 
-def start(*command: object) -> "subprocess.Popen[str]":
+def start(*command: object, victim: int | None = None) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [str(part) for part in command],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "VICTIM": str(victim)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,23 +41,32 @@ def log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines()]
 
 
-def wait_for_epochs(run: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        path = run / STATE_LOG
-        if path.is_file() and len(path.read_text().splitlines()) >= count:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"no epoch was finished: {process.communicate()[1]}")
+# Runs the command line, and kills the process of rank VICTIM with SIGKILL when two epochs are finished. All
+# processes have then taken part in the second epoch, so that process 0 has written the state of the first.
+KILLED_AFTER_TWO_EPOCHS = """
+import os, runpy, signal
+from training.loop import TrainingLoop
+
+train_epoch = TrainingLoop.train_epoch
 
 
-def rank_of(pid: int) -> str | None:
-    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return next((v.removeprefix(b"RANK=").decode() for v in variables if v.startswith(b"RANK=")), None)
+def train_epoch_or_die(loop, *arguments):
+    if loop.finished_epochs == 2 and os.environ.get("RANK", "0") == os.environ["VICTIM"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    train_epoch(loop, *arguments)
 
 
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+TrainingLoop.train_epoch = train_epoch_or_die
+runpy.run_path("cli.py", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The command line in a script that kills one of its processes."""
+    path = tmp_path / "killed.py"
+    path.write_text(KILLED_AFTER_TWO_EPOCHS)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +88,7 @@ def test_two_processes_learn_as_one(in_two_processes: Path, tmp_path: Path) -> N
     status, _, err = finish(start(sys.executable, *TRAIN, "--epochs", "4", "--run-dir", tmp_path / "one"))
     assert status == 0, err
     one, two = log(tmp_path / "one"), log(in_two_processes)
-    # BN's statistics are those of half a batch, so the curves agree but are not the same.
+    # Each process uses the BN statistics of half a batch, so the curves are similar and not the same.
     for alone, shared in zip(one, two, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=0.25, abs=0.1)
     assert one[0]["loss"] != two[0]["loss"]
@@ -93,44 +100,37 @@ def test_two_processes_learn_as_one(in_two_processes: Path, tmp_path: Path) -> N
     assert accuracies[0] == pytest.approx(accuracies[1], abs=4)
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc to find a rank's process in")
 def test_a_lost_process_ends_the_run_with_a_word_and_it_can_be_continued(
-    in_two_processes: Path, tmp_path: Path
+    in_two_processes: Path, killed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     training = (*TRAIN, "--epochs", "4", "--run-dir", run)
-    launcher = start(*TWO, *training)
-    wait_for_epochs(run, 1, launcher)
-    (second,) = [pid for pid in children(launcher.pid) if rank_of(pid) == "1"]
-    os.kill(second, signal.SIGKILL)
-    status, _, err = finish(launcher)
+    status, _, err = finish(start(*TWO, killed, *training[1:], victim=1))
     assert status != 0
     assert "error: process 0 of 2 was stopped because another one was lost" in err
     assert "run the same command again" in err
     status, out, err = finish(start(*TWO, *training))
     assert status == 0, err
-    assert "epoch 4/4" in out and "epoch 1/4" not in out, "it went on"
+    assert "epoch 4/4" in out and "epoch 1/4" not in out, "the run was continued"
     weights = [path / "checkpoint.safetensors" for path in (run, in_two_processes)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_one_process_after_kill_9_ends_with_the_same_weights(tmp_path: Path) -> None:
-    training = (sys.executable, *TRAIN, "--epochs", "3", "--run-dir")
-    process = start(*training, tmp_path / "killed")
-    wait_for_epochs(tmp_path / "killed", 1, process)
-    process.kill()
-    assert finish(process)[0] == -signal.SIGKILL
+def test_one_process_after_kill_9_ends_with_the_same_weights(killed: Path, tmp_path: Path) -> None:
+    training = (*TRAIN, "--epochs", "3", "--run-dir")
+    status, _, err = finish(start(sys.executable, killed, *training[1:], tmp_path / "killed", victim=0))
+    assert status == -signal.SIGKILL, err
     for name in ("killed", "whole"):
-        status, out, err = finish(start(*training, tmp_path / name))
+        status, out, err = finish(start(sys.executable, *training, tmp_path / name))
         assert status == 0, err
-        assert "epoch 3/3" in out and ("epoch 1/3" in out) == (name == "whole"), "one of them went on"
+        assert "epoch 3/3" in out and ("epoch 1/3" in out) == (name == "whole"), "one of them was continued"
     weights = [tmp_path / name / "checkpoint.safetensors" for name in ("killed", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    # Set by job schedulers, for jobs of their own.
+    # Job schedulers set RANK for their jobs, which have nothing to do with torchrun.
     monkeypatch.setenv("RANK", "3")
     assert processes_in_environment() == Processes(0, 1, 0)
     with process_group("cpu") as processes:

@@ -57,7 +57,7 @@ def test_the_papers_recipe(depth: int, low_steps: int) -> None:
     recipe = recipe_from_name("paper", depth)
     assert (recipe.batch_size, recipe.momentum, recipe.nesterov) == (128, 0.9, False)
     assert (recipe.weight_decay, recipe.decay_all) == (1e-4, True)
-    # 49,000 images; the paper's 64,000 steps, divided at 32,000 and 48,000.
+    # The paper has 64,000 steps and divides the rate at 32,000 and 48,000. 383 steps train on 49,000 images.
     steps = recipe.epochs * 383
     assert steps == pytest.approx(64_000, rel=1e-3)
     rates = [round(recipe.rate_at(step, steps), 6) for step in range(steps)]

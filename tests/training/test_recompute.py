@@ -31,13 +31,12 @@ def test_the_same_step_to_the_bit(variant: str) -> None:
     plain, recomputed = pair(variant)
     images = torch.randn(4, 3, 32, 32)
     assert torch.equal(step(plain, images), step(recomputed, images))
-    for (name, own), (other_name, other) in zip(
-        plain.named_parameters(), recomputed.named_parameters(), strict=True
-    ):
-        assert name == other_name
-        assert own.grad is not None
-        assert other.grad is not None
-        assert torch.equal(own.grad, other.grad), name
+    pairs = zip(plain.named_parameters(), recomputed.named_parameters(), strict=True)
+    for (name, parameter), (recomputed_name, again) in pairs:
+        assert name == recomputed_name
+        assert parameter.grad is not None
+        assert again.grad is not None
+        assert torch.equal(parameter.grad, again.grad), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -72,8 +71,8 @@ def test_activations_are_weighed() -> None:
     held = activation_bytes(plain.train(), images, 128, FP32.autocast())
     assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
     assert activation_bytes(plain, images, 64, FP32.autocast()) == pytest.approx(held / 2, rel=1e-6)
-    # Stage 1 of 10 blocks: four maps of 16x32x32 floats a block are needed for gradients; half and a
-    # quarter of it in stages 2 and 3.
+    # In stage 1 each of 10 blocks keeps four maps of 16x32x32 floats for the gradients. Stage 2 keeps half of
+    # that and stage 3 a quarter.
     estimate = 128 * 10 * 4 * 16 * 32 * 32 * 4 * 1.75
     assert held == pytest.approx(estimate, rel=0.15)
     assert activation_bytes(recomputed.train(), images, 128, FP32.autocast()) < 0.4 * held

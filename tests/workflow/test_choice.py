@@ -13,7 +13,7 @@ from errors import UserError
 from models.checkpoint import card_in
 from models.config import resnet_config
 from progress import Description
-from training.loop import checkpoint_from_dataset
+from training.checkpoint_from_dataset import checkpoint_from_dataset
 from training.recipes import recipe_from_name
 from vocabulary import DatasetName, Variant
 from workflow.choice import Identity, identity_of, newest_run, session_from_options
