@@ -150,7 +150,7 @@ def _recorded(run: RunDirectory) -> Export:
         document = json.loads(path.read_text())
         # Derived from the rest, for whoever reads the file.
         del document["audit"]["clean"]
-        found = from_json(Audit, document["audit"])
-        return Export(False, found, document["folded"], document["kept"], document["error"])
+        audit = from_json(Audit, document["audit"])
+        return Export(False, audit, document["folded"], document["kept"], document["error"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the record of an export ({error})", "run `export --force`") from error

@@ -135,8 +135,8 @@ def _offsets_of_cpuid(library: Path) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
         assert listing.stdout is not None
         for line in listing.stdout:
-            if found := _CPUID.match(line):
-                yield _offset(int(found[1], 16), sections)
+            if match := _CPUID.match(line):
+                yield _offset(int(match[1], 16), sections)
             elif header := _SECTION.match(line):
                 size, start, offset = (int(number, 16) for number in header.groups()[1:])
                 sections.append((range(start, start + size), offset))
