@@ -62,8 +62,8 @@ def test_an_analysis_is_no_network_to_go_on_with(skipfold: Skipfold, preact_run:
     [
         (("--depth", 21), ("21", "nearest depths")),
         (("--depth", 11), ("ResNet-11", "--depth 20")),
-        (("--depth", 8, "--images", 1), ("1 images", "--images 2 to")),
-        (("--depth", 8, "--images", 100_000), ("100000 images", "--images 2 to")),
+        (("--depth", 8, "--images", 1), ("--images 1 cannot", "--images 2 to")),
+        (("--depth", 8, "--images", 100_000), ("--images 100000 cannot", "--images 2 to")),
         (("--dataset", "cifar10", "--data-dir", "nowhere"), ("nowhere",)),
     ],
 )

@@ -59,7 +59,7 @@ def test_doctor_says_what_is_missing(skipfold: Skipfold) -> None:
         (("frobnicate",), ("frobnicate",)),
         (("predict",), ("images",)),
         (("train", "--recipe", "secret"), ("recipe 'secret'", "modern")),
-        (("train", "--epochs", 0), ("0 epochs",)),
+        (("train", "--epochs", 0), ("--epochs 0 trains nothing",)),
         (("train", "--dataset", "cifar10", "--data-dir", "nowhere"), ("nowhere is not a folder",)),
         (("train", "--dataset", "imagefolder"), ("--data-dir",)),
         (("calibrate", *DEPTH, "--method", "guess"), ("method 'guess'", "percentile")),
