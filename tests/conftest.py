@@ -7,7 +7,7 @@ them once a session, `run` gives a test its own copy.
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from models.config import VARIANTS, resnet_config
 from training.loop import checkpoint_from_dataset
 from training.recipes import recipe_from_name
 
-# Two threads gain nothing on networks this small, and spin against whatever else the machine is doing;
-# inherited by the commands that tests start.
+# Two threads gain nothing on networks this small, and spin against whatever else the machine is doing. The
+# commands that tests start inherit the variable.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
@@ -52,6 +52,21 @@ class Outcome:
     def document(self) -> dict[str, Any]:
         """The JSON on standard output."""
         return json.loads(self.out)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def runtimes_of_one_thread() -> Iterator[None]:
+    """A runtime that is opened without a number of threads gets one, for the same reason as above."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtimes.runtime.available_threads", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def pytorch_of_one_thread_again() -> Iterator[None]:
+    """A PyTorch runtime sets the threads of the whole process, and the next test is not to have them."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
