@@ -13,6 +13,7 @@ from recorded_calls import (
     answered_at,
     stopped_at,
 )
+from rewritten_files import rewritten, stamps_of
 
 from artifacts.names import (
     MODEL,
@@ -53,17 +54,8 @@ def heard_by(session: Session) -> HeardProgress:
     return session.listener
 
 
-def inodes(run: RunDirectory, *names: str) -> dict[str, int]:
-    """A file that is written again is another one under the same name."""
-    return {name: (run.path / name).stat().st_ino for name in names}
-
-
-def rewritten(before: dict[str, int], run: RunDirectory) -> set[str]:
-    return {name for name, inode in inodes(run, *before).items() if inode != before[name]}
-
-
 def test_exported_does_everything_again_where_it_is_forced(preact_run: RunDirectory) -> None:
-    before = inodes(preact_run, MODEL, MODEL_FP16, MODEL_BF16)
+    before = stamps_of(preact_run, MODEL, MODEL_FP16, MODEL_BF16)
     session = session_of(preact_run)
     assert not exported(session).done
     assert rewritten(before, preact_run) == set()
@@ -92,7 +84,7 @@ def test_calibrated_hands_every_option_down(
 
 
 def test_calibrated_writes_every_file_again_where_it_is_forced(preact_run: RunDirectory) -> None:
-    before = inodes(preact_run, *QUANTIZED)
+    before = stamps_of(preact_run, *QUANTIZED)
     calibrated(session_of(preact_run), Plan())
     assert rewritten(before, preact_run) == set()
     session = session_of(preact_run, force=True)
@@ -209,7 +201,7 @@ def test_engine_is_for_the_target_and_is_built_again_where_that_is_forced(preact
     options = BuildOptions(target="sm89", builder=BuilderName.rtx)
     (name,) = built(session_of(preact_run), options, fp16)
     assert name == "engines/fp16.rtx-sm89.engine"
-    before = inodes(preact_run, name)
+    before = stamps_of(preact_run, name)
     assert list(built(session_of(preact_run), options, fp16)) == [name]
     assert rewritten(before, preact_run) == set()
     session = session_of(preact_run, force=True)
@@ -228,7 +220,7 @@ def test_builder_that_was_asked_for_is_the_one_that_is_missed(
 
 def test_graphs_are_made_again_by_the_plan_they_were_made_by(preact_run: RunDirectory) -> None:
     calibrated(session_of(preact_run), Plan(saturation="proved"))
-    before = inodes(preact_run, *QUANTIZED)
+    before = stamps_of(preact_run, *QUANTIZED)
     ensure_graphs(session_of(preact_run), [Precision.fp16, Precision.int8])
     assert rewritten(before, preact_run) == set()
     RunDirectory(preact_run.path).discard(RANGES)
