@@ -6,6 +6,7 @@ them once a session, `run` gives a test its own copy.
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
+from hypothesis import settings
 
 import cli
 from artifacts.run_directory import RunDirectory
@@ -22,6 +25,7 @@ from data.dataset import Dataset
 from data.load import dataset_from_name
 from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
 from models.config import VARIANTS, resnet_config
+from training.execution import Execution
 from training.loop import checkpoint_from_dataset
 from training.recipes import recipe_from_name
 
@@ -30,8 +34,16 @@ from training.recipes import recipe_from_name
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+# Every run has the same examples, because no test may fail by chance, and none has a limit of time, because a
+# busy machine would exceed it. `pytest --hypothesis-profile=explore` looks for new counterexamples.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("repeatable")
+
 TINY_DEPTH = 8
 TINY_EPOCHS = 4
+# Where the hardware computes in bfloat16 a training would use that, and the weights would depend on the CPU.
+IN_FLOAT32 = Execution(arithmetic="fp32")
 
 CIFAR10_DIR = Path(os.environ.get("SKIPFOLD_CIFAR10_DIR", Path(__file__).parents[2] / "shared/data/cifar10"))
 
@@ -63,9 +75,13 @@ def runtimes_of_one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def pytorch_of_one_thread_again() -> Iterator[None]:
-    """A PyTorch runtime sets the threads of the whole process, and the next test is not to have them."""
-    yield
+def same_beginning() -> None:
+    """Every test begins with the same random numbers and one thread, whichever tests ran before it.
+
+    A PyTorch runtime, for one, sets the threads of the whole process.
+    """
+    random.seed(0)
+    torch.manual_seed(0)
     torch.set_num_threads(1)
 
 
@@ -76,18 +92,29 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained_runs(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run directory a variant: trained, exported, calibrated. Not to be changed."""
+    """A run directory for each variant: trained, exported, calibrated. Not to be changed.
+
+    Under pytest-xdist the first worker makes the runs, and the others wait for them.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained_runs"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("made")
+            for variant in VARIANTS:
+                _make_run(made / f"digits-{variant}-{TINY_DEPTH}", variant, digits)
+            made.rename(folder)
+    return {variant: folder / f"digits-{variant}-{TINY_DEPTH}" for variant in VARIANTS}
+
+
+def _make_run(path: Path, variant: str, digits: Dataset) -> None:
+    run = RunDirectory(path)
     recipe = replace(recipe_from_name("digits", 20), epochs=TINY_EPOCHS)
-    paths = {}
-    for variant in VARIANTS:
-        run = RunDirectory(tmp_path_factory.mktemp("runs") / f"digits-{variant}-{TINY_DEPTH}")
-        checkpoint_from_dataset(run, resnet_config(variant, TINY_DEPTH), digits, recipe)
-        graph_from_checkpoint(run)
-        for precision in NARROWED:
-            narrowed_from_graph(run, precision)
-        quantized_from_graph(run, digits, Plan())
-        paths[variant] = run.path
-    return paths
+    checkpoint_from_dataset(run, resnet_config(variant, TINY_DEPTH), digits, recipe, execution=IN_FLOAT32)
+    graph_from_checkpoint(run)
+    for precision in NARROWED:
+        narrowed_from_graph(run, precision)
+    quantized_from_graph(run, digits, Plan())
 
 
 @pytest.fixture(params=VARIANTS)
