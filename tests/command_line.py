@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 DEPTH = ("--depth", TINY_DEPTH)
 
-QUICK = ("--seconds", 0.02)
+QUICK = ("--seconds", 0.02, "--threads", 1)
 
 needs_rtx = pytest.mark.skipif(version_of("tensorrt-rtx") is None, reason="tensorrt-rtx is not installed")
 

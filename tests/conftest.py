@@ -6,14 +6,17 @@ them once a session, `run` gives a test its own copy.
 
 import json
 import os
+import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
+from hypothesis import settings
 from short_trainings import parted, trained
 
 import cli
@@ -25,15 +28,24 @@ from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrow
 from models.checkpoint import CheckpointCard
 from models.config import VARIANTS, resnet_config
 from training.checkpoint_from_dataset import checkpoint_from_dataset
+from training.execution import Execution
 from training.recipes import recipe_from_name
 
-# Two threads gain nothing on networks this small, and spin against whatever else the machine is doing;
-# inherited by the commands that tests start.
+# Two threads gain nothing on networks this small, and spin against whatever else the machine is doing. The
+# commands that tests start inherit the variable.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+# Every run has the same examples, because no test may fail by chance, and none has a limit of time, because a
+# busy machine would exceed it. `pytest --hypothesis-profile=explore` looks for new counterexamples.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("repeatable")
+
 TINY_DEPTH = 8
 TINY_EPOCHS = 4
+# Where the hardware computes in bfloat16 a training would use that, and the weights would depend on the CPU.
+IN_FLOAT32 = Execution(arithmetic="fp32")
 
 CIFAR10_DIR = Path(os.environ.get("SKIPFOLD_CIFAR10_DIR") or "no-such-folder")
 
@@ -54,6 +66,25 @@ class Outcome:
     def document(self) -> dict[str, Any]:
         """The JSON on standard output."""
         return json.loads(self.out)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def runtimes_of_one_thread() -> Iterator[None]:
+    """A runtime that is opened without a number of threads gets one, for the same reason as above."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtimes.runtime.available_threads", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def same_beginning() -> None:
+    """Every test begins with the same random numbers and one thread, whichever tests ran before it.
+
+    A PyTorch runtime, for one, sets the threads of the whole process.
+    """
+    random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -77,18 +108,29 @@ def uninterrupted(
 
 @pytest.fixture(scope="session")
 def trained_runs(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run directory a variant: trained, exported, calibrated. Not to be changed."""
+    """A run directory for each variant: trained, exported, calibrated. Not to be changed.
+
+    Under pytest-xdist the first worker makes the runs, and the others wait for them.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained_runs"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("made")
+            for variant in VARIANTS:
+                _make_run(made / f"digits-{variant}-{TINY_DEPTH}", variant, digits)
+            made.rename(folder)
+    return {variant: folder / f"digits-{variant}-{TINY_DEPTH}" for variant in VARIANTS}
+
+
+def _make_run(path: Path, variant: str, digits: Dataset) -> None:
+    run = RunDirectory(path)
     recipe = replace(recipe_from_name("digits", 20), epochs=TINY_EPOCHS)
-    paths = {}
-    for variant in VARIANTS:
-        run = RunDirectory(tmp_path_factory.mktemp("runs") / f"digits-{variant}-{TINY_DEPTH}")
-        checkpoint_from_dataset(run, resnet_config(variant, TINY_DEPTH), digits, recipe)
-        graph_from_checkpoint(run)
-        for precision in NARROWED:
-            narrowed_from_graph(run, precision)
-        quantized_from_graph(run, digits, Plan())
-        paths[variant] = run.path
-    return paths
+    checkpoint_from_dataset(run, resnet_config(variant, TINY_DEPTH), digits, recipe, execution=IN_FLOAT32)
+    graph_from_checkpoint(run)
+    for precision in NARROWED:
+        narrowed_from_graph(run, precision)
+    quantized_from_graph(run, digits, Plan())
 
 
 @pytest.fixture(params=VARIANTS)

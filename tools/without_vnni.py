@@ -135,11 +135,15 @@ def _offsets_of_cpuid(library: Path) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
         assert listing.stdout is not None
         for line in listing.stdout:
-            if match := _CPUID.match(line):
-                yield _offset(int(match[1], 16), sections)
-            elif header := _SECTION.match(line):
+            if line.startswith("Disassembly"):
+                break
+            if header := _SECTION.match(line):
                 size, start, offset = (int(number, 16) for number in header.groups()[1:])
                 sections.append((range(start, start + size), offset))
+        # Millions of lines, and so the pattern is tried on those alone that hold the word.
+        for line in listing.stdout:
+            if "cpuid" in line and (instruction := _CPUID.match(line)):
+                yield _offset(int(instruction[1], 16), sections)
     if listing.returncode != 0:
         raise RuntimeError(f"objdump failed on {library}")
 

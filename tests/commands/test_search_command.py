@@ -45,8 +45,9 @@ def test_insisting_on_saturation_without_a_search_is_refused(skipfold: Skipfold)
 def test_search_is_shown_and_kept(
     skipfold: Skipfold, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock of our own, by which INT8 does not pay."""
+    """On a made-up clock, by which INT8 does not pay, and on the smallest grid there is."""
     monkeypatch.setattr(search_module, "METHODS", (Method("minmax"),))
+    monkeypatch.setattr(search_module, "reparametrizations", lambda model: [("absorb", "equalize")])
     monkeypatch.setattr(
         search_module,
         "timed_in_turns",

@@ -30,8 +30,9 @@ def test_commands_take_the_newest_run_where_none_is_chosen(
     assert f"{Path('runs') / preact_run.path.name}, the newest" in outcome.out
 
 
-def test_verify_and_benchmark_leave_tables(skipfold: Skipfold, run: RunDirectory) -> None:
-    chosen = ("--run-dir", run.path, "--engine", "ort", "--engine", "openvino")
+def test_verify_and_benchmark_leave_tables(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    run = preact_run
+    chosen = ("--run-dir", run.path, "--engine", "ort", "--engine", "openvino", "--threads", 1)
     verified = skipfold("verify", *chosen, "--json")
     assert verified.status == 0
     assert [(row["engine"], row["precision"]) for row in verified.document["rows"]] == [

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from artifacts.names import MODEL
-from artifacts.run_directory import RunDirectory
 from calibration.quantizing.scheme import Scheme
 from calibration.ranges.methods import Method
 from calibration.searching import contest
@@ -20,16 +19,27 @@ def test_mean_counts_every_batch_size_the_same() -> None:
     assert found.words() == "ort 2.00/8.00 ms"
 
 
-def test_every_runtime_times_every_graph(
-    preact_run: RunDirectory, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a block in float and a float stream, which the runtimes must run just so."""
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(contest, "BATCHES", (1, 2))
     monkeypatch.setattr(contest, "_SECONDS", 0.001)
-    path = preact_run.path / MODEL
+
+
+@pytest.fixture(scope="module")
+def path(trained_runs: dict[str, Path]) -> Path:
+    return trained_runs["preact"] / MODEL
+
+
+@pytest.fixture(scope="module")
+def trials(path: Path, digits: Dataset) -> Trials:
     model = graph_from_file(path)
-    trials = Trials(model, card_of_graph(model, path), digits)
+    return Trials(model, card_of_graph(model, path), digits)
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_runtime_times_every_graph(trials: Trials, path: Path, tmp_path: Path) -> None:
+    """With a block in float and a float stream, which the runtimes must run just so."""
     candidates = [
         Candidate((), Method("minmax"), Scheme("cpu", stream=stream, float_blocks=blocks))
         for stream in ("int8", "fp32")
@@ -42,3 +52,15 @@ def test_every_runtime_times_every_graph(
     assert all(list(entry.ms) == [1, 2] and entry.mean_ms > 0 for entry in found)
     cards = [card_from_file(file) for file in sorted(tmp_path.glob("candidate*.onnx"))]
     assert [card.float_convolutions > 0 for card in cards] == [False, False, True, True] * 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_graph_of_two_candidates_is_timed_once(trials: Trials, path: Path, tmp_path: Path) -> None:
+    """OpenVINO's graph keeps its BN layers, so that absorbing them changes nothing in it."""
+    candidates = [Candidate(passes, Method("minmax"), Scheme("cpu")) for passes in ((), ("absorb",))]
+    for order in (candidates, candidates[::-1]):
+        found = [(entry.engine, entry.candidate) for entry in timed_in_turns(trials, order, path, tmp_path)]
+        assert sorted(found, key=str) == sorted(
+            [("ort", None), ("openvino", None), ("ort", order[0]), ("ort", order[1]), ("openvino", order[0])],
+            key=str,
+        )

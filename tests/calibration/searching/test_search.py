@@ -233,14 +233,40 @@ def test_int8_that_is_not_faster_is_not_recommended(trials: Trials, float_ms: fl
     assert ("INT8 is not faster here" in advice.reason) == (not pays)
 
 
-def test_limit_of_zero_lets_no_image_be_lost(seeded: Trials) -> None:
-    found = search(seeded, Plan(), 0, contest(lambda _: 1))
-    if found.recommendation.int8_pays:
-        assert found.chosen["cpu"].drop <= 0
-    else:
-        assert found.chosen["cpu"].drop > 0
-        assert found.choice.float_blocks == ()
-        assert "within 0 points" in found.recommendation.reason
+# Of the 140 images of the calibration split.
+ONE_IMAGE = 100 / 140
+
+
+@pytest.mark.parametrize(
+    ("quantized", "with_block_in_float", "float_blocks"),
+    [
+        (-ONE_IMAGE, -ONE_IMAGE, []),
+        (0, 0, []),
+        (ONE_IMAGE, 0, [f"{HURT}.add"]),
+        (ONE_IMAGE, ONE_IMAGE, None),
+    ],
+    ids=["gained", "kept", "kept with a block in float", "lost"],
+)
+def test_limit_of_zero_lets_no_image_be_lost(
+    trials: Trials,
+    monkeypatch: pytest.MonkeyPatch,
+    quantized: float,
+    with_block_in_float: float,
+    float_blocks: list[str] | None,
+) -> None:
+    """`float_blocks` is None where every INT8 graph loses an image, and so float is recommended."""
+    trials = copy(trials)
+    trials._drop = {}
+
+    def drop(trials: Trials, candidate: Candidate) -> float:
+        helped = f"{HURT}.add" in candidate.scheme.float_blocks
+        return trials._drop.setdefault(candidate, with_block_in_float if helped else quantized)
+
+    monkeypatch.setattr(Trials, "drop", drop)
+    found = search(trials, Plan(), 0, contest(lambda _: 1))
+    assert found.recommendation.int8_pays == (float_blocks is not None)
+    assert list(found.choice.float_blocks) == (float_blocks or [])
+    assert ("within 0 points (the best: 0.71)" in found.recommendation.reason) == (float_blocks is None)
 
 
 def test_where_no_block_helps_float_is_recommended(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
