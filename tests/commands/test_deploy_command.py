@@ -33,7 +33,7 @@ def test_deploy_does_what_this_machine_can_and_says_what_it_left_out(
     assert first.status == 0, first
     assert "not run" in first.out and "skipped    trt" in first.out
     engines = {path.name for path in (run.path / "engines").glob("*.engine")}
-    assert engines == {f"{precision}.rtx-sm89.engine" for precision in PRECISIONS}
+    assert engines == {f"{precision}.rtx-sm89.engine" for precision in Precision}
     page = (run.path / REPORT).read_text()
     assert "reference" in page and "<svg" in page
     again = skipfold("deploy", "--run-dir", run.path, "--target", "sm89", *QUICK, "--json")

@@ -23,7 +23,7 @@ from artifacts.names import (
     RANGES,
 )
 from artifacts.run_directory import RunDirectory
-from calibration.plan import Plan, plan_of
+from calibration.plan import Plan, plan_in
 from calibration.quantizing.qdq import FILES
 from calibration.ranges.methods import Method
 from errors import UserError
@@ -227,7 +227,7 @@ def test_graphs_are_made_again_by_the_plan_they_were_made_by(preact_run: RunDire
     ensure_graphs(session_of(preact_run), [Precision.fp16])
     assert RANGES not in RunDirectory(preact_run.path)
     ensure_graphs(session_of(preact_run), [Precision.int8])
-    assert plan_of(RunDirectory(preact_run.path)) == Plan(saturation="proved")
+    assert plan_in(RunDirectory(preact_run.path)) == Plan(saturation="proved")
 
 
 def test_only_missing_engines_are_built(built_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
