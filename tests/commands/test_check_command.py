@@ -1,5 +1,6 @@
 """`check FILE`, and `verify --file` as it used to be called."""
 
+import pytest
 from command_line import DEPTH, Skipfold
 
 from artifacts.names import (
@@ -10,10 +11,8 @@ from artifacts.names import (
 from artifacts.run_directory import RunDirectory
 
 
-def test_verify_of_a_file_proves_or_names_what_saturates(
-    skipfold: Skipfold, preact_run: RunDirectory
-) -> None:
-    outcome = skipfold("verify", "--file", preact_run.path / MODEL_INT8_CPU, "--json")
+def test_check_of_a_file_proves_or_names_what_saturates(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    outcome = skipfold("check", preact_run.path / MODEL_INT8_CPU, "--json")
     assert outcome.status == 1
     verdicts = {entry["node"]: entry["verdict"] for entry in outcome.document["operators"]}
     assert (verdicts["stem.conv"], verdicts["stage1.0.residual.conv2"]) == ("free", "can saturate")
@@ -23,8 +22,29 @@ def test_verify_of_a_file_proves_or_names_what_saturates(
     assert "saturation-free" in outcome.out
 
 
-def test_verify_of_a_file_without_integer_convolutions(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+def test_check_of_a_file_without_integer_convolutions(skipfold: Skipfold, preact_run: RunDirectory) -> None:
     for name, problem in ((MODEL, "holds no integer convolution"), (CHECKPOINT, "is not a valid ONNX file")):
-        outcome = skipfold("verify", "--file", preact_run.path / name)
+        outcome = skipfold("check", preact_run.path / name)
         assert outcome.status == 2
         assert problem in outcome.err
+
+
+def test_verify_file_is_the_former_name_of_check(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    file = preact_run.path / MODEL_INT8_CPU
+    former, check = skipfold("verify", "--file", file), skipfold("check", file)
+    assert (former.status, former.out) == (check.status, check.out)
+    assert "--file" not in skipfold("verify", "--help").out
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("--depth", 8), ("--engine", "ort"), ("--precision", "int8"), ("--threads", 1), ("--force",),
+        ("--device", "cpu"), ("--allow-saturation",), ("--run-dir", "runs/x"),
+    ],
+)  # fmt: skip
+def test_options_that_a_file_has_no_use_for_are_refused(
+    skipfold: Skipfold, preact_run: RunDirectory, other: tuple[object, ...]
+) -> None:
+    outcome = skipfold("verify", "--file", preact_run.path / MODEL_INT8_CPU, *other)
+    assert_refused(outcome, "is checked by itself", "check ")

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from command_line import (
     DEPTH,
     Skipfold,
@@ -67,3 +68,22 @@ def test_a_checkpoint_of_another_number_of_classes(
     outcome = skipfold("export", "--checkpoint", tmp_path / "weights.safetensors", "--run-dir", "new")
     assert_refused(outcome, "another network", "classifier.weight is [10, 64], not [7, 64]")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("depth", [0, -2])
+def test_a_depth_that_is_none_is_not_taken_for_unset(
+    skipfold: Skipfold, preact_run: RunDirectory, depth: int
+) -> None:
+    outcome = skipfold("export", "--from", preact_run.path / CHECKPOINT, "--depth", depth, "--run-dir", "new")
+    assert_refused(outcome, f"no CIFAR ResNet has depth {depth}")
+
+
+def test_a_seed_is_not_passed_over(skipfold: Skipfold, tmp_path: Path) -> None:
+    weights = tmp_path / "runs" / f"digits-preact-{TINY_DEPTH}" / CHECKPOINT
+    seen = []
+    for more in ((), ("--seed", 1, "--force"), ("--seed", 1), ("--force",), ("--seed", 0)):
+        assert skipfold("export", *DEPTH, *more).status == 0
+        seen.append(weights.read_bytes())
+    first, other, same, forced, back = seen
+    assert first != other == same == forced
+    assert back == first
