@@ -8,8 +8,10 @@ from errors import UserError
 from graphs.card import INPUT, OUTPUT, PRECISIONS, Batch, GraphCard
 from machine.gpu import gpus
 from runtimes.runtime import Runtime
+from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.engine_card import card_of_engine
 from runtimes.tensorrt.package import BUILDERS
+from runtimes.tensorrt.plan_options import profile_serving
 
 
 class TrtRuntime(Runtime):
@@ -50,9 +52,12 @@ class TrtRuntime(Runtime):
         self._torch = torch
         self._version = f"{builder.title} {sidecar.version}"
         self._convolutions = sidecar.convolutions
-        self._largest = sidecar.batches[-1]
+        self._profiles = sidecar.batches
+        self._profile = 0
+        self._largest = max(profile.largest for profile in sidecar.batches)
         self._stream = torch.cuda.Stream()
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._logger = collecting_logger(trt)
+        self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
         if self._engine is None:
             raise UserError(
@@ -69,6 +74,7 @@ class TrtRuntime(Runtime):
             return np.concatenate([self._infer(np.ascontiguousarray(part)) for part in parts])
         torch = self._torch
         with torch.cuda.stream(self._stream):
+            self._choose_profile(len(images))
             inputs = torch.from_numpy(images).to("cuda")
             self._context.set_input_shape(INPUT, images.shape)
             shape = tuple(self._context.get_tensor_shape(OUTPUT))
@@ -80,6 +86,20 @@ class TrtRuntime(Runtime):
             host = logits.cpu()
         self._stream.synchronize()
         return host.numpy()
+
+    def _choose_profile(self, batch: int) -> None:
+        """Switch to the profile that is tuned best for a batch size."""
+        profile = profile_serving(self._profiles, batch)
+        if profile is None:
+            served = " and ".join(f"{p.smallest} to {p.largest}" for p in self._profiles)
+            raise UserError(
+                f"{self.path.name} serves batches of {served}, not of {batch}",
+                "build it with other --batches",
+            )
+        if profile != self._profile:
+            if not self._context.set_optimization_profile_async(profile, self._stream.cuda_stream):
+                raise RuntimeError(f"{self._version} does not take profile {profile} of {self.path.name}")
+            self._profile = profile
 
     def _close(self) -> None:
         del self._context, self._engine, self._runtime, self._stream

@@ -18,8 +18,9 @@ from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from graphs.card import PREFIX
 from graphs.onnx_file import card_from_file
-from runtimes.tensorrt.engine_card import EngineCard
-from runtimes.tensorrt.engine_from_onnx import BATCHES
+from runtimes.tensorrt.engine_card import EngineCard, files_of_engine
+from runtimes.tensorrt.plan_layers import Traffic
+from runtimes.tensorrt.plan_options import PlanOptions
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -60,9 +61,10 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
     """A plan file that holds no engine, with a sidecar that says it does."""
     precision = name.split("/")[-1].split(".")[0]
     plan = b"no plan: " + name.encode()
-    sidecar = name.removesuffix(".engine") + ".json"
+    files = files_of_engine(name)
+    _, sidecar, layers = files
     graph = card_from_file(run.verified(MODEL)).with_precision(precision)
-    with run.writing(Step("build", {}, (MODEL,), (name, sidecar))) as folder:
+    with run.writing(Step("build", {}, (MODEL,), files)) as folder:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(plan)
         fields = {
@@ -71,7 +73,12 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
             "precision": precision,
             "targets": (),
             "convolutions": {"float32": 9},
-            "batches": BATCHES,
+            "proof": "plan",
+            "proof_sentence": "proof: the types of the final layers, listed by the builder",
+            "batches": PlanOptions().profiles,
+            "options": PlanOptions().to_json(),
+            "traffic": (Traffic(1, 0, 13, 0.4, 0.3), Traffic(32, 1, 13, 10.5, 6.25)),
+            "warnings": {},
             "source": run.record(MODEL).sha256,
             "plan": sha256_of(folder / name),
             "seconds": 0.1,
@@ -80,6 +87,7 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
         }
         card = EngineCard(**(fields | values))  # type: ignore[arg-type]
         (folder / sidecar).write_text(json.dumps(card.to_json()))
+        (folder / layers).write_text(json.dumps({"convolutions": {}, "layers": []}))
 
 
 class MinuteClock:

@@ -1,14 +1,22 @@
-"""The sidecar of a plan file: what is known of an engine without loading it."""
+"""The sidecar of a plan file: what is known of an engine without loading it.
+
+engines/<precision>.<builder>[-<targets>].engine        the plan, as TensorRT wrote it
+engines/<the same>.json                                 `EngineCard`
+engines/<the same>.layers.json                          the final layers; see `plan_layers`
+"""
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from artifacts.names import ENGINE_FOLDER
 from errors import UserError
 from graphs.card import GraphCard, card_from_properties
 from runtimes.tensorrt.package import Builder
+from runtimes.tensorrt.plan_evidence import NONE
+from runtimes.tensorrt.plan_layers import Layer, Traffic, layers_from_document
+from runtimes.tensorrt.plan_options import Profile
 
 
 @dataclass(frozen=True)
@@ -16,12 +24,19 @@ class EngineCard:
     """The sidecar of a plan file.
 
     Attributes:
-        builder: "rtx" or "tensorrt"; `version` is that package's.
-        targets: compute capabilities it was built for; empty for the builder's own default.
-        convolutions: number of convolutions by the type they compute in.
-        batches: smallest, best tuned and largest batch.
+        builder: "rtx" or "tensorrt"; `version` is the version of that package.
+        targets: compute capabilities that the plan was built for; empty for the builder's default.
+        convolutions: number of convolutions by the type that the final layers say they compute in; empty
+            where the layers are not known.
+        proof: what `convolutions` is read from: "plan", "inspector" or "none"; `proof_sentence` says the same
+            in words, with the reason for "none".
+        batches: smallest, best tuned and largest batch of each optimization profile.
+        options: all options of the build; see `PlanOptions.to_json`.
+        traffic: what one run moves through memory, at batch sizes 1 and 32 where a profile serves them.
+        warnings: how often TensorRT said each of them during the build.
         source: sha256 of the ONNX file; `properties` are that file's metadata.
-        plan: sha256 of the plan file.
+        plan: sha256 of the plan file; `size` is its number of bytes.
+        seconds: how long the build took.
     """
 
     builder: str
@@ -29,7 +44,12 @@ class EngineCard:
     precision: str
     targets: tuple[str, ...]
     convolutions: dict[str, int]
-    batches: tuple[int, ...]
+    proof: str
+    proof_sentence: str
+    batches: tuple[Profile, ...]
+    options: dict[str, Any]
+    traffic: tuple[Traffic, ...]
+    warnings: dict[str, int]
     source: str
     plan: str
     seconds: float
@@ -38,8 +58,15 @@ class EngineCard:
 
     @property
     def graph(self) -> GraphCard:
-        """The card of the graph it was built from."""
+        """The card of the graph that the plan was built from."""
         return card_from_properties(self.properties)
+
+    @property
+    def convolution_words(self) -> str:
+        """Such as "21 int8 convolutions", or that nothing is known of them."""
+        if self.proof == NONE:
+            return "types of the convolutions not proved"
+        return " and ".join(f"{count} {kind}" for kind, count in self.convolutions.items()) + " convolutions"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -50,17 +77,44 @@ def card_of_engine(plan: Path) -> EngineCard:
     """Read the sidecar of a plan file.
 
     Raises:
-        UserError: there is none, or it is not one.
+        UserError: there is no such file, or the file describes no engine.
     """
     sidecar = plan.with_suffix(".json")
     try:
         fields = json.loads(sidecar.read_text())
-        fields["targets"], fields["batches"] = tuple(fields["targets"]), tuple(fields["batches"])
+        fields["targets"] = tuple(fields["targets"])
+        fields["batches"] = tuple(Profile(*sizes) for sizes in fields["batches"])
+        fields["traffic"] = tuple(Traffic(**figures) for figures in fields["traffic"])
         return EngineCard(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{sidecar} does not describe an engine ({error})", "build it again") from error
 
 
+def layers_of_engine(plan: Path) -> tuple[Layer, ...]:
+    """Read the final layers that stand beside a plan file.
+
+    Raises:
+        UserError: there is no such file, or the file lists no layers.
+    """
+    path = plan.with_suffix(".layers.json")
+    try:
+        return layers_from_document(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not list the layers of an engine ({error})", "build it again"
+        ) from error
+
+
 def engine_name(precision: str, builder: Builder, targets: tuple[str, ...]) -> str:
     """File name of an engine in a run directory."""
     return f"{ENGINE_FOLDER}/{'-'.join([f'{precision}.{builder.name}', *targets])}.engine"
+
+
+def files_of_engine(name: str) -> tuple[str, str, str]:
+    """The files that one build writes: the plan, its sidecar and its layers.
+
+    Args:
+        name: the plan's name in the run directory.
+    """
+    path = PurePosixPath(name)
+    return name, str(path.with_suffix(".json")), str(path.with_suffix(".layers.json"))

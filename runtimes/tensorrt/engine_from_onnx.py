@@ -1,39 +1,60 @@
-"""ONNX graph -> TensorRT engine, with one code path for TensorRT 10, 11 and TensorRT for RTX.
+"""ONNX graph -> engine in a run directory: the plan, its sidecar and its final layers.
 
-Networks are strongly typed: the precision of every tensor stands in the graph, so an FP16 engine
-comes from an FP16 graph and an INT8 engine from a Q/DQ graph. What the parser made of it is then
-counted, and an engine whose convolutions are not of the precision asked for is refused: TensorRT
-builds a float32 engine from a float32 graph without a word, whatever one meant.
-
-    engines/<precision>.<builder>[-<targets>].engine   the plan, as TensorRT wrote it
-    engines/<same>.json                                `EngineCard`
+A graph is checked before it is built, which takes no GPU, and the precision of its plan is proved
+afterwards. What fails either leaves the run directory as it was.
 """
 
 import json
 import time
-from collections import Counter
-from pathlib import Path, PurePosixPath
-from types import ModuleType
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from artifacts.files import sha256_of
 from artifacts.names import ENGINE_FOLDER
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from data.dataset import IMAGE_SIZE
-from errors import CheckFailed, UserError
-from graphs.card import INPUT, GraphCard
+from errors import UserError
+from graphs.card import GraphCard
 from graphs.onnx_file import card_from_file
+from machine.gpu import gpus
 from progress import Progress, silent
 from runtimes.engines import GPU_GRAPHS
-from runtimes.tensorrt.engine_card import EngineCard, engine_name
+from runtimes.tensorrt.engine_card import EngineCard, engine_name, files_of_engine
 from runtimes.tensorrt.package import Builder, installed_builder
-from runtimes.tensorrt.targets import targets_for
+from runtimes.tensorrt.plan_from_onnx import BuiltPlan, plan_from_onnx
+from runtimes.tensorrt.plan_layers import Traffic, document_of_layers, traffic
+from runtimes.tensorrt.plan_options import PlanOptions, profile_serving, require_supported
+from runtimes.tensorrt.preflight import require_buildable
+from runtimes.tensorrt.targets import devices_of, targets_for
 
-# Smallest, best tuned and largest batch of an engine.
-BATCHES = (1, 32, 128)
-_EXPECTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
-_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
+# Batch sizes whose traffic is told: one image, and the size that throughput is measured at.
+TOLD_BATCHES = (1, 32)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """An engine that is to be built."""
+
+    precision: str
+    builder: Builder
+    targets: tuple[str, ...]
+    options: PlanOptions
+
+    @property
+    def name(self) -> str:
+        return engine_name(self.precision, self.builder, self.targets)
+
+    @property
+    def step(self) -> Step:
+        decisions = {"precision": self.precision, "targets": self.targets, **self.options.to_json()}
+        return Step(
+            stage="build",
+            options=decisions,
+            inputs=(GPU_GRAPHS[self.precision],),
+            outputs=files_of_engine(self.name),
+            packages=(self.builder.package,),
+        )
 
 
 def engine_from_onnx(
@@ -43,8 +64,12 @@ def engine_from_onnx(
     builder_name: str | None = None,
     force: bool = False,
     progress: Progress = silent,
+    options: PlanOptions = PlanOptions(),
 ) -> tuple[str, bool]:
-    """Build the engine of a precision, unless it is up to date.
+    """Build the engine of a precision, unless the engine is up to date.
+
+    Where another process is building in this run, its end is waited for; an engine that it made is then
+    found up to date.
 
     Args:
         targets: compute capabilities such as "sm89"; see `targets_for`.
@@ -54,155 +79,82 @@ def engine_from_onnx(
         the engine's name in the run directory, and whether anything was done.
 
     Raises:
-        UserError: no builder, a target that is unknown or has not the precision, or a graph made for
-            another runtime.
-        CheckFailed: TensorRT refuses the graph, or would not run it in this precision.
+        UserError: there is no builder, a target is unknown or has not the precision, the builder does not
+            have an option, or the graph was made for another runtime.
+        CheckFailed: the graph cannot become an engine, or TensorRT would not run it in this precision.
     """
     builder = installed_builder(builder_name)
-    targets = targets_for(builder, targets, precision)
-    name = engine_name(precision, builder, targets)
-    source = GPU_GRAPHS[precision]
-    step = Step(
-        stage="build",
-        options={"precision": precision, "targets": targets, "batches": BATCHES},
-        inputs=(source,),
-        outputs=(name, str(PurePosixPath(name).with_suffix(".json"))),
-        packages=(builder.package,),
-    )
-    if run.is_current(step) and not force:
-        return name, False
-    graph = run.verified(source)
-    card = _checked_card(graph, precision)
-    with run.writing(step) as folder:
-        (folder / ENGINE_FOLDER).mkdir()
+    require_supported(options, builder, have_gpu=bool(gpus()))
+    order = _Order(precision, builder, targets_for(builder, targets, precision), options)
+    with run.alone("build", wait=True):
+        run.reread()
+        if run.is_current(order.step) and not force:
+            return order.name, False
+        _build(run, order, progress)
+    return order.name, True
+
+
+def _build(run: RunDirectory, order: _Order, progress: Progress) -> None:
+    graph = run.verified(GPU_GRAPHS[order.precision])
+    card = _checked_card(graph, order.precision)
+    require_buildable(graph, order.builder, devices_of(order.builder, order.targets))
+    with run.writing(order.step, wait=True) as folder:
         started = time.perf_counter()
-        for _ in progress([precision], f"building {Path(name).name}", 1):
-            plan, convolutions = build(graph, card, builder, targets)
+        plan = plan_from_onnx(graph, card, order.builder, order.targets, order.options, progress)
         seconds = time.perf_counter() - started
-        (folder / name).write_bytes(plan)
-        sidecar = EngineCard(
-            builder=builder.name,
-            version=str(builder.version),
-            precision=precision,
-            targets=targets,
-            convolutions=convolutions,
-            batches=BATCHES,
-            source=sha256_of(graph),
-            plan=sha256_of(folder / name),
-            seconds=round(seconds, 2),
-            size=len(plan),
-            properties=card.to_properties(),
-        )
-        text = json.dumps(sidecar.to_json(), indent=1) + "\n"
-        (folder / name).with_suffix(".json").write_text(text)
-    return name, True
+        _write(folder, graph, card, order, plan, seconds)
 
 
-def build(
-    graph: Path, card: GraphCard, builder: Builder, targets: tuple[str, ...]
-) -> tuple[bytes, dict[str, int]]:
-    """Build a plan.
-
-    Returns:
-        the plan, and the number of convolutions by the type they compute in.
-    """
-    trt = builder.load()
-    logger = _logger(trt)
-    trt_builder = trt.Builder(logger)
-    network = trt_builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph.read_bytes()):
-        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise CheckFailed(
-            f"{builder.title} cannot parse {graph.name} ({reasons})", "export and calibrate again"
-        )
-    convolutions = convolution_types(trt, network)
-    if not _is_expected(convolutions, card):
-        raise CheckFailed(
-            f"{builder.title} would not run {graph.name} in {card.precision}: its convolutions are "
-            f"{dict(convolutions)}",
-            "export and calibrate again",
-        )
-    plan = trt_builder.build_serialized_network(network, _config(trt, trt_builder, network, targets))
-    if plan is None:
-        raise CheckFailed(
-            f"{builder.title} could not build {graph.name} ({'; '.join(logger.errors) or 'no reason'})",
-            "build another precision, or report this together with the ONNX file",
-        )
-    return bytes(plan), dict(convolutions)
+def _write(
+    folder: Path, graph: Path, card: GraphCard, order: _Order, plan: BuiltPlan, seconds: float
+) -> None:
+    name, sidecar, layers = files_of_engine(order.name)
+    figures = _traffic(plan, order.options)
+    (folder / ENGINE_FOLDER).mkdir()
+    (folder / name).write_bytes(plan.content)
+    engine = EngineCard(
+        builder=order.builder.name,
+        version=str(order.builder.version),
+        precision=order.precision,
+        targets=order.targets,
+        convolutions=plan.convolutions,
+        proof=plan.evidence.source,
+        proof_sentence=plan.evidence.sentence,
+        batches=order.options.profiles,
+        options=order.options.to_json(),
+        traffic=figures,
+        warnings=dict(plan.warnings),
+        source=sha256_of(graph),
+        plan=sha256_of(folder / name),
+        seconds=round(seconds, 2),
+        size=len(plan.content),
+        properties=card.to_properties(),
+    )
+    _write_json(folder / sidecar, engine.to_json())
+    told = [(entry.profile, entry.batch) for entry in figures]
+    types = {"convolutions": dict(plan.types)}
+    _write_json(folder / layers, types | document_of_layers(plan.evidence.layers, told))
 
 
-def _is_expected(convolutions: Counter[str], card: GraphCard) -> bool:
-    """Whether all compute in the graph's precision but those its card says are left in float."""
-    own = convolutions[_EXPECTED[card.precision]]
-    left = {"float16", "float32"} & set(convolutions) - {_EXPECTED[card.precision]}
-    in_float = sum(convolutions[kind] for kind in left)
-    return own > 0 and in_float == card.float_convolutions and own + in_float == convolutions.total()
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
-    """The type each convolution of a parsed network computes in.
-
-    That of the codes where data and weights come straight from DequantizeLinear: strong typing leaves
-    TensorRT no other choice.
-    """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    producers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
-    types: Counter[str] = Counter()
-    for layer in layers:
-        if layer.type != trt.LayerType.CONVOLUTION:
-            continue
-        data = producers.get(layer.get_input(0).name)
-        weight_tensor = layer.get_input(1)
-        weight = producers.get(weight_tensor.name) if weight_tensor is not None else None
-        dequantized = [
-            source is not None and source.type == trt.LayerType.DEQUANTIZE for source in (data, weight)
-        ]
-        read = data if data is not None and all(dequantized) else layer
-        kind = read.get_input(0).dtype.name
-        types[_TYPE_NAMES.get(kind, kind)] += 1
-    return types
+def _traffic(plan: BuiltPlan, options: PlanOptions) -> tuple[Traffic, ...]:
+    """What the plan moves at each of `TOLD_BATCHES` that a profile serves; nothing without layers."""
+    if not plan.evidence.layers:
+        return ()
+    serving = [(profile_serving(options.profiles, batch), batch) for batch in TOLD_BATCHES]
+    return tuple(
+        traffic(plan.evidence.layers, profile, batch) for profile, batch in serving if profile is not None
+    )
 
 
 def _checked_card(graph: Path, precision: str) -> GraphCard:
     card = card_from_file(graph)
     if card.precision != precision or card.flavour not in ("any", "gpu"):
-        # TensorRT reads uint8 codes as int8: those over 127 saturate, with a warning at most.
         raise UserError(
             f"{graph.name} is {card.precision} for {card.flavour}, not {precision} for TensorRT",
             "build from the graph made for it",
         )
     return card
-
-
-def _strongly_typed(trt: ModuleType) -> int:
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-
-
-def _config(trt: ModuleType, builder: Any, network: Any, targets: tuple[str, ...]) -> Any:
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # float32 is to mean float32
-    profile = builder.create_optimization_profile()
-    channels = network.get_input(0).shape[1]
-    profile.set_shape(INPUT, *[(batch, channels, IMAGE_SIZE, IMAGE_SIZE) for batch in BATCHES])
-    config.add_optimization_profile(profile)
-    if targets:
-        config.num_compute_capabilities = len(targets)
-        for index, target in enumerate(targets):
-            config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
-    return config
-
-
-def _logger(trt: ModuleType) -> Any:
-    class Collector(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps error messages for the exception; TensorRT would print them."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(message)
-
-    return Collector()

@@ -18,6 +18,7 @@ from runtimes.engines import GPU_GRAPHS
 from runtimes.subjects import open_subject, subject_in
 from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
 from runtimes.tensorrt.package import BUILDERS, Builder, installed_builder
+from runtimes.tensorrt.plan_options import DEFAULT_PROFILES, Profile
 from runtimes.torch_runtime import TorchRuntime
 from runtimes.trt_runtime import TrtRuntime
 
@@ -77,8 +78,7 @@ def test_plan_that_does_not_load_names_the_gpu_and_its_target(
     plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
-    module = SimpleNamespace(Logger=lambda severity: None, Runtime=lambda logger: refusing)
-    module.Logger.ERROR = 1
+    module = SimpleNamespace(ILogger=SimpleNamespace, Runtime=lambda logger: refusing)
     set_gpus(monkeypatch, L4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
@@ -118,11 +118,47 @@ def test_batch_larger_than_the_profile_is_cut_in_order(count: int) -> None:
             return 2 * images
 
     runtime = Doubling(Path("nowhere"), "fp32", "cuda")
-    runtime._largest = 128
+    runtime._largest = DEFAULT_PROFILES[-1].largest
     images = np.arange(count, dtype=np.float32)
     np.testing.assert_array_equal(runtime._infer(images), 2 * images)
     assert len(sizes) == -(-count // 128)
     assert max(sizes) <= 128
+
+
+class SwitchingContext:
+    """In place of an execution context; remembers the profiles that were chosen."""
+
+    def __init__(self, takes: bool = True) -> None:
+        self.takes = takes
+        self.chosen: list[int] = []
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.chosen.append(profile)
+        return self.takes
+
+
+def _with_profiles(*profiles: Profile, takes: bool = True) -> TrtRuntime:
+    runtime = TrtRuntime(Path("x.engine"), "fp32", "cuda")
+    runtime._profiles, runtime._profile, runtime._version = profiles, 0, "TensorRT"
+    runtime._context, runtime._stream = SwitchingContext(takes), SimpleNamespace(cuda_stream=0)
+    return runtime
+
+
+def test_every_batch_is_run_with_the_profile_that_is_tuned_for_it() -> None:
+    runtime = _with_profiles(*DEFAULT_PROFILES)
+    for batch in (1, 32, 7, 1, 128):
+        runtime._choose_profile(batch)
+    assert runtime._context.chosen == [1, 0, 1]
+
+
+def test_a_batch_that_no_profile_serves_is_refused() -> None:
+    with pytest.raises(UserError, match="serves batches of 8 to 16 and 32 to 64, not of 20"):
+        _with_profiles(Profile(8, 8, 16), Profile(32, 32, 64))._choose_profile(20)
+
+
+def test_a_profile_that_is_not_taken_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="does not take profile 1"):
+        _with_profiles(*DEFAULT_PROFILES, takes=False)._choose_profile(2)
 
 
 @pytest.mark.gpu

@@ -1,19 +1,17 @@
 import itertools
 import json
-from collections import Counter
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from enum import IntEnum
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import onnx
 import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
 from pretended_gpus import set_gpus
-from sample_networks import sample_card
 
+import runtimes.tensorrt.engine_from_onnx
 import runtimes.tensorrt.package
 from artifacts.names import MODEL, MODEL_BF16, MODEL_FP8_GPU, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU
 from artifacts.run_directory import RunDirectory
@@ -22,28 +20,20 @@ from calibration.quantizing.qdq import qdq_from_ranges
 from calibration.quantizing.scheme import FP8, Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
-from graphs.card import INPUT, OUTPUT
 from graphs.onnx_file import card_from_file
 from machine.gpu import Gpu
-from models.config import resnet_config
 from runtimes.engines import GPU_GRAPHS
-from runtimes.tensorrt.engine_card import card_of_engine, engine_name
-from runtimes.tensorrt.engine_from_onnx import (
-    BATCHES,
-    _config,
-    _is_expected,
-    _logger,
-    _strongly_typed,
-    build,
-    engine_from_onnx,
-)
-from runtimes.tensorrt.package import BUILDERS, Builder
+from runtimes.tensorrt.engine_card import card_of_engine, engine_name, files_of_engine, layers_of_engine
+from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
+from runtimes.tensorrt.package import BUILDERS
+from runtimes.tensorrt.plan_evidence import NONE, Evidence
+from runtimes.tensorrt.plan_from_onnx import BuiltPlan
+from runtimes.tensorrt.plan_options import DEFAULT_PROFILES, PlanOptions, Profile
 
 RTX = BUILDERS["rtx"]
-FP32 = sample_card(resnet_config("preact", 8))
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
-# FP8 is in two of the four GPUs that TensorRT for RTX builds for by itself.
-TARGETS = {precision: ("sm89", "sm120") if precision == "fp8" else () for precision in TYPES}
+# Two of the four GPUs that TensorRT for RTX builds for by itself have no FP8.
+TARGETS = {precision: ("sm89", "sm120", "sm121") if precision == "fp8" else () for precision in TYPES}
 
 PARTLY_FLOAT = [
     *(Scheme("gpu", stream=stream, float_blocks=("stage2.0.add",)) for stream in ("int8", "fp16", "fp32")),
@@ -81,8 +71,16 @@ def test_engine_of_each_precision_is_built_without_a_gpu(
     plan = run.verified(name)
     card = card_of_engine(run.verified(name.replace(".engine", ".json")).with_suffix(".engine"))
     assert (card.builder, card.version) == ("rtx", version_of("tensorrt-rtx"))
-    assert (card.precision, card.targets, card.batches) == (precision, TARGETS[precision], BATCHES)
+    assert (card.precision, card.targets, card.batches) == (
+        precision,
+        TARGETS[precision],
+        DEFAULT_PROFILES,
+    )
     assert card.convolutions == _types(precision, _convolutions(graph))
+    assert (card.proof, card.proof_sentence) == (
+        "plan",
+        "proof: the types of the final layers, listed by the builder",
+    )
     assert card.source == run.record(graph.name).sha256
     assert card.plan == run.record(name).sha256
     assert card.size == plan.stat().st_size > 10_000
@@ -176,7 +174,8 @@ def test_graph_passed_off_as_another_precision_is_a_failed_check(
     publish(preact_run, GPU_GRAPHS[precision], graph)
     with pytest.raises(
         CheckFailed,
-        match=f"would not run .* in {precision}.*'{TYPES[source]}': {8 if source == 'fp8' else 9}",
+        match=f"would not run .* in {precision}: of 9 .*{8 if source == 'fp8' else 9} run in {TYPES[source]} "
+        r"\(stem|\(stage1",
     ):
         _build(preact_run, precision)
     assert not preact_run.recorded("engines/")
@@ -189,7 +188,7 @@ def test_one_convolution_that_is_not_quantized_is_a_failed_check(run: RunDirecto
     graph = graph_in(run, MODEL_INT8_GPU)
     bypass_dequantize(graph, conv)
     publish(run, MODEL_INT8_GPU, graph)
-    with pytest.raises(CheckFailed, match=r"would not run .* in int8.*'float16': \d"):
+    with pytest.raises(CheckFailed, match=rf"is no graph for .*{conv}: its data is in float"):
         _build(run, "int8")
 
 
@@ -198,7 +197,9 @@ def test_one_convolution_that_is_not_in_fp8_is_a_failed_check(preact_run: RunDir
     graph = graph_in(preact_run, MODEL_FP8_GPU)
     bypass_dequantize(graph, "stage2.0.residual.conv1")
     publish(preact_run, MODEL_FP8_GPU, graph)
-    with pytest.raises(CheckFailed, match=r"would not run .* in fp8.*'float16': 2"):
+    with pytest.raises(
+        CheckFailed, match=r"is no graph for .*stage2\.0\.residual\.conv1: its data is in float"
+    ):
         _build(preact_run, "fp8")
 
 
@@ -243,173 +244,10 @@ def test_other_number_of_float_convolutions_than_the_card_tells_is_a_failed_chec
     assert not preact_run.recorded("engines/")
 
 
-@pytest.mark.parametrize(
-    ("precision", "left", "found", "expected"),
-    [
-        ("int8", 0, {"int8": 9}, True),
-        ("int8", 3, {"int8": 6, "float16": 3}, True),
-        ("int8", 3, {"int8": 6, "float32": 3}, True),
-        ("int8", 3, {"int8": 5, "float16": 1, "float32": 2}, True),
-        ("int8", 3, {"int8": 7, "float16": 2}, False),
-        ("int8", 2, {"int8": 6, "float16": 3}, False),
-        ("int8", 9, {"float16": 9}, False),
-        ("int8", 1, {"int8": 8, "bfloat16": 1}, False),
-        ("int8", 0, {"int8": 8, "float8": 1}, False),
-        ("fp8", 1, {"float8": 8, "float16": 1}, True),
-        ("fp8", 1, {"float8": 7, "float16": 1, "int8": 1}, False),
-        ("fp32", 0, {"float32": 9}, True),
-        ("fp32", 0, {"float32": 8, "float16": 1}, False),
-        ("fp16", 0, {"float16": 8, "float32": 1}, False),
-        ("fp32", 0, {}, False),
-    ],
-)
-def test_convolutions_are_those_of_the_precision_and_as_many_in_float_as_the_card_tells(
-    precision: str, left: int, found: dict[str, int], expected: bool
-) -> None:
-    card = FP32.with_precision(precision, "gpu", float_convolutions=left)
-    assert _is_expected(Counter(found), card) == expected
-
-
 @needs_rtx
 @pytest.mark.parametrize("target", ["sm89", "sm120"])
 def test_fp8_engine_is_built_for_one_target(preact_run: RunDirectory, target: str) -> None:
     assert _build(preact_run, "fp8", (target,)) == (f"engines/fp8.rtx-{target}.engine", True)
-
-
-@needs_rtx
-def test_refusal_to_parse_gives_the_reason(preact_run: RunDirectory) -> None:
-    """uint8 codes with a zero point, which TensorRT has not."""
-    graph = graph_in(preact_run, MODEL_INT8_CPU)
-    set_card(graph, flavour="gpu")
-    publish(preact_run, MODEL_INT8_GPU, graph)
-    with pytest.raises(CheckFailed, match=r"cannot parse model\.int8\.gpu\.onnx \(.*zero.?point") as failure:
-        _build(preact_run, "int8")
-    assert failure.value.exit_status == 1
-
-
-@needs_rtx
-@pytest.mark.parametrize("content", [b"", b"no protobuf"])
-def test_garbage_is_a_failed_check(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / MODEL
-    path.write_bytes(content)
-    with pytest.raises(CheckFailed):
-        build(path, FP32, RTX, ())
-
-
-@needs_rtx
-def test_float32_means_float32_and_the_batch_is_free(trained_runs: dict[str, Path]) -> None:
-    trt = RTX.load()
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    assert parser.parse((trained_runs["preact"] / MODEL).read_bytes())
-    config = _config(trt, builder, network, ())
-    assert not config.get_flag(trt.BuilderFlag.TF32)
-    assert config.num_optimization_profiles == 1
-    assert [network.get_input(i).name for i in range(network.num_inputs)] == [INPUT]
-    assert [network.get_output(i).name for i in range(network.num_outputs)] == [OUTPUT]
-    assert network.get_input(0).shape[0] == -1
-
-
-@needs_rtx
-def test_errors_of_tensorrt_are_collected_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    trt = RTX.load()
-    logger = _logger(trt)
-    logger.log(trt.ILogger.Severity.ERROR, "wrong")
-    logger.log(trt.ILogger.Severity.WARNING, "odd")
-    assert logger.errors == ["wrong"]
-    assert capfd.readouterr() == ("", "")
-
-
-class FakeTensorRT:
-    """As much of the package as `build` asks for, and no GPU or library."""
-
-    LayerType = SimpleNamespace(CONVOLUTION=1, DEQUANTIZE=2)
-    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
-    BuilderFlag = SimpleNamespace(TF32="TF32")
-
-    class ILogger:
-        Severity = IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING"], start=0)
-
-    def __init__(self, parser_errors: list[str], builder_error: str = "") -> None:
-        tensor = SimpleNamespace(name=INPUT, shape=(-1, 3, 32, 32), dtype=SimpleNamespace(name="FLOAT"))
-        conv = SimpleNamespace(
-            type=1,
-            num_outputs=1,
-            get_output=lambda i: SimpleNamespace(name="y"),
-            get_input=[tensor, None].__getitem__,
-        )
-        network = SimpleNamespace(num_layers=1, get_layer=lambda i: conv, get_input=lambda i: tensor)
-        self.network_flags: list[int] = []
-        self.cleared: list[str] = []
-        self.profile: list[object] = []
-        self.parser_errors = parser_errors
-
-        def create_network(flags: int) -> SimpleNamespace:
-            self.network_flags.append(flags)
-            return network
-
-        def build_serialized_network(network: object, config: object) -> bytes | None:
-            if not builder_error:
-                return b"plan"
-            self.logger.log(self.ILogger.Severity.ERROR, builder_error)
-            self.logger.log(self.ILogger.Severity.WARNING, "and a warning")
-            return None
-
-        self.builder = SimpleNamespace(
-            create_network=create_network,
-            create_builder_config=lambda: SimpleNamespace(
-                clear_flag=self.cleared.append, add_optimization_profile=lambda profile: None
-            ),
-            create_optimization_profile=lambda: SimpleNamespace(
-                set_shape=lambda *shapes: self.profile.extend(shapes)
-            ),
-            build_serialized_network=build_serialized_network,
-        )
-
-    def Builder(self, logger: object) -> SimpleNamespace:  # noqa: N802
-        self.logger = logger
-        return self.builder
-
-    def OnnxParser(self, network: object, logger: object) -> SimpleNamespace:  # noqa: N802
-        errors = [SimpleNamespace(desc=lambda text=text: text) for text in self.parser_errors]
-        return SimpleNamespace(
-            parse=lambda content: not errors, num_errors=len(errors), get_error=errors.__getitem__
-        )
-
-
-@pytest.fixture
-def fake_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeTensorRT], Any]:
-    path = tmp_path / MODEL
-    path.write_bytes(b"a graph")
-
-    def call(fake: FakeTensorRT) -> Any:
-        monkeypatch.setattr(Builder, "load", lambda builder: fake)
-        return build(path, FP32, BUILDERS["tensorrt"], ())
-
-    return call
-
-
-def test_network_is_strongly_typed_without_tf32_and_for_all_batches(fake_build) -> None:
-    """What TensorRT 10 leaves to choose; later versions have no other networks."""
-    fake = FakeTensorRT([])
-    assert fake_build(fake) == (b"plan", {"float32": 1})
-    assert fake.network_flags == [1 << FakeTensorRT.NetworkDefinitionCreationFlag.STRONGLY_TYPED]
-    assert fake.cleared == ["TF32"]
-    assert fake.profile == [INPUT, *[(batch, 3, 32, 32) for batch in BATCHES]]
-
-
-def test_all_reasons_of_the_parser_are_given(fake_build) -> None:
-    with pytest.raises(
-        CheckFailed, match=r"TensorRT cannot parse model\.onnx \(no such operator; no such type\)"
-    ):
-        fake_build(FakeTensorRT(["no such operator", "no such type"]))
-
-
-def test_build_that_fails_gives_the_errors_of_tensorrt(fake_build) -> None:
-    with pytest.raises(CheckFailed, match=r"TensorRT could not build model\.onnx \(out of memory\)"):
-        fake_build(FakeTensorRT([], "out of memory"))
 
 
 def test_names_say_precision_builder_and_targets() -> None:
@@ -449,3 +287,161 @@ def test_sources_are_the_graphs_made_for_tensorrt() -> None:
         "int8": MODEL_INT8_GPU,
         "fp8": MODEL_FP8_GPU,
     }
+
+
+@needs_rtx
+def test_layers_stand_beside_the_engine_and_are_summed_in_the_sidecar(preact_run: RunDirectory) -> None:
+    name, _ = _build(preact_run, "int8", ("sm89",))
+    _, _, listed = files_of_engine(name)
+    card = card_of_engine(preact_run.verified(name))
+    document = json.loads(preact_run.verified(listed).read_text())
+    layers = layers_of_engine(preact_run.path / name)
+    assert {layer.profile for layer in layers} == {0, 1}
+    assert [(entry.batch, entry.profile) for entry in card.traffic] == [(1, 0), (32, 1)]
+    for entry in card.traffic:
+        kernels = [layer for layer in layers if layer.profile == entry.profile and layer.is_kernel]
+        told = [
+            row["bytes"][str(entry.batch)] for row in document["layers"] if row["profile"] == entry.profile
+        ]
+        assert entry.kernels == len(kernels) >= 18
+        assert sum(row["read"] + row["written"] for row in told) == pytest.approx(
+            1e6 * entry.moved_mb, rel=1e-3
+        )
+    assert 20 * card.traffic[0].moved_mb < card.traffic[1].moved_mb < 32 * card.traffic[0].moved_mb
+    assert set(document["convolutions"].values()) == {"int8"}
+    assert len(document["convolutions"]) == 9
+
+
+@needs_rtx
+def test_warnings_are_kept_once_each_with_their_number(preact_run: RunDirectory) -> None:
+    name, _ = _build(preact_run, "int8")
+    warnings = card_of_engine(preact_run.verified(name)).warnings
+    # Nine convolutions in two profiles, each with a scale of the data and scales of the weights.
+    assert sorted(warnings.items()) == [
+        ("(foreignNode) Converting conv activation scales to fp32.", 18),
+        ("(foreignNode) Converting conv weight scales to fp32.", 18),
+    ]
+
+
+@needs_rtx
+@pytest.mark.parametrize("targets", [("sm75",), ("sm75", "sm86", "sm89")])
+def test_int8_for_turing_is_refused_before_the_build(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, targets: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(runtimes.tensorrt.engine_from_onnx, "plan_from_onnx", pytest.fail)
+    with pytest.raises(
+        UserError, match=r"sm75 has no int8 for TensorRT for RTX; .* would run in float16"
+    ) as refusal:
+        _build(preact_run, "int8", targets)
+    assert "build sm75" in refusal.value.fix and "in fp16" in refusal.value.fix
+
+
+@needs_rtx
+def test_options_of_the_build_make_an_engine_out_of_date(preact_run: RunDirectory) -> None:
+    name, _ = _build(preact_run, "fp16")
+    one = PlanOptions(profiles=(Profile(1, 4, 16),))
+    assert engine_from_onnx(preact_run, "fp16", (), "rtx", options=one) == (name, True)
+    card = card_of_engine(preact_run.verified(name))
+    assert card.batches == (Profile(1, 4, 16),)
+    assert [(entry.batch, entry.profile) for entry in card.traffic] == [(1, 0)]
+    assert engine_from_onnx(preact_run, "fp16", (), "rtx", options=one) == (name, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (PlanOptions(strip=True), "--strip cannot be used: TensorRT for RTX needs a GPU"),
+        (PlanOptions(refit=True), "--refit cannot be used: TensorRT for RTX needs a GPU"),
+        (PlanOptions(timing_cache=Path("timing.cache")), "--timing-cache cannot be used"),
+    ],
+)
+def test_options_that_rtx_does_not_have_are_refused(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, options: PlanOptions, named: str
+) -> None:
+    set_gpus(monkeypatch)
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    with pytest.raises(UserError, match=named):
+        engine_from_onnx(preact_run, "fp16", (), "rtx", options=options)
+
+
+def _pretend_plan(
+    monkeypatch: pytest.MonkeyPatch, plan: BuiltPlan, started: threading.Event | None = None
+) -> list[str]:
+    """Build nothing; the names of the graphs that were to be built."""
+    built = []
+
+    def pretend(graph: Path, *others: object) -> BuiltPlan:
+        built.append(graph.name)
+        if started is not None:
+            started.set()
+        return plan
+
+    monkeypatch.setattr(runtimes.tensorrt.engine_from_onnx, "plan_from_onnx", pretend)
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    return built
+
+
+def test_an_engine_without_evidence_claims_nothing(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend_plan(monkeypatch, BuiltPlan(b"plan", Evidence(NONE, reason="the log lists no layers"), {}))
+    name, _ = engine_from_onnx(preact_run, "fp16", (), "rtx")
+    card = card_of_engine(preact_run.verified(name))
+    assert (card.proof, card.convolutions, card.traffic) == ("none", {}, ())
+    assert card.proof_sentence == "proof: none, because the log lists no layers"
+    assert card.convolution_words == "types of the convolutions not proved"
+    assert layers_of_engine(preact_run.path / name) == ()
+
+
+def test_a_second_process_waits_and_finds_the_engine_up_to_date(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = _pretend_plan(monkeypatch, BuiltPlan(b"plan", Evidence(NONE, reason="nothing"), {}))
+    other = RunDirectory(preact_run.path)
+    results: list[tuple[str, bool]] = []
+    second = threading.Thread(target=lambda: results.append(engine_from_onnx(other, "fp16", (), "rtx")))
+    with preact_run.alone("build"):
+        second.start()
+        second.join(0.3)
+        assert second.is_alive() and not built
+        # What the first process writes before it leaves.
+        first = RunDirectory(preact_run.path)
+        monkeypatch.setattr(first, "alone", _open)
+        name, done = engine_from_onnx(first, "fp16", (), "rtx")
+    second.join(30)
+    assert (results, built) == ([(name, False)], [MODEL_FP16])
+    assert done and other.verified(name)
+
+
+@contextmanager
+def _open(stage: str, wait: bool) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("spoilt", [0, 1, 2])
+def test_a_truncated_or_altered_engine_is_built_again(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, spoilt: int
+) -> None:
+    built = _pretend_plan(monkeypatch, BuiltPlan(b"a plan", Evidence(NONE, reason="nothing"), {}))
+    name, _ = engine_from_onnx(preact_run, "fp16", (), "rtx")
+    path = preact_run.path / files_of_engine(name)[spoilt]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert engine_from_onnx(preact_run, "fp16", (), "rtx") == (name, True)
+    assert len(built) == 2
+    assert preact_run.verified(name).read_bytes() == b"a plan"
+
+
+def test_an_interrupted_build_leaves_nothing(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> BuiltPlan:
+        raise KeyboardInterrupt
+
+    _pretend_plan(monkeypatch, BuiltPlan(b"plan", Evidence(NONE, reason="nothing"), {}))
+    name, _ = engine_from_onnx(preact_run, "fp16", (), "rtx")
+    before = {path: path.read_bytes() for path in (preact_run.path / "engines").iterdir()}
+    monkeypatch.setattr(runtimes.tensorrt.engine_from_onnx, "plan_from_onnx", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine_from_onnx(preact_run, "fp16", (), "rtx", force=True)
+    assert {path: path.read_bytes() for path in (preact_run.path / "engines").iterdir()} == before
+    assert engine_from_onnx(preact_run, "fp16", (), "rtx") == (name, False)
