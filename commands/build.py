@@ -2,6 +2,7 @@
 
 from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
+from commands.tables import show_layers
 from workflow.options import BuildOptions, PrecisionOptions, RedoOptions, RunOptions
 
 
@@ -13,12 +14,15 @@ def build(
     redo: RedoOptions,
     output: OutputOptions,
 ) -> None:
-    """Build TensorRT engines; no GPU is needed for RTX."""
+    """Build TensorRT engines; no GPU is needed for RTX. --verbose lists the kernels of each."""
     from workflow.choice import session_from_options
     from workflow.stages import built
 
     screen = Screen.from_options(output)
     session = session_from_options(run, screen, redo.force)
     cards = built(session, options, precision.precision)
+    if screen.verbose:
+        for name, card in cards.items():
+            show_layers(screen, session.run, name, card)
     engines = [{"file": name, **card.to_json()} for name, card in cards.items()]
     screen.finish("build", run=str(session.run.path), engines=engines)

@@ -11,6 +11,7 @@ from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from machine.description import package_versions
 from plots import svg
+from reporting.engines import engine_tables
 from reporting.summary import Summary, engine_title, summary_of, tables_of
 from runtimes.engines import ENGINES
 
@@ -41,6 +42,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         audit=audit,
         notes=notes,
         latency_plot=_latency_plot(run),
+        engines=engine_tables(run),
         block_error_plot=_block_error_plot(run),
         search=_current(run, SEARCH),
         training_plot=_training_plot(run),

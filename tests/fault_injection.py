@@ -19,7 +19,7 @@ from artifacts.run_directory import RunDirectory
 from graphs.card import PREFIX
 from graphs.onnx_file import card_from_file
 from runtimes.tensorrt.engine_card import EngineCard, files_of_engine
-from runtimes.tensorrt.plan_layers import Traffic
+from runtimes.tensorrt.plan_layers import Layer, Traffic, document_of_layers
 from runtimes.tensorrt.plan_options import PlanOptions
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -57,12 +57,12 @@ def bypass_dequantize(graph: onnx.ModelProto, conv: str) -> None:
     node.input[0] = quantize.input[0]
 
 
-def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
-    """A plan file that holds no engine, with a sidecar that says it does."""
+def publish_engine(run: RunDirectory, name: str, layers: tuple[Layer, ...] = (), **values: object) -> None:
+    """A plan file that holds no engine, with a sidecar that says it does, and with layers of another plan."""
     precision = name.split("/")[-1].split(".")[0]
     plan = b"no plan: " + name.encode()
     files = files_of_engine(name)
-    _, sidecar, layers = files
+    _, sidecar, listed = files
     graph = card_from_file(run.verified(MODEL)).with_precision(precision)
     with run.writing(Step("build", {}, (MODEL,), files)) as folder:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
             "targets": (),
             "convolutions": {"float32": 9},
             "proof": "plan",
-            "proof_sentence": "proof: the types of the final layers, listed by the builder",
+            "proof_sentence": "the types of the final layers, listed by the builder",
             "batches": PlanOptions().profiles,
             "options": PlanOptions().to_json(),
             "traffic": (Traffic(1, 0, 13, 0.4, 0.3), Traffic(32, 1, 13, 10.5, 6.25)),
@@ -87,7 +87,8 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
         }
         card = EngineCard(**(fields | values))  # type: ignore[arg-type]
         (folder / sidecar).write_text(json.dumps(card.to_json()))
-        (folder / layers).write_text(json.dumps({"convolutions": {}, "layers": []}))
+        document = document_of_layers(layers, [(0, 1), (1, 32)])
+        (folder / listed).write_text(json.dumps({"convolutions": {}} | document))
 
 
 class MinuteClock:

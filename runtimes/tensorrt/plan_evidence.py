@@ -32,11 +32,11 @@ class Evidence:
 
     @property
     def sentence(self) -> str:
-        """What the precision of the plan is proved by."""
+        """What the precision of the plan is proved by, in words that may follow "proof: "."""
         if self.source == NONE:
-            return f"proof: none, because {self.reason}"
+            return f"none, because {self.reason}"
         where = "listed by the builder" if self.source == PLAN else "told by the engine inspector"
-        return f"proof: the types of the final layers, {where}"
+        return f"the types of the final layers, {where}"
 
 
 def evidence_of(builder: Builder, trt: ModuleType, logger: Any, plan: bytes) -> Evidence:

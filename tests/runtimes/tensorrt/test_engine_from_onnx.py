@@ -79,7 +79,7 @@ def test_engine_of_each_precision_is_built_without_a_gpu(
     assert card.convolutions == _types(precision, _convolutions(graph))
     assert (card.proof, card.proof_sentence) == (
         "plan",
-        "proof: the types of the final layers, listed by the builder",
+        "the types of the final layers, listed by the builder",
     )
     assert card.source == run.record(graph.name).sha256
     assert card.plan == run.record(name).sha256
@@ -388,7 +388,7 @@ def test_an_engine_without_evidence_claims_nothing(
     name, _ = engine_from_onnx(preact_run, "fp16", (), "rtx")
     card = card_of_engine(preact_run.verified(name))
     assert (card.proof, card.convolutions, card.traffic) == ("none", {}, ())
-    assert card.proof_sentence == "proof: none, because the log lists no layers"
+    assert card.proof_sentence == "none, because the log lists no layers"
     assert card.convolution_words == "types of the convolutions not proved"
     assert layers_of_engine(preact_run.path / name) == ()
 

@@ -56,7 +56,7 @@ def test_a_plan_of_tensorrt_in_another_precision_is_refused(built: Any) -> None:
 def test_a_plan_that_cannot_be_loaded_again_proves_nothing(built: Any) -> None:
     plan = built(PretendedTensorRT(inspector=None))
     assert (plan.evidence.source, plan.types, plan.convolutions) == ("none", {}, {})
-    assert plan.evidence.sentence == "proof: none, because the plan cannot be loaded here (wrong device)"
+    assert plan.evidence.sentence == "none, because the plan cannot be loaded here (wrong device)"
 
 
 def test_an_inspector_that_lists_no_convolution_proves_the_wrong_thing(built: Any) -> None:
@@ -70,7 +70,7 @@ def test_a_log_without_layers_proves_nothing(
     monkeypatch.setattr(Builder, "load", lambda builder: PretendedTensorRT())
     plan = plan_from_onnx(preact_run.path / MODEL, FP32, RTX, (), ONE_PROFILE)
     assert plan.evidence.source == "none"
-    assert plan.evidence.sentence.startswith("proof: none, because TensorRT for RTX ")
+    assert plan.evidence.sentence.startswith("none, because TensorRT for RTX ")
     assert plan.evidence.sentence.endswith("lists no final layers in its log")
 
 
