@@ -111,14 +111,21 @@ class RunDirectory:
             for name in step.outputs
         )
 
+    def reread(self) -> None:
+        """Read the manifest again, which another process may have written since."""
+        self._records = self._read_manifest()
+
     @contextmanager
-    def alone(self, stage: str) -> Iterator[None]:
-        """Keep a second process out of a stage that writes more than once.
+    def alone(self, stage: str, wait: bool = False) -> Iterator[None]:
+        """Keep a second process out of a stage that writes more than once, or that takes long.
+
+        Args:
+            wait: for a process that is in this stage to leave; `reread` then tells what that process wrote.
 
         Raises:
-            UserError: another process is in this stage; the folder cannot be written.
+            UserError: another process is in this stage and is not waited for; the folder cannot be written.
         """
-        with self._locked(f".{stage}.lock", f"another `{stage}` is under way in {self.path}"):
+        with self._locked(f".{stage}.lock", f"another `{stage}` is under way in {self.path}", wait):
             yield
 
     @contextmanager

@@ -1,5 +1,6 @@
 """The tables that several commands show."""
 
+import re
 from typing import TYPE_CHECKING
 
 from commands.screen import Screen
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from artifacts.run_directory import RunDirectory
     from calibration.searching.result import SearchResult
     from reporting.summary import Summary
+    from runtimes.tensorrt.engine_card import EngineCard
+    from runtimes.tensorrt.plan_layers import Layer, Tensor
 
 
 def show_summary(screen: Screen, run: "RunDirectory", skipped: list[str]) -> None:
@@ -59,3 +62,52 @@ def show_search(screen: Screen, result: "SearchResult", done: bool) -> None:
     if not result.trained:
         screen.say("search", "the weights are not trained: ranked by signal to noise alone, no accuracy")
     screen.say("search", f"{'' if done else 'up to date: '}{result.recommendation.reason}")
+
+
+def show_layers(screen: Screen, run: "RunDirectory", name: str, card: "EngineCard") -> None:
+    """A line for each kernel of an engine, at the largest batch size that is told, and TensorRT's warnings.
+
+    Args:
+        name: of the engine in the run directory.
+    """
+    from runtimes.tensorrt.engine_card import files_of_engine, layers_of_engine
+    from runtimes.tensorrt.plan_layers import kernels_of
+
+    for text, count in card.warnings.items():
+        screen.say("warning", f"{count} times: {text}")
+    screen.say("proof", card.proof_sentence)
+    if not card.traffic:
+        return
+    told = card.traffic[-1]
+    for file in files_of_engine(name):
+        run.verified(file)
+    kernels = kernels_of(layers_of_engine(run.path / name), told.profile)
+    rows = [_layer_cells(kernel, told.batch) for kernel in kernels]
+    total = ["", "", f"{told.kernels} kernels", f"{told.read_mb:.3f}", f"{told.written_mb:.3f}", ""]
+    screen.table(
+        f"{name} at batch {told.batch}",
+        ["kernel", "kind", "types", "MB read", "MB written", "ONNX nodes"],
+        [*rows, total],
+        words=3,
+    )
+
+
+def _layer_cells(layer: "Layer", batch: int) -> list[str]:
+    return [
+        _short_name(layer.name),
+        layer.kind,
+        f"{_types(layer.inputs)} > {_types(layer.outputs)}",
+        f"{layer.bytes_read(batch) / 1e6:.3f}",
+        f"{layer.bytes_written(batch) / 1e6:.3f}",
+        " ".join(layer.nodes),
+    ]
+
+
+def _short_name(name: str, width: int = 28) -> str:
+    """A kernel's name without TensorRT's prefix and numbers, cut at a number of letters."""
+    short = re.sub(r"^__myl_| \[profile \d+\]|(_U\d+)?_myl\d+_\d+$", "", name)
+    return short if len(short) <= width else f"{short[: width - 1]}…"
+
+
+def _types(tensors: "tuple[Tensor, ...]") -> str:
+    return "+".join(dict.fromkeys(tensor.type for tensor in tensors)) or "–"

@@ -12,6 +12,7 @@ from artifacts.run_directory import RunDirectory
 from calibration.searching.search import search_in
 from machine.description import package_versions
 from plots import svg
+from reporting.engines import engine_tables
 from reporting.summary import Summary, engine_title, summary_of, tables_of
 from runtimes.engines import ENGINES
 
@@ -42,6 +43,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         audit=audit,
         notes=notes,
         latency_plot=_latency_plot(run),
+        engines=engine_tables(run),
         block_error_plot=_block_error_plot(run),
         search=search_in(run),
         training_plot=_training_plot(run),

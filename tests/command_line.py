@@ -27,11 +27,11 @@ without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has an NVIDI
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Content of every file, the lock aside."""
+    """Content of every file, the locks aside."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.suffix != ".lock" and path.name != ".lock"
     }
 
 

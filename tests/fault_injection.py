@@ -19,8 +19,9 @@ from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from graphs.card import PREFIX
 from graphs.onnx_file import card_from_file
-from runtimes.tensorrt.engine_card import EngineCard
-from runtimes.tensorrt.engine_from_onnx import BATCHES
+from runtimes.tensorrt.engine_card import EngineCard, files_of_engine
+from runtimes.tensorrt.plan_layers import Layer, Traffic, document_of_layers
+from runtimes.tensorrt.plan_options import PlanOptions
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -30,7 +31,7 @@ def graph_in(run: RunDirectory, name: str) -> onnx.ModelProto:
 
 
 def publish(run: RunDirectory, name: str, graph: onnx.ModelProto) -> None:
-    with run.writing(Step("export", {}, (), (name,))) as folder:
+    with run.writing(Step("seeded-fault", {}, (), (name,))) as folder:
         onnx.save(graph, folder / name)
 
 
@@ -57,13 +58,14 @@ def bypass_dequantize(graph: onnx.ModelProto, conv: str) -> None:
     node.input[0] = quantize.input[0]
 
 
-def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
-    """A plan file that holds no engine, with a sidecar that says it does."""
+def publish_engine(run: RunDirectory, name: str, layers: tuple[Layer, ...] = (), **values: object) -> None:
+    """A plan file that holds no engine, with a sidecar that says it does, and with layers of another plan."""
     precision = name.split("/")[-1].split(".")[0]
     plan = b"no plan: " + name.encode()
-    sidecar = name.removesuffix(".engine") + ".json"
+    files = files_of_engine(name)
+    _, sidecar, listed = files
     graph = card_from_file(run.verified(MODEL)).with_precision(precision)
-    with run.writing(Step("build", {}, (MODEL,), (name, sidecar))) as folder:
+    with run.writing(Step("build", {}, (MODEL,), files)) as folder:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(plan)
         fields = {
@@ -72,7 +74,12 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
             "precision": precision,
             "targets": (),
             "convolutions": {"float32": 9},
-            "batches": BATCHES,
+            "proof": "plan",
+            "proof_sentence": "the types of the final layers, listed by the builder",
+            "batches": PlanOptions().profiles,
+            "options": PlanOptions().to_json(),
+            "traffic": (Traffic(1, 0, 13, 0.4, 0.3), Traffic(32, 1, 13, 10.5, 6.25)),
+            "warnings": {},
             "source": run.record(MODEL).sha256,
             "plan": sha256_of(folder / name),
             "seconds": 0.1,
@@ -81,6 +88,8 @@ def publish_engine(run: RunDirectory, name: str, **values: object) -> None:
         }
         card = EngineCard(**(fields | values))  # type: ignore[arg-type]
         (folder / sidecar).write_text(to_text(card))
+        document = document_of_layers(layers, [(0, 1), (1, 32)])
+        (folder / listed).write_text(json.dumps({"convolutions": {}} | document))
 
 
 class MinuteClock:

@@ -193,12 +193,37 @@ class SearchOptions(LimitOptions):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """For which GPUs engines are built, and by which TensorRT."""
+    """For which GPUs engines are built, by which TensorRT, and how; see `runtimes.tensorrt.plan_options`."""
 
     target: str | None = flag(
         "--target", help="Compute capabilities, e.g. sm86,sm89,sm120 (TensorRT for RTX)."
     )
     builder: BuilderName | None = flag("--builder", help="Default: the one that suits this machine.")
+    batches: list[str] | None = flag(
+        "--batches",
+        help="Batch sizes MIN:OPT:MAX that a profile serves. Repeatable. Default: 1:1:1 and 1:32:128.",
+    )
+    tf32: bool = switch("--tf32", help="Let float32 convolutions round to 10 bits of mantissa.")
+    optimization_level: int | None = flag(
+        "--optimization-level", help="0 builds fast, 5 searches long (TensorRT).", least=0
+    )
+    workspace: str | None = flag(
+        "--workspace", help="Memory that a kernel may use for itself, e.g. 512M or 2G. Default: no limit."
+    )
+    timing_cache: Path | None = flag(
+        "--timing-cache", help="File that keeps how long kernels took, for the next build (TensorRT)."
+    )
+    version_compatible: bool = switch(
+        "--version-compatible", help="Later versions of TensorRT can run the engine (TensorRT)."
+    )
+    hardware_compatible: str | None = flag(
+        "--hardware-compatible",
+        help="GPUs beside this one can run the engine: all since Ampere, or of the same compute capability "
+        "(TensorRT).",
+        choices=("ampere", "same"),
+    )
+    refit: bool = switch("--refit", help="The engine's weights can be replaced (on a machine with a GPU).")
+    strip: bool = switch("--strip", help="Leave the weights out of the engine (on a machine with a GPU).")
 
     @property
     def targets(self) -> tuple[str, ...]:

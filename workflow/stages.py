@@ -10,11 +10,14 @@ from workflow.listener import busy
 from workflow.options import BuildOptions, LimitOptions, QuantizeOptions, RuntimeOptions
 from workflow.weights import ensure_checkpoint
 
+MAX_OPTIMIZATION_LEVEL = 5
+
 if TYPE_CHECKING:
     from calibration.plan import Plan
     from calibration.searching.result import SearchResult
     from export.graph_from_checkpoint import Export
     from runtimes.tensorrt.engine_card import EngineCard
+    from runtimes.tensorrt.plan_options import PlanOptions
 
 
 def exported(session: Session, seed: int | None = None) -> "Export":
@@ -142,20 +145,60 @@ def built(
     from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
     from runtimes.tensorrt.targets import precisions_for
 
+    chosen = build_options(options)
     wanted = precisions or [Precision(name) for name in precisions_for(options.targets, options.builder)]
     ensure_graphs(session, wanted)
     cards = {}
     for precision in wanted:
         name, done = engine_from_onnx(
-            session.run, precision, options.targets, options.builder, session.force, session.listener.progress
+            session.run,
+            precision,
+            options.targets,
+            options.builder,
+            session.force,
+            session.listener.progress,
+            chosen,
         )
-        card = card_of_engine(session.run.verified(name))
-        counts = ", ".join(f"{count} {kind}" for kind, count in card.convolutions.items())
-        session.listener.say(
-            "build", f"{_state(done)}{name}, {counts} convolutions, {card.size / 1e6:.1f} MB"
-        )
-        cards[name] = card
+        cards[name] = card_of_engine(session.run.verified(name))
+        session.listener.say("build", f"{_state(done)}{name}, {_words(cards[name])}")
     return cards
+
+
+def build_options(options: BuildOptions) -> "PlanOptions":
+    """What decides a plan, with the defaults for what the options leave open.
+
+    Raises:
+        UserError: an option's value is of another form.
+    """
+    from runtimes.tensorrt.plan_options import PlanOptions, bytes_from_text, profiles_from_texts
+
+    level = options.optimization_level
+    if level is not None and level > MAX_OPTIMIZATION_LEVEL:
+        raise UserError(
+            f"--optimization-level must be 0 to {MAX_OPTIMIZATION_LEVEL}, got {level}",
+            f"use {MAX_OPTIMIZATION_LEVEL} for the longest search",
+        )
+    return PlanOptions(
+        profiles=profiles_from_texts(options.batches or []),
+        tf32=options.tf32,
+        optimization_level=level,
+        workspace=None if options.workspace is None else bytes_from_text(options.workspace),
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        refit=options.refit,
+        strip=options.strip,
+        timing_cache=options.timing_cache,
+    )
+
+
+def _words(card: "EngineCard") -> str:
+    """What is known of an engine, in one line."""
+    moved = "".join(
+        f", {entry.kernels} kernels move {entry.moved_mb:.1f} MB at batch {entry.batch}"
+        for entry in card.traffic
+    )
+    proof = "" if card.convolutions else f", proof: {card.proof_sentence}"
+    return f"{card.convolution_words}, {card.size / 1e6:.1f} MB{moved}{proof}"
 
 
 def ensure_graphs(session: Session, precisions: list[Precision]) -> None:

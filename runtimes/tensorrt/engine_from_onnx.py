@@ -1,18 +1,13 @@
-"""Build a TensorRT engine from an ONNX graph, with one code path for TensorRT 10, 11 and TensorRT for RTX.
+"""ONNX graph -> engine in a run directory: the plan, its sidecar and its final layers.
 
-Networks are strongly typed, which means that the graph fixes the precision of every tensor: an FP16 engine
-comes from an FP16 graph and an INT8 engine from a Q/DQ graph. TensorRT would silently build a float32
-engine from a float32 graph even if INT8 was meant. The convolutions of the parsed network are therefore
-counted by type, and a network with convolutions in another precision is refused.
-
-    engines/<precision>.<builder>[-<targets>].engine   the plan, as TensorRT wrote it
-    engines/<precision>.<builder>[-<targets>].json     the sidecar, an `EngineCard`
+A graph is checked before it is built, which takes no GPU, and the precision of its plan is proved
+afterwards. What fails either leaves the run directory as it was.
 """
 
+import json
 import time
-from collections import Counter
-from pathlib import Path, PurePosixPath
-from types import ModuleType
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from artifacts.files import sha256_of
@@ -20,31 +15,47 @@ from artifacts.json_codec import to_text
 from artifacts.names import ENGINE_FOLDER
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
-from data.dataset import IMAGE_SIZE
-from errors import CheckFailed
-from graphs.card import INPUT, GraphCard
+from graphs.card import GraphCard
 from graphs.onnx_file import card_from_file
 from machine.gpu import gpus
 from progress import Progress, silent
 from runtimes.engines import GPU_GRAPHS
 from runtimes.runtime import require_made_for
-from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, engine_name
-from runtimes.tensorrt.logger import collecting_logger
+from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, engine_name, files_of_engine
 from runtimes.tensorrt.package import Builder, installed_builder
-from runtimes.tensorrt.targets import targets_for
+from runtimes.tensorrt.plan_from_onnx import BuiltPlan, plan_from_onnx
+from runtimes.tensorrt.plan_layers import Traffic, document_of_layers, traffic
+from runtimes.tensorrt.plan_options import PlanOptions, profile_serving, require_supported
+from runtimes.tensorrt.preflight import require_buildable
+from runtimes.tensorrt.targets import devices_of, targets_for
 from vocabulary import Precision
 
-# The smallest, the best tuned and the largest batch size of an engine.
-BATCHES = (1, 32, 128)
-# The type that convolutions of each precision compute in, and the names of the types in TensorRT.
-_EXPECTED = {
-    Precision.fp32: "float32",
-    Precision.fp16: "float16",
-    Precision.bf16: "bfloat16",
-    Precision.int8: "int8",
-    Precision.fp8: "float8",
-}
-_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
+# Batch sizes whose traffic is told: one image, and the size that throughput is measured at.
+TOLD_BATCHES = (1, 32)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """An engine that is to be built."""
+
+    precision: Precision
+    builder: Builder
+    targets: tuple[str, ...]
+    options: PlanOptions
+
+    @property
+    def name(self) -> str:
+        return engine_name(self.precision, self.builder, self.targets)
+
+    @property
+    def step(self) -> Step:
+        decisions = {"precision": self.precision, "targets": self.targets, **self.options.to_json()}
+        return Step(
+            stage="build",
+            options=decisions | {"version": self.builder.version} | built_on(self.builder),
+            inputs=(GPU_GRAPHS[self.precision],),
+            outputs=files_of_engine(self.name),
+        )
 
 
 def engine_from_onnx(
@@ -54,174 +65,102 @@ def engine_from_onnx(
     builder_name: str | None = None,
     force: bool = False,
     progress: Progress = silent,
+    options: PlanOptions = PlanOptions(),
 ) -> tuple[str, bool]:
     """Build the engine of a precision, unless the engine is up to date.
 
+    Where another process is building in this run, its end is waited for; an engine that it made is then
+    found up to date.
+
     Args:
-        run: the run directory, which must hold the graph of this precision for TensorRT.
-        precision: the precision of the engine, for example "int8".
         targets: compute capabilities such as "sm89"; see `targets_for`.
         builder_name: "rtx" or "tensorrt"; see `installed_builder`.
-        force: True builds the engine even if it is up to date.
-        progress: wraps the build, so that a display can follow.
 
     Returns:
-        the name of the engine in the run directory, and whether anything was done.
+        the engine's name in the run directory, and whether anything was done.
 
     Raises:
-        UserError: no builder is installed, a target is unknown or lacks the precision, or the graph was
-            made for another runtime.
-        CheckFailed: TensorRT refuses the graph, or would not run the graph in this precision.
+        UserError: there is no builder, a target is unknown or has not the precision, the builder does not
+            have an option, or the graph was made for another runtime.
+        CheckFailed: the graph cannot become an engine, or TensorRT would not run it in this precision.
     """
     builder = installed_builder(builder_name)
-    targets = targets_for(builder, targets, precision)
-    name = engine_name(precision, builder, targets)
-    source = GPU_GRAPHS[precision]
-    step = Step(
-        stage="build",
-        options={
-            "precision": precision,
-            "targets": targets,
-            "batches": BATCHES,
-            "version": builder.version,
-            **_built_on(builder),
-        },
-        inputs=(source,),
-        outputs=(name, str(PurePosixPath(name).with_suffix(".json"))),
-    )
-    if run.is_current(step) and not force:
-        return name, False
-    graph = run.verified(source)
-    card = card_from_file(graph)
-    require_made_for("TensorRT", graph.name, card, precision, FLAVOURS)
-    with run.writing(step) as folder:
-        (folder / ENGINE_FOLDER).mkdir()
+    require_supported(options, builder, have_gpu=bool(gpus()))
+    order = _Order(Precision(precision), builder, targets_for(builder, targets, precision), options)
+    with run.alone("build", wait=True):
+        run.reread()
+        if run.is_current(order.step) and not force:
+            return order.name, False
+        _build(run, order, progress)
+    return order.name, True
+
+
+def _build(run: RunDirectory, order: _Order, progress: Progress) -> None:
+    graph = run.verified(GPU_GRAPHS[order.precision])
+    card = _checked_card(graph, order.precision)
+    require_buildable(graph, order.builder, devices_of(order.builder, order.targets))
+    with run.writing(order.step, wait=True) as folder:
         started = time.perf_counter()
-        for _ in progress([precision], f"building {Path(name).name}", 1):
-            plan, convolutions = build(graph, card, builder, targets)
+        plan = plan_from_onnx(graph, card, order.builder, order.targets, order.options, progress)
         seconds = time.perf_counter() - started
-        (folder / name).write_bytes(plan)
-        sidecar = EngineCard(
-            builder=builder.name,
-            version=str(builder.version),
-            precision=card.precision,
-            targets=targets,
-            convolutions=convolutions,
-            batches=BATCHES,
-            source=sha256_of(graph),
-            plan=sha256_of(folder / name),
-            seconds=round(seconds, 2),
-            size=len(plan),
-            properties=card.to_properties(),
-            **_built_on(builder),
-        )
-        (folder / name).with_suffix(".json").write_text(to_text(sidecar))
-    return name, True
+        _write(folder, graph, card, order, plan, seconds)
 
 
-def _built_on(builder: Builder) -> dict[str, Any]:
-    """The GPU that TensorRT built on and for, by the fields of `EngineCard`."""
+def _write(
+    folder: Path, graph: Path, card: GraphCard, order: _Order, plan: BuiltPlan, seconds: float
+) -> None:
+    name, sidecar, layers = files_of_engine(order.name)
+    figures = _traffic(plan, order.options)
+    (folder / ENGINE_FOLDER).mkdir()
+    (folder / name).write_bytes(plan.content)
+    engine = EngineCard(
+        builder=order.builder.name,
+        version=str(order.builder.version),
+        precision=order.precision,
+        targets=order.targets,
+        convolutions=plan.convolutions,
+        proof=plan.evidence.source,
+        proof_sentence=plan.evidence.sentence,
+        batches=order.options.profiles,
+        options=order.options.to_json(),
+        traffic=figures,
+        warnings=dict(plan.warnings),
+        source=sha256_of(graph),
+        plan=sha256_of(folder / name),
+        seconds=round(seconds, 2),
+        size=len(plan.content),
+        properties=card.to_properties(),
+        **built_on(order.builder),
+    )
+    (folder / sidecar).write_text(to_text(engine))
+    told = [(entry.profile, entry.batch) for entry in figures]
+    types = {"convolutions": dict(plan.types)}
+    _write_json(folder / layers, types | document_of_layers(plan.evidence.layers, told))
+
+
+def built_on(builder: Builder) -> dict[str, Any]:
+    """The GPU that TensorRT builds on and for, by the fields of `EngineCard`; none for TensorRT for RTX."""
     if builder.ahead_of_time:
         return {}
     first = gpus()[0]
     return {"gpu": first.name, "capability": first.compute_capability}
 
 
-def build(
-    graph: Path, card: GraphCard, builder: Builder, targets: tuple[str, ...]
-) -> tuple[bytes, dict[str, int]]:
-    """Build the plan of one ONNX file.
-
-    Args:
-        graph: the ONNX file.
-        card: the card of the file, which says in what precision its convolutions must compute.
-        builder: the package that builds the plan.
-        targets: the compute capabilities to build for; empty leaves the choice to the builder.
-
-    Returns:
-        the plan, and the number of convolutions by the type that they compute in.
-
-    Raises:
-        CheckFailed: TensorRT cannot parse the file or build the plan, or would run convolutions in another
-            precision.
-    """
-    trt = builder.load()
-    logger = collecting_logger(trt)
-    trt_builder = trt.Builder(logger)
-    network = trt_builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph.read_bytes()):
-        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise CheckFailed(
-            f"{builder.title} cannot parse {graph.name} ({reasons})", "export and calibrate again"
-        )
-    convolutions = convolution_types(trt, network)
-    if not _is_expected(convolutions, card):
-        raise CheckFailed(
-            f"{builder.title} would not run {graph.name} in {card.precision}: its convolutions are "
-            f"{dict(convolutions)}",
-            "export and calibrate again",
-        )
-    plan = trt_builder.build_serialized_network(network, _config(trt, trt_builder, network, targets))
-    if plan is None:
-        raise CheckFailed(
-            f"{builder.title} could not build {graph.name} ({'; '.join(logger.errors) or 'no reason'})",
-            "build another precision, or report this together with the ONNX file",
-        )
-    return bytes(plan), dict(convolutions)
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _is_expected(convolutions: Counter[str], card: GraphCard) -> bool:
-    """Tell whether all convolutions compute in the precision of the graph.
-
-    As many as the card says may compute in float16 or float32 instead.
-    """
-    expected = _EXPECTED[card.precision]
-    as_meant = convolutions[expected]
-    in_float = sum(convolutions[kind] for kind in ("float16", "float32") if kind != expected)
-    return (
-        as_meant > 0 and in_float == card.float_convolutions and as_meant + in_float == convolutions.total()
+def _traffic(plan: BuiltPlan, options: PlanOptions) -> tuple[Traffic, ...]:
+    """What the plan moves at each of `TOLD_BATCHES` that a profile serves; nothing without layers."""
+    if not plan.evidence.layers:
+        return ()
+    serving = [(profile_serving(options.profiles, batch), batch) for batch in TOLD_BATCHES]
+    return tuple(
+        traffic(plan.evidence.layers, profile, batch) for profile, batch in serving if profile is not None
     )
 
 
-def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
-    """Count the convolutions of a parsed network by the type that they compute in.
-
-    A convolution whose input and weight both come straight from DequantizeLinear computes in the type of
-    the codes, because strong typing leaves TensorRT no other choice.
-    """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    producers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
-    types: Counter[str] = Counter()
-    for layer in layers:
-        if layer.type != trt.LayerType.CONVOLUTION:
-            continue
-        data = producers.get(layer.get_input(0).name)
-        weight_tensor = layer.get_input(1)
-        weight = producers.get(weight_tensor.name) if weight_tensor is not None else None
-        dequantized = [
-            source is not None and source.type == trt.LayerType.DEQUANTIZE for source in (data, weight)
-        ]
-        read = data if data is not None and all(dequantized) else layer
-        kind = read.get_input(0).dtype.name
-        types[_TYPE_NAMES.get(kind, kind)] += 1
-    return types
-
-
-def _strongly_typed(trt: ModuleType) -> int:
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-
-
-def _config(trt: ModuleType, builder: Any, network: Any, targets: tuple[str, ...]) -> Any:
-    config = builder.create_builder_config()
-    # A float32 engine must compute in float32; TF32 would keep 10 bits of a mantissa.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    profile = builder.create_optimization_profile()
-    channels = network.get_input(0).shape[1]
-    profile.set_shape(INPUT, *[(batch, channels, IMAGE_SIZE, IMAGE_SIZE) for batch in BATCHES])
-    config.add_optimization_profile(profile)
-    if targets:
-        config.num_compute_capabilities = len(targets)
-        for index, target in enumerate(targets):
-            config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
-    return config
+def _checked_card(graph: Path, precision: str) -> GraphCard:
+    card = card_from_file(graph)
+    require_made_for("TensorRT", graph.name, card, precision, FLAVOURS)
+    return card

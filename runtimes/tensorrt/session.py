@@ -17,8 +17,8 @@ from typing import Any
 
 from errors import UserError
 from graphs.card import INPUT, OUTPUT, Batch
+from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.cuda import Buffer, Cuda
-from runtimes.tensorrt.logger import collecting_logger
 from runtimes.tensorrt.runtime_cache import RuntimeCache
 from runtimes.tensorrt.validity import refuse_unfit_engine
 
@@ -98,7 +98,7 @@ class EngineSession:
             }
         else:
             settings = {"cuda_graph": "captured for each batch size" if self._captures else "none"}
-        return {"gpu_index": self._cuda.index, **settings, "warnings": sorted(set(self._logger.warnings))}
+        return {"gpu_index": self._cuda.index, **settings, "warnings": dict(self._logger.warnings)}
 
     def run(self, images: Batch) -> Batch:
         """Logits float32 [N, classes] of images [N, C, H, W], N at most `largest`.

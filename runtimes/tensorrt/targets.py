@@ -1,67 +1,91 @@
-"""Choose the GPUs that an engine is built for, and the precisions that these GPUs compute in.
+"""For which GPUs an engine is built, and which precisions those compute in.
 
-A target names a GPU by its compute capability: `sm89` stands for 8.9. TensorRT for RTX builds for every
-target that it knows, whereas TensorRT builds for the GPUs of this machine.
+A GPU is named by its compute capability, `sm89` for 8.9. TensorRT for RTX builds for every GPU that it
+knows, and a plan for several of them uses only what all of them have. TensorRT builds for the GPUs of this
+machine.
 """
-
-from collections.abc import Mapping
 
 from errors import UserError
 from machine.gpu import Gpu, gpus
 from runtimes.tensorrt.package import Builder, installed_builder
 from vocabulary import Precision
 
-# The least compute capability that computes in a precision; all GPUs compute in the precisions not listed.
-_LEAST: Mapping[str, int] = {Precision.bf16: 80, Precision.fp8: 89}
-# TensorRT for RTX has no float32 matrix product for GPUs older than Ampere.
-_LEAST_RTX: Mapping[str, int] = {Precision.fp32: 80, **_LEAST}
-# TensorRT for RTX builds for these targets if no target is named.
+# The least compute capability with arithmetic of a precision, where not all GPUs have it.
+_LEAST = {"bf16": 80, "fp8": 89}
+# TensorRT for RTX has neither a float32 matrix product nor an INT8 convolution for Turing (7.5): the first
+# fails to build, the second runs in float16.
+_LEAST_RTX = {"fp32": 80, "int8": 80} | _LEAST
+# What TensorRT for RTX builds for where no target is named, beside all later GPUs.
 _DEFAULT = ("sm80", "sm86", "sm89", "sm120")
+# The precision that every GPU has.
+_EVERYWHERE = "fp16"
 
 
 def targets_for(builder: Builder, targets: tuple[str, ...], precision: str) -> tuple[str, ...]:
-    """Return the targets to build for, each one once and in order of their numbers.
+    """The targets in order, each once. Empty leaves the choice to the builder.
 
-    An empty result leaves the choice to the builder. If no targets are named and some default targets of
-    TensorRT for RTX lack the precision, the result is the default targets that have it: for fp8, sm89 and
-    sm120.
+    Where no target is named and some GPUs of the builder's default lack the precision, the targets are all
+    GPUs that the builder knows and that have it: sm89, sm120 and sm121 for FP8.
 
     Raises:
-        UserError: a target is unknown or lacks the precision, or a target is named for TensorRT.
+        UserError: a target is unknown, or lacks the precision; a target was named for TensorRT.
     """
     targets = _checked(builder, targets)
-    capable = tuple(target for target in _DEFAULT if _has(builder, target, precision))
-    for target in _devices(builder, targets):
-        if not _has(builder, target, precision):
-            raise UserError(
-                f"{target} has no {precision} for {builder.title}",
-                f"build {precision} for {', '.join(capable)} or later, and int8 or fp16 for {target}",
-            )
-    if targets or not builder.ahead_of_time or capable == _DEFAULT:
+    lacking = [gpu for gpu in devices_of(builder, targets) if not _has(builder, gpu, precision)]
+    if lacking:
+        raise _lacks(builder, targets, lacking, precision)
+    if targets or not builder.ahead_of_time or all(_has(builder, gpu, precision) for gpu in _DEFAULT):
         return targets
-    return capable
+    return tuple(gpu for gpu in _known(builder) if _has(builder, gpu, precision))
 
 
 def precisions_for(targets: tuple[str, ...], builder_name: str | None = None) -> list[Precision]:
-    """Return the precisions that can be built for all of the targets.
+    """The precisions that can be built for all of the targets.
 
     Raises:
-        UserError: no builder is installed, a target is unknown, or a target is named for TensorRT.
+        UserError: there is no builder, a target is unknown, or a target was named for TensorRT.
     """
     builder = installed_builder(builder_name)
-    devices = _devices(builder, _checked(builder, targets))
+    devices = devices_of(builder, _checked(builder, targets))
     return [name for name in Precision if all(_has(builder, target, name) for target in devices)]
 
 
 def precisions_here() -> list[Precision]:
-    """Return the precisions that every GPU of this machine has, or all precisions if there is no GPU."""
+    """The precisions that every GPU of this machine has; all precisions where there is no GPU."""
     capabilities = [gpu.compute_capability for gpu in gpus()]
     return [name for name in Precision if all(c >= _LEAST.get(name, 0) for c in capabilities)]
 
 
+def devices_of(builder: Builder, targets: tuple[str, ...]) -> list[str]:
+    """The GPUs that an engine is built for, as far as they are known: the targets, or those in here."""
+    return list(targets) if builder.ahead_of_time else [target_of(gpu) for gpu in gpus()]
+
+
 def target_of(gpu: Gpu) -> str:
-    """Return the target that names a GPU, for example "sm89"."""
+    """The target that names a GPU, for example "sm89"."""
     return f"sm{gpu.compute_capability}"
+
+
+def least_capability(builder: Builder, precision: str) -> int:
+    """The least compute capability, such as 80 for 8.0, whose GPUs compute in a precision; 0 for all GPUs."""
+    return (_LEAST_RTX if builder.ahead_of_time else _LEAST).get(precision, 0)
+
+
+def _lacks(builder: Builder, targets: tuple[str, ...], lacking: list[str], precision: str) -> UserError:
+    """The refusal, with the reason and with what to build instead."""
+    reason = ""
+    if builder.ahead_of_time and precision == "int8":
+        reason = "; its convolutions would run in float16"
+    apart = f"build {' and '.join(lacking)} in {_EVERYWHERE}"
+    left = [gpu for gpu in targets if gpu not in lacking]
+    if left:
+        reason += f"; a plan for {','.join(targets)} uses only what all of them have"
+        fix = f"{apart}, apart from {precision} with --target {','.join(left)}"
+    else:
+        able = [gpu for gpu in _DEFAULT if _has(builder, gpu, precision)]
+        fix = f"{apart}, or {precision} for {', '.join(able)} or later"
+    have = "has" if len(lacking) == 1 else "have"
+    return UserError(f"{' and '.join(lacking)} {have} no {precision} for {builder.title}{reason}", fix)
 
 
 def _checked(builder: Builder, targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,24 +94,23 @@ def _checked(builder: Builder, targets: tuple[str, ...]) -> tuple[str, ...]:
             f"--target {','.join(targets)} was given, and TensorRT builds for the GPU of this machine alone",
             "leave --target out, or use --builder rtx",
         )
-    if targets:
-        members = builder.load().ComputeCapability.__members__
-        known = [name.lower() for name in members if name.startswith("SM")]
-        for target in targets:
-            if target not in known:
-                raise UserError(f"unknown --target '{target}'", f"use {', '.join(known)}")
-    return tuple(sorted(set(targets), key=_number))
+    known = _known(builder) if targets else ()
+    for target in targets:
+        if target not in known:
+            raise UserError(f"unknown --target '{target}'", f"use {', '.join(known)}")
+    return tuple(sorted(set(targets), key=number_of))
 
 
-def _devices(builder: Builder, targets: tuple[str, ...]) -> list[str]:
-    """Return the targets that must have the precision, which for TensorRT are the GPUs of this machine."""
-    return list(targets) if builder.ahead_of_time else [target_of(gpu) for gpu in gpus()]
+def _known(builder: Builder) -> tuple[str, ...]:
+    """The targets of TensorRT for RTX, in order."""
+    names = [name.lower() for name in builder.load().ComputeCapability.__members__ if name.startswith("SM")]
+    return tuple(sorted(names, key=number_of))
 
 
 def _has(builder: Builder, target: str, precision: str) -> bool:
-    least = _LEAST_RTX if builder.ahead_of_time else _LEAST
-    return _number(target) >= least.get(precision, 0)
+    return number_of(target) >= least_capability(builder, precision)
 
 
-def _number(target: str) -> int:
+def number_of(target: str) -> int:
+    """The compute capability as a number: 89 for "sm89"."""
     return int(target.removeprefix("sm"))

@@ -7,6 +7,7 @@ from artifacts.names import (
     CHECKPOINT,
     MODEL,
     MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
 )
 from artifacts.run_directory import RunDirectory
 
@@ -48,3 +49,37 @@ def test_options_that_a_file_has_no_use_for_are_refused(
 ) -> None:
     outcome = skipfold("verify", "--file", preact_run.path / MODEL_INT8_CPU, *other)
     assert_refused(outcome, "is checked by itself", "check ")
+
+
+def test_check_for_tensorrt_names_nodes_and_fixes(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    outcome = skipfold("check", preact_run.path / MODEL_INT8_CPU, "--for", "trt", "--json")
+    assert outcome.status == 1
+    first, second, *_ = outcome.document["findings"]
+    assert first["node"] == second["node"] == "images.quantize"
+    assert "uint8" in first["problem"] and "zero point" in second["problem"]
+    assert "int8" in first["fix"]
+
+
+def test_check_for_tensorrt_knows_what_a_gpu_lacks(skipfold: Skipfold, preact_run: RunDirectory) -> None:
+    file = preact_run.path / MODEL_INT8_GPU
+    outcome = skipfold("check", file, "--for", "trt")
+    assert outcome.status == 0
+    assert "no objections" in outcome.out
+    outcome = skipfold("check", file, "--for", "trt", "--target", "sm75,sm89")
+    assert outcome.status == 1
+    assert "has no int8 Conv on sm75" in outcome.out
+    assert "1 objections" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target", "sm89"), ("--target sm89 is for GPUs", "--for trt")),
+        (("--for", "trt", "--target", "ampere"), ("unknown target 'ampere'", "sm89")),
+        (("--for", "ort"), ("--for",)),
+    ],
+)
+def test_options_of_the_check_that_mean_nothing_are_refused(
+    skipfold: Skipfold, preact_run: RunDirectory, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    assert_refused(skipfold("check", preact_run.path / MODEL_INT8_GPU, *options), *words)

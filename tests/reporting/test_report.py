@@ -14,6 +14,7 @@ from data.dataset import Dataset
 from export.graph_from_checkpoint import graph_from_checkpoint
 from models.config import resnet_config
 from reporting.report import report_from_results
+from runtimes.tensorrt.plan_layers import Layer, Tensor, traffic
 from training.checkpoints import checkpoint_from_initialisation
 
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background", "formaction"}
@@ -231,7 +232,35 @@ def test_engines_built_and_not_run_are_in_the_table(preact_run: RunDirectory) ->
     publish_engine(preact_run, "engines/int8.rtx.engine")
     page = _page(preact_run)
     assert page.cells[12:14] == ["trt", "int8"]
-    assert "not run" in page.cells[-1]
+    assert "not run" in page.cells[23]
+
+
+def test_engines_have_a_table_of_their_kernels(preact_run: RunDirectory) -> None:
+    images = Tensor("images", (-1, 3, 32, 32), "float16", "NHWC")
+    pool = Layer("pool", "kgen", 1, (images,), (), (images,), "", ("pool",))
+    layers = (replace(pool, profile=0), pool, replace(pool, kind="correlation"), replace(pool, kind="wait"))
+    told = (traffic(layers, 0, 1), traffic(layers, 1, 32))
+    publish_engine(preact_run, "engines/fp16.rtx.engine", layers, traffic=told, warnings={"odd": 3, "bad": 1})
+    page = _page(preact_run)
+    start = page.cells.index("kind of kernel")
+    assert page.cells[start + 1 : start + 5] == [
+        *("kernels atbatch 1", "MB moved atbatch 1", "kernels atbatch 32", "MB moved atbatch 32")
+    ]
+    assert page.cells[start + 5 : start + 20] == [
+        *("correlation", "0", "0.00", "1", "0.39"),
+        *("kgen", "1", "0.01", "1", "0.39"),
+        *("all", "1", "0.01", "2", "0.79"),
+    ]
+    assert "9 float32 convolutions. Proof: the types of the final layers, listed by the builder." in page.text
+    assert "TensorRT warned 4 times, in 2 ways." in page.text
+
+
+def test_an_engine_without_proof_says_why(preact_run: RunDirectory) -> None:
+    nothing = {"proof": "none", "proof_sentence": "none, because the log is empty", "convolutions": {}}
+    publish_engine(preact_run, "engines/fp16.rtx.engine", traffic=(), **nothing)
+    page = _page(preact_run)
+    assert "types of the convolutions not proved. Proof: none, because the log is empty." in page.text
+    assert "kind of kernel" not in page.cells
 
 
 def test_page_is_recorded_in_the_run_with_its_notes(preact_run: RunDirectory) -> None:

@@ -24,20 +24,45 @@ def test_the_builder_chooses_where_its_default_has_the_precision(precision: str)
     assert targets_for(RTX, (), precision) == ()
 
 
-def test_fp8_is_built_for_those_of_the_default_that_have_it() -> None:
-    assert targets_for(RTX, (), "fp8") == ("sm89", "sm120")
+@needs_rtx
+def test_fp8_is_built_for_all_gpus_that_have_it() -> None:
+    assert targets_for(RTX, (), "fp8") == ("sm89", "sm120", "sm121")
 
 
 @needs_rtx
 @pytest.mark.parametrize(
     ("precision", "target"),
-    [("fp8", "sm75"), ("fp8", "sm80"), ("fp8", "sm86"), ("bf16", "sm75"), ("fp32", "sm75")],
+    [
+        ("fp8", "sm75"),
+        ("fp8", "sm80"),
+        ("fp8", "sm86"),
+        ("bf16", "sm75"),
+        ("fp32", "sm75"),
+        ("int8", "sm75"),
+    ],
 )
 def test_target_without_the_precision_is_refused_by_name(precision: str, target: str) -> None:
     with pytest.raises(UserError, match=f"{target} has no {precision} for TensorRT for RTX") as refusal:
         targets_for(RTX, ("sm120", target), precision)
     assert refusal.value.exit_status == 2
-    assert "sm89, sm120" in refusal.value.fix and f"int8 or fp16 for {target}" in refusal.value.fix
+    assert f"build {target} in fp16, apart from {precision} with --target sm120" in refusal.value.fix
+
+
+@needs_rtx
+def test_a_plan_for_turing_among_others_would_cost_all_of_them_int8() -> None:
+    with pytest.raises(
+        UserError, match=r"sm75 has no int8 .* would run in float16; a plan for sm75,sm86,sm89 uses"
+    ):
+        targets_for(RTX, ("sm89", "sm75", "sm86"), "int8")
+    with pytest.raises(UserError, match="sm75 and sm86 have no fp8"):
+        targets_for(RTX, ("sm89", "sm75", "sm86"), "fp8")
+
+
+@needs_rtx
+def test_the_refusal_of_one_target_names_the_gpus_that_have_the_precision() -> None:
+    with pytest.raises(UserError) as refusal:
+        targets_for(RTX, ("sm75",), "int8")
+    assert refusal.value.fix == "build sm75 in fp16, or int8 for sm80, sm86, sm89, sm120 or later"
 
 
 @needs_rtx
@@ -48,7 +73,7 @@ def test_target_without_the_precision_is_refused_by_name(precision: str, target:
         ("fp8", "sm120"),
         ("fp8", "sm121"),
         ("bf16", "sm80"),
-        ("int8", "sm75"),
+        ("int8", "sm80"),
         ("fp16", "sm75"),
     ],
 )
@@ -63,7 +88,8 @@ def test_target_with_the_precision_is_taken(precision: str, target: str) -> None
         ((), list(Precision)),
         (("sm89",), list(Precision)),
         (("sm86", "sm120"), ["fp32", "fp16", "bf16", "int8"]),
-        (("sm75",), ["fp16", "int8"]),
+        (("sm75",), ["fp16"]),
+        (("sm75", "sm86", "sm89"), ["fp16"]),
     ],
 )
 def test_precisions_are_those_of_all_targets(targets: tuple[str, ...], precisions: list[str]) -> None:
