@@ -35,7 +35,7 @@ class CheckOptions:
         targets = [part.strip() for part in (self.target or "").split(",") if part.strip()]
         for target in targets:
             if not re.fullmatch(r"sm\d+", target):
-                raise UserError(f"unknown target '{target}'", "name compute capabilities such as sm89")
+                raise UserError(f"unknown --target '{target}'", "name compute capabilities such as sm89")
         return targets
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-from artifacts.names import AUDIT, BENCHMARK, BLOCK_ERROR, REPORT, TRAINING_LOG
+from artifacts.names import AUDIT, BENCHMARK, BLOCK_ERROR, CHECKPOINT, REPORT, TRAINING_LOG
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from calibration.searching.search import search_in
@@ -36,7 +36,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
 
     template = resources.files("reporting").joinpath("report.html.j2").read_text()
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    audit = json.loads(run.verified(AUDIT).read_text()) if run.is_intact(AUDIT) else None
+    audit = _current(run, AUDIT)
     return environment.from_string(template).render(
         card=summary.card,
         summary=summary,
@@ -104,9 +104,15 @@ def _current(run: RunDirectory, name: str) -> dict[str, Any] | None:
     return json.loads((run.path / name).read_text())
 
 
+def _is_of_these_weights(run: RunDirectory) -> bool:
+    """Whether the training log was written with the weights, and not left by weights that were replaced."""
+    log, weights = run.record(TRAINING_LOG), run.record(CHECKPOINT)
+    return (log.stage, log.options) == (weights.stage, weights.options)
+
+
 def _training_plot(run: RunDirectory) -> str | None:
     """Loss and held-out accuracy by epoch."""
-    if not run.is_intact(TRAINING_LOG):
+    if not (run.is_intact(TRAINING_LOG) and _is_of_these_weights(run)):
         return None
     log = run.json_lines(TRAINING_LOG)
     epochs = [line["epoch"] for line in log]

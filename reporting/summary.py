@@ -121,7 +121,11 @@ def tables_of(run: RunDirectory) -> dict[str, Row]:
     All are of the machine that measured last: a run that was taken from one machine to another must
     not show the verdicts of the first beside the latencies of the second.
     """
-    tables = {name: read_table(run.path / name) for name in _TABLES if run.is_intact(name)}
+    tables = {
+        name: read_table(run.path / name)
+        for name in _TABLES
+        if run.is_intact(name) and run.record(name).is_of_this_code
+    }
     for table in tables.values():
         table["rows"] = [row for row in table["rows"] if is_current(run, row)]
     tables = {name: table for name, table in tables.items() if table["rows"]}

@@ -14,6 +14,7 @@ from artifacts.json_codec import to_json
 from artifacts.names import CHECKPOINT
 from artifacts.run_directory import RunDirectory
 from errors import UserError
+from runtimes.engines import ENGINES
 from runtimes.subjects import Subject
 
 Row = dict[str, Any]
@@ -35,7 +36,7 @@ def kept_rows(run: RunDirectory, name: str, machine: Row, new: list[Row], **more
     Args:
         more: fields beside the machine that must stand in that document with the same value.
     """
-    if not run.is_intact(name):
+    if not (run.is_intact(name) and run.record(name).is_of_this_code):
         return []
     document = read_table(run.path / name)
     if any(document.get(field) != value for field, value in {"machine": machine, **more}.items()):
@@ -45,9 +46,10 @@ def kept_rows(run: RunDirectory, name: str, machine: Row, new: list[Row], **more
 
 
 def is_current(run: RunDirectory, row: Row) -> bool:
-    """Whether a row was measured on files that are still the run's."""
+    """Whether a row was measured on files that are still the run's, by an engine that there still is."""
     return (
-        row["artifact"] in run
+        row["engine"] in ENGINES
+        and row["artifact"] in run
         and run.record(row["artifact"]).sha256 == row["artifact_sha256"]
         and run.record(CHECKPOINT).sha256 == row["checkpoint_sha256"]
     )

@@ -75,7 +75,7 @@ def test_check_for_tensorrt_knows_what_a_gpu_lacks(skipfold: Skipfold, preact_ru
     ("options", "words"),
     [
         (("--target", "sm89"), ("--target sm89 is for GPUs", "--for trt")),
-        (("--for", "trt", "--target", "ampere"), ("unknown target 'ampere'", "sm89")),
+        (("--for", "trt", "--target", "ampere"), ("unknown --target 'ampere'", "sm89")),
         (("--for", "ort"), ("--for",)),
     ],
 )

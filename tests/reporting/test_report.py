@@ -290,3 +290,12 @@ def test_figures_of_another_cpu_say_where_they_were_measured(preact_run: RunDire
     page = Page((preact_run.path / REPORT).read_text())
     assert "Measured on Made <Up> CPU (AVX2), not on the machine that wrote this page" in page.text
     assert "pass, saturation-free" in page.text
+
+
+def test_what_belongs_to_earlier_weights_is_not_shown(preact_run: RunDirectory, digits: Dataset) -> None:
+    """The training curve and the audit of weights that initialised ones have replaced."""
+    before = _page(preact_run).text
+    assert "the skip path is clean" in before and "training loss" in before
+    checkpoint_from_initialisation(preact_run, resnet_config("preact", 8), digits, seed=3)
+    after = _page(RunDirectory(preact_run.path)).text
+    assert "the skip path is clean" not in after and "training loss" not in after

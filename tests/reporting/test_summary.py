@@ -7,6 +7,7 @@ from fault_injection import MinuteClock, graph_in, publish, publish_engine
 from made_up_tables import MACHINE, parity, subjects_in, timing, write_table
 
 import artifacts.run_directory
+import verification.rows
 from artifacts.names import (
     ACCURACY,
     BENCHMARK,
@@ -18,11 +19,13 @@ from artifacts.names import (
     PARITY,
 )
 from artifacts.run_directory import RunDirectory
+from artifacts.stages import STAGES
 from data.dataset import Dataset
 from export.graph_from_checkpoint import graph_from_checkpoint
 from machine.description import this_machine
 from models.config import resnet_config
 from reporting.summary import COLUMNS, Line, number, saturation_words, summary_of
+from runtimes.engines import ENGINES
 from runtimes.subjects import Subject, subject_in
 from training.checkpoints import checkpoint_from_initialisation
 
@@ -126,6 +129,26 @@ def test_figures_of_a_changed_artifact_are_left_out(preact_run: RunDirectory) ->
         ("ort", "int8"),
         ("reference", "int8"),
     ]
+
+
+def test_figures_of_an_earlier_revision_are_left_out(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever measured them counted otherwise than the code does now."""
+    _complete(preact_run)
+    for name in (PARITY, ACCURACY, BENCHMARK):
+        stage = preact_run.record(name).stage
+        monkeypatch.setitem(STAGES, stage, replace(STAGES[stage], revision=99))
+    assert [line.verdict for line in summary_of(preact_run).lines if line.verdict != "not run"] == []
+
+
+def test_rows_of_an_engine_that_is_no_more_are_left_out(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _complete(preact_run)
+    left = {name: spec for name, spec in ENGINES.items() if name != "reference"}
+    monkeypatch.setattr(verification.rows, "ENGINES", left)
+    assert "reference" not in {line.engine for line in summary_of(preact_run).lines}
 
 
 def test_table_that_was_changed_by_hand_is_left_out(preact_run: RunDirectory) -> None:

@@ -114,7 +114,7 @@ def test_no_gpu_that_the_engine_runs_on(plan: Path, monkeypatch: pytest.MonkeyPa
 
 def test_missing_sidecar_is_refused(plan: Path) -> None:
     plan.with_suffix(".json").unlink()
-    assert "does not describe an engine" in _refusal(plan).problem
+    assert "is not the sidecar of an engine" in _refusal(plan).problem
 
 
 @pytest.mark.parametrize("changed", [NAME, "engines/fp16.rtx.json"])

@@ -23,13 +23,13 @@ def test_names_say_precision_builder_and_targets() -> None:
 )
 def test_file_that_is_no_sidecar_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "fp32.rtx.json").write_text(text)
-    with pytest.raises(UserError, match=r"fp32\.rtx\.json does not describe an engine") as refusal:
+    with pytest.raises(UserError, match=r"fp32\.rtx\.json is not the sidecar of an engine") as refusal:
         card_of_engine(tmp_path / "fp32.rtx.engine")
     assert refusal.value.fix == "build the engine again"
 
 
 def test_missing_sidecar_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"fp32\.rtx\.json does not describe an engine"):
+    with pytest.raises(UserError, match=r"fp32\.rtx\.json is not the sidecar of an engine"):
         card_of_engine(tmp_path / "fp32.rtx.engine")
 
 

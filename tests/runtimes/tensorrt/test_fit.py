@@ -8,13 +8,29 @@ from errors import UserError
 from machine.gpu import Gpu
 from runtimes.tensorrt.engine_card import EngineCard
 from runtimes.tensorrt.fit import RTX_CAPABILITIES, fitting_gpu, rtx_supports
+from runtimes.tensorrt.plan_options import DEFAULT_PROFILES
 from vocabulary import BuilderName, Precision
 
 T4, A100, L4 = Gpu("NVIDIA T4", 75, 0), Gpu("NVIDIA A100", 80, 1), Gpu("NVIDIA L4", 89, 2)
 H100, B200, RTX5090 = Gpu("NVIDIA H100", 90, 0), Gpu("NVIDIA B200", 100, 0), Gpu("NVIDIA RTX 5090", 120, 3)
 
 RTX = EngineCard(
-    BuilderName.rtx, "1.7", Precision.fp16, (), {"float16": 9}, (1, 32, 128), "source", "plan", 1.0, 9, {}
+    builder=BuilderName.rtx,
+    version="1.7",
+    precision=Precision.fp16,
+    targets=(),
+    convolutions={"float16": 9},
+    proof="plan",
+    proof_sentence="made up",
+    batches=DEFAULT_PROFILES,
+    options={},
+    traffic=(),
+    warnings={},
+    source="source",
+    plan="plan",
+    seconds=1.0,
+    size=9,
+    properties={},
 )
 CLASSIC = replace(RTX, builder=BuilderName.tensorrt, gpu=A100.name, capability=80)
 
