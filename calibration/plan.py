@@ -7,7 +7,15 @@ from typing import Any
 from artifacts.names import MODEL_INT8_CPU, MODEL_INT8_GPU, MODEL_REPARAMETRIZED, RANGES
 from artifacts.run_directory import RunDirectory
 from calibration.quantizing.qdq import FILES, qdq_from_ranges
-from calibration.quantizing.scheme import DEFAULT_SATURATION, FORMAT, FP8, STREAMS, Scheme
+from calibration.quantizing.scheme import (
+    DEFAULT_SATURATION,
+    FORMAT,
+    FP8,
+    RTX,
+    RTX_FP8,
+    STREAMS,
+    Scheme,
+)
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
 from calibration.rewriting.reparametrize import DEFAULT_PASSES, Pass, reparametrized_from_graph
@@ -20,7 +28,8 @@ class Plan:
     """How the graphs of every flavour are quantized.
 
     Attributes:
-        stream: of the INT8 graphs; a flavour that does not have it keeps int8.
+        stream: of the INT8 graphs; a flavour that does not have it keeps int8, and that for TensorRT for
+            RTX always has an fp16 stream.
         cpu_stream: of the flavours for CPUs, where it is another than that.
 
     The rest as in `Method`, `reparametrized_from_graph` and `Scheme`.
@@ -70,6 +79,8 @@ class Plan:
             Scheme("openvino", stream=self.stream_of("openvino"), saturation=self.saturation, **common),
             Scheme("gpu", stream=self.stream_of("gpu"), **common),
             replace(FP8, **common),
+            replace(RTX, **common),
+            replace(RTX_FP8, **common),
         ]
 
 

@@ -10,6 +10,10 @@ gpu   symmetric int8 activations and weights; biases, BN and the rest in float16
       all of that is left in float32. Between the convolutions of a branch nothing but codes is kept in
       memory either way.
 fp8   the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
+rtx   for TensorRT for RTX, which fuses other patterns: codes where they cost no kernel
+      (`calibration.quantizing.free_codes`), one scale for a whole weight, since the kernels of weights with
+      a scale for each channel write float32, and the output channels made alike before, so that one scale
+      serves them (`calibration.rewriting.equalize_convolutions`).
 
 Of the flavours for CPUs, the weights of some convolutions are kept so small that no two products overflow
 16 bits on a CPU without VNNI (`calibration.quantizing.scales`), at a cost in resolution: with "stem", those
@@ -30,9 +34,11 @@ from numpy.typing import NDArray
 
 from artifacts.names import (
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
+    MODEL_INT8_RTX,
     MODEL_REPARAMETRIZED,
     MODEL_REPARAMETRIZED_BN,
     RANGES,
@@ -42,12 +48,14 @@ from artifacts.run_directory import RunDirectory
 from calibration.quantizing.correct_bias import BiasCorrection, mean_error
 from calibration.quantizing.e4m3 import e4m3_activation_scale, e4m3_codes, e4m3_weight_scale
 from calibration.quantizing.placement import Use, float_nodes, quantized_uses
+from calibration.quantizing.quantize_in_epilogues import quantize_in_epilogues
 from calibration.quantizing.scales import (
     UINT8_LEVELS,
     ActivationScale,
     Range,
     activation_scale,
     bias_codes,
+    tensor_weight_scale,
     weight_codes,
     weight_scales,
     widened_for_bias,
@@ -55,7 +63,9 @@ from calibration.quantizing.scales import (
 from calibration.quantizing.scheme import Scheme
 from calibration.ranges.ranges_from_graph import Calibrated, ranges_from_file
 from calibration.rewriting.bn_as_convolution import bn_as_convolution
+from calibration.rewriting.equalize_convolutions import equalize_convolutions
 from calibration.rewriting.integer_relu import integer_relu
+from calibration.rewriting.pool_by_window import pool_by_window
 from errors import UserError
 from graphs.card import GraphCard
 from graphs.narrow import narrow
@@ -76,6 +86,8 @@ FILES = {
     ("int8", "openvino"): MODEL_INT8_OPENVINO,
     ("int8", "gpu"): MODEL_INT8_GPU,
     ("fp8", "gpu"): MODEL_FP8_GPU,
+    ("int8", "rtx"): MODEL_INT8_RTX,
+    ("fp8", "rtx"): MODEL_FP8_RTX,
 }
 
 
@@ -147,7 +159,9 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
         for use in uses
         if use.consumer.op_type == "Conv" and use.consumer.name not in left_float
     }
-    half = scheme.flavour == "gpu" and scheme.stream != "fp32"
+    if scheme.flavour == "rtx" and scheme.precision == "int8":
+        equalize_convolutions(model, {str(conv.name) for conv in at_convolutions})
+    half = not scheme.is_for_cpus and scheme.stream != "fp32"
     if half:
         narrow(model, "fp16")
         uses = [_behind_cast(use) for use in uses]
@@ -161,6 +175,9 @@ def quantize(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme: Sche
         if scheme.correct_bias:
             correction.subtract(conv, error, real)
     correction.finish()
+    if scheme.flavour == "rtx":
+        quantize_in_epilogues(model)
+        pool_by_window(model)
     if scheme.is_for_cpus:
         for conv, name in at_convolutions.items():
             _quantize_bias(model.graph, conv, scales[name])
@@ -246,11 +263,14 @@ def _quantize_weight(
     scheme: Scheme,
     real: np.dtype,
 ) -> NDArray[np.float64]:
-    """Weight to int8 per output channel, or to E4M3; returns the mean error [out] of the output."""
+    """Weight to int8 or to E4M3; returns the mean error [out] of the output."""
     weight = constant(conv.inputs[1]).astype(np.float32)
     if scheme.precision == "fp8":
         scales = np.asarray(e4m3_weight_scale(weight), real)
         codes = e4m3_codes(weight, scales)
+    elif scheme.flavour == "rtx":
+        scales = np.asarray(tensor_weight_scale(weight), real)
+        codes = weight_codes(weight, scales)
     else:
         scales = _weight_scales(conv, weight, activation, scheme).astype(real)
         codes = weight_codes(weight, scales)

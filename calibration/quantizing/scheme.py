@@ -9,7 +9,13 @@ from errors import UserError
 # Raised when a scheme comes to make another graph of the same ranges: graphs made before are then redone.
 FORMAT = 2
 # The skip path of each flavour.
-STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8", "fp32"), "gpu": ("int8", "fp16", "fp32")}
+STREAMS = {
+    "cpu": ("int8", "fp32"),
+    "openvino": ("int8", "fp32"),
+    "gpu": ("int8", "fp16", "fp32"),
+    "rtx": ("fp16",),
+}
+_FOR_CPUS = ("cpu", "openvino")
 PRECISIONS = ("int8", "fp8")
 SATURATIONS = ("stem", "proved", "full")
 DEFAULT_SATURATION = "stem"
@@ -20,8 +26,8 @@ class Scheme:
     """One kind of Q/DQ graph; see `calibration.quantizing.qdq`.
 
     Attributes:
-        flavour: "cpu", "openvino" or "gpu".
-        precision: "int8", or "fp8" in the gpu flavour.
+        flavour: "cpu", "openvino", "gpu" or "rtx".
+        precision: "int8", or "fp8" in the gpu and rtx flavours.
         stream: precision of the skip path, one of `STREAMS`; that of an fp8 graph is fp16.
         saturation: which weights are kept from overflowing 16 bits, one of `SATURATIONS`; of the
             flavours for CPUs alone.
@@ -49,13 +55,13 @@ class Scheme:
                 f"the {self.flavour} flavour has no {self.stream} stream",
                 f"use --stream {' or '.join(STREAMS[self.flavour])}",
             )
-        if self.precision == "fp8" and (self.flavour, self.stream) != ("gpu", "fp16"):
+        if self.precision == "fp8" and (self.is_for_cpus or self.stream != "fp16"):
             raise ValueError(f"fp8 is of gpu with an fp16 stream, not {self.flavour} with {self.stream}")
 
     @property
     def is_for_cpus(self) -> bool:
         """Whether the graph runs in integer kernels of a CPU."""
-        return self.flavour != "gpu"
+        return self.flavour in _FOR_CPUS
 
     def to_json(self) -> dict[str, Any]:
         """What decides the result, as JSON values."""
@@ -70,5 +76,7 @@ def _require(what: str, value: str, known: Collection[str]) -> None:
         raise ValueError(f"{what} '{value}' is none of {', '.join(known)}")
 
 
-# The scheme of the FP8 graph, but for what a plan sets.
+# The schemes of the FP8 graphs and of the graphs for TensorRT for RTX, but for what a plan sets.
 FP8 = Scheme("gpu", precision="fp8", stream="fp16")
+RTX = Scheme("rtx", stream="fp16")
+RTX_FP8 = Scheme("rtx", precision="fp8", stream="fp16")
