@@ -33,8 +33,9 @@ class GraphCard:
         mean, std: per channel, of pixels in 0..1; the input is (pixel - mean) / std.
         checkpoint: sha256 of the weights it was exported from.
         precision: one of `PRECISIONS`.
-        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `cpu` (uint8 activations, for ONNX
-            Runtime, and OpenVINO runs it, too), `openvino` or `any` (no quantization).
+        flavour: `gpu` (symmetric int8 or E4M3, for TensorRT), `rtx` (the same for TensorRT for RTX),
+            `cpu` (uint8 activations, for ONNX Runtime, and OpenVINO runs it, too), `openvino` or `any`
+            (no quantization).
         saturation: of the flavours for CPUs, which weights are kept small enough for 16-bit sums of two
             products: those whose input has large codes throughout ("stem"), all ("proved") or none
             ("full"); empty for all other files.

@@ -14,6 +14,7 @@ from graphs.card import FLAVOURS, PRECISIONS, Batch, GraphCard
 from graphs.onnx_file import graph_from_file
 from graphs.rounding import make_rounding_explicit
 from runtimes.runtime import Runtime
+from vocabulary import Flavour
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -116,6 +117,18 @@ class ReferenceRuntime(OrtRuntime):
 
     def _left_float(self, card: GraphCard) -> str:
         return ""
+
+
+class RtxReferenceRuntime(ReferenceRuntime):
+    """The same for the quantized graphs that TensorRT for RTX is given, which are other ones than TensorRT's."""
+
+    name = "reference-rtx"
+    supports = frozenset({("cpu", "int8"), ("cpu", "fp8")})
+    refusal = (
+        "it evaluates what is made for TensorRT for RTX alone, on the CPU",
+        "use --precision int8 or fp8, or --engine reference",
+    )
+    flavours = frozenset({Flavour.rtx})
 
 
 def quantized_additions(graph: onnx.GraphProto) -> int:

@@ -40,7 +40,7 @@ from progress import Progress, silent
 # Enough for a tenth of a dB, and minutes less at depth 1001.
 _IMAGES = 64
 # That are worth comparing: TensorRT needs no float32 to keep a stream from being rounded.
-_STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8",), "gpu": ("int8", "fp16")}
+_STREAMS = {"cpu": ("int8", "fp32"), "openvino": ("int8",), "gpu": ("int8", "fp16"), "rtx": ("fp16",)}
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def quantized_twin(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme
     quantized = typed_copy(model)
     quantize(quantized, calibrated, scheme)
     quantized = typed_copy(quantized)
-    if scheme.flavour == "gpu":
+    if not scheme.is_for_cpus:
         make_rounding_explicit(quantized)
     return quantized
 

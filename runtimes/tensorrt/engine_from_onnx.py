@@ -25,10 +25,11 @@ from errors import CheckFailed, UserError
 from graphs.card import INPUT, GraphCard
 from graphs.onnx_file import card_from_file
 from progress import Progress, silent
-from runtimes.engines import GPU_GRAPHS
+from runtimes.engines import GRAPHS_OF_BUILDERS
 from runtimes.tensorrt.engine_card import EngineCard, engine_name
 from runtimes.tensorrt.package import Builder, installed_builder
 from runtimes.tensorrt.targets import targets_for
+from vocabulary import BuilderName, Flavour
 
 # Smallest, best tuned and largest batch of an engine.
 BATCHES = (1, 32, 128)
@@ -61,7 +62,7 @@ def engine_from_onnx(
     builder = installed_builder(builder_name)
     targets = targets_for(builder, targets, precision)
     name = engine_name(precision, builder, targets)
-    source = GPU_GRAPHS[precision]
+    source = GRAPHS_OF_BUILDERS[builder.name][precision]
     step = Step(
         stage="build",
         options={"precision": precision, "targets": targets, "batches": BATCHES},
@@ -72,7 +73,7 @@ def engine_from_onnx(
     if run.is_current(step) and not force:
         return name, False
     graph = run.verified(source)
-    card = _checked_card(graph, precision)
+    card = _checked_card(graph, precision, builder)
     with run.writing(step) as folder:
         (folder / ENGINE_FOLDER).mkdir()
         started = time.perf_counter()
@@ -164,12 +165,13 @@ def convolution_types(trt: ModuleType, network: Any) -> Counter[str]:
     return types
 
 
-def _checked_card(graph: Path, precision: str) -> GraphCard:
+def _checked_card(graph: Path, precision: str, builder: Builder) -> GraphCard:
     card = card_from_file(graph)
-    if card.precision != precision or card.flavour not in ("any", "gpu"):
+    made_for_it = Flavour.rtx if builder.name == BuilderName.rtx else Flavour.gpu
+    if card.precision != precision or card.flavour not in (Flavour.any, made_for_it):
         # TensorRT reads uint8 codes as int8: those over 127 saturate, with a warning at most.
         raise UserError(
-            f"{graph.name} is {card.precision} for {card.flavour}, not {precision} for TensorRT",
+            f"{graph.name} is {card.precision} for {card.flavour}, not {precision} for {builder.title}",
             "build from the graph made for it",
         )
     return card

@@ -20,13 +20,14 @@ from graphs.card import Batch
 from models.config import VARIANTS
 from runtimes.engines import ENGINES
 from runtimes.openvino_runtime import OpenVinoRuntime
-from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
+from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, RtxReferenceRuntime
 from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, precisions_of, subject_in
 from runtimes.torch_runtime import TorchRuntime
 from runtimes.trt_runtime import TrtRuntime
 
-CLASSES = {c.name: c for c in (TorchRuntime, OrtRuntime, OpenVinoRuntime, TrtRuntime, ReferenceRuntime)}
+REFERENCES = (ReferenceRuntime, RtxReferenceRuntime)
+CLASSES = {c.name: c for c in (TorchRuntime, OrtRuntime, OpenVinoRuntime, TrtRuntime, *REFERENCES)}
 RUNTIMES = [
     ("torch", "fp32"),
     ("ort", "fp32"),
@@ -38,6 +39,8 @@ RUNTIMES = [
     ("reference", "bf16"),
     ("reference", "int8"),
     ("reference", "fp8"),
+    ("reference-rtx", "int8"),
+    ("reference-rtx", "fp8"),
 ]
 # Largest difference between batch sizes, relative to the largest logit. Kernels may be chosen by
 # batch size; in INT8 and FP8 that may move a code by one, in FP16 the last of 11 bits, in bfloat16 of 8.
@@ -62,6 +65,8 @@ REFUSED = [
     ("trt", "cpu", "fp32"),
     ("trt", "cpu", "int8"),
     ("reference", "cuda", "fp32"),
+    ("reference-rtx", "cpu", "fp16"),
+    ("reference-rtx", "cuda", "int8"),
     ("ort", "cpu", "bf16"),
     ("ort", "cpu", "fp8"),
     ("ort", "cuda", "bf16"),

@@ -19,10 +19,12 @@ from artifacts.names import (
     MODEL,
     MODEL_BF16,
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
+    MODEL_INT8_RTX,
     PARITY,
 )
 from artifacts.records import Step
@@ -50,6 +52,8 @@ CPU = [
     ("reference", "bf16"),
     ("reference", "int8"),
     ("reference", "fp8"),
+    ("reference-rtx", "int8"),
+    ("reference-rtx", "fp8"),
 ]
 
 Fault = Callable[[onnx.ModelProto, RunDirectory], None]
@@ -136,6 +140,11 @@ def shrink_range_of_activation(graph: onnx.ModelProto, run: RunDirectory) -> Non
     change_initializer(graph, "stage2.0.residual.relu2.scale", lambda scale: scale / 8)
 
 
+def quantize_by_another_scale(graph: onnx.ModelProto, run: RunDirectory) -> None:
+    """In an epilogue, where the scale of quantizing stands apart from that of dequantizing."""
+    change_initializer(graph, "stage2.0.preact.relu1.quantize.scale", lambda scale: scale / 2)
+
+
 FLOAT_FAULTS = [
     swap_two_classes,
     scale_one_weight,
@@ -162,6 +171,9 @@ FAULTS = [
     (scale_one_weight, MODEL_BF16, "reference", "bf16"),
     (swap_two_classes, MODEL_FP8_GPU, "reference", "fp8"),
     (shrink_range_of_activation, MODEL_FP8_GPU, "reference", "fp8"),
+    (swap_two_classes, MODEL_INT8_RTX, "reference-rtx", "int8"),
+    (quantize_by_another_scale, MODEL_INT8_RTX, "reference-rtx", "int8"),
+    (swap_two_classes, MODEL_FP8_RTX, "reference-rtx", "fp8"),
     (shrink_range_of_branch, MODEL_INT8_OPENVINO, "openvino", "int8"),
 ]
 
