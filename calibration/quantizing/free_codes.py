@@ -21,13 +21,14 @@ depth 20 and cost 1 dB. And a convolution that makes a wider tensor than it read
 convolutions alone read that tensor, as at the end of a stage of bottlenecks: by (4) the wide tensor is
 then written in codes, at 1 byte instead of 2.
 
-In FP8, where (4) does not hold, no convolution of an original network comes for nothing. All that end no
-block are then quantized, so that the graph is what its name says; such a graph moves more than FP16's.
+In FP8, where (4) does not hold, no convolution of an original network comes for nothing, nor of one with
+one block a stage. All that end no block are then quantized, so that the graph is what its name says; such
+a graph moves more bytes than FP16's.
 """
 
+import math
 from collections.abc import Collection, Container
 
-import numpy as np
 import onnx_ir as ir
 
 from calibration.quantizing.scheme import Scheme
@@ -77,8 +78,10 @@ def _is_free(conv: ir.Node, scheme: Scheme, coded: Container[str]) -> bool:
 
 
 def _widens_for_others(conv: ir.Node) -> bool:
-    """Whether a convolution makes more elements than it reads, all of them for convolutions."""
+    """Whether a convolution makes more elements than it alone reads, all of them for convolutions."""
     out_channels, in_channels, *_ = constant(conv.inputs[1]).shape
-    pixels_read_for_one = np.prod(conv.attributes.get_ints("strides", [1, 1]))
+    pixels_read_for_one = math.prod(conv.attributes.get_ints("strides", [1, 1]))
     widens = out_channels > in_channels * pixels_read_for_one
-    return bool(widens) and is_read_by_convolutions_alone(end_of_epilogue(conv))
+    # A projection shares its input with the residual branch, whose last convolution adds the two.
+    reads_alone = conv.inputs[0] is not None and len(conv.inputs[0].uses()) == 1
+    return widens and reads_alone and is_read_by_convolutions_alone(end_of_epilogue(conv))
