@@ -120,7 +120,7 @@ class ReferenceRuntime(OrtRuntime):
 
 
 class RtxReferenceRuntime(ReferenceRuntime):
-    """The same for the quantized graphs that TensorRT for RTX is given, which are other ones than TensorRT's."""
+    """Evaluates the quantized graphs that are made for TensorRT for RTX and not for TensorRT."""
 
     name = "reference-rtx"
     supports = frozenset({("cpu", "int8"), ("cpu", "fp8")})

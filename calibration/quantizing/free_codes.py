@@ -1,4 +1,4 @@
-"""Which convolutions are quantized for TensorRT for RTX: those whose input becomes codes without a kernel more.
+"""Which convolutions TensorRT for RTX gets quantized: those whose input becomes codes without a kernel more.
 
 RTX (1.7.1, read from the tables of final kernels) runs a Q/DQ graph by these rules:
 

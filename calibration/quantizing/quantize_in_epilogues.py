@@ -41,7 +41,7 @@ def quantize_in_epilogues(model: ir.Model) -> int:
     rewritable = [node for node in model.graph if node.op_type == "QuantizeLinear" and _is_rewritable(node)]
     if rewritable:
         constants = [
-            initializer(model.graph, f"epilogue.{name}", np.float32(value))
+            initializer(model.graph, f"epilogue.{name}", np.array(value, np.float32))
             for name, value in (("least", _LEAST), ("greatest", _GREATEST), ("rounder", ROUNDER))
         ]
         for node in rewritable:

@@ -15,7 +15,7 @@ WRITTEN = {
     "conv": "v = Conv(x, w)",
     "conv, relu": "a = Conv(x, w)  v = Relu(a)",
     "conv, add, relu": "a = Conv(x, w)  b = Add(x, a)  v = Relu(b)",
-    "conv, add, bn, relu": "a = Conv(x, w)  b = Add(a, x)  c = BatchNormalization(b, s, s, s, s)  v = Relu(c)",
+    "conv, bn, relu": "a = Conv(x, w)  b = BatchNormalization(a, s, s, s, s)  v = Relu(b)",
 }
 NOT_WRITTEN = {
     "the input": "v = Identity(x)  y = Conv(v, w)",

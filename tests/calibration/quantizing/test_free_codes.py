@@ -76,7 +76,9 @@ def test_fp8_is_where_a_kernel_of_relu_writes_the_codes(network, absorbed):
 
 
 @pytest.mark.parametrize(
-    ("network", "last"), [(("original", 14), "conv2"), (("original", 20), "conv3")], ids=["basic", "bottleneck"]
+    ("network", "last"),
+    [(("original", 14), "conv2"), (("original", 20), "conv3")],
+    ids=["basic", "bottleneck"],
 )
 def test_fp8_is_everywhere_but_at_the_ends_of_blocks_where_it_costs_kernels_anyway(network, last):
     model = graph_named(network)

@@ -1,4 +1,4 @@
-"""QuantizeLinear written in arithmetic: the same codes, and left alone where no float convolution writes them."""
+"""QuantizeLinear in arithmetic: the same codes, and left alone where no float convolution writes the tensor."""
 
 import numpy as np
 import onnx
