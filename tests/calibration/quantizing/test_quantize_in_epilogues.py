@@ -1,4 +1,4 @@
-"""QuantizeLinear in arithmetic: the same codes, and left alone where no float convolution writes the tensor."""
+"""QuantizeLinear in arithmetic: the same codes, and left alone where no float convolution writes them."""
 
 import numpy as np
 import onnx
