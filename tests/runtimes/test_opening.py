@@ -30,6 +30,8 @@ REFUSED = [
     ("trt", "cpu", "fp32"),
     ("trt", "cpu", "int8"),
     ("reference", "cuda", "fp32"),
+    ("reference-rtx", "cpu", "fp16"),
+    ("reference-rtx", "cuda", "int8"),
     ("ort", "cpu", "bf16"),
     ("ort", "cpu", "fp8"),
     ("ort", "cuda", "bf16"),
