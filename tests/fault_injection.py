@@ -31,7 +31,7 @@ def graph_in(run: RunDirectory, name: str) -> onnx.ModelProto:
 
 
 def publish(run: RunDirectory, name: str, graph: onnx.ModelProto) -> None:
-    with run.writing(Step("seeded-fault", {}, (), (name,))) as folder:
+    with run.writing(Step("export", {}, (), (name,))) as folder:
         onnx.save(graph, folder / name)
 
 

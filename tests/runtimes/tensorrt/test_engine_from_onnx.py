@@ -135,7 +135,7 @@ def test_order_of_targets_is_that_of_their_numbers(preact_run: RunDirectory) -> 
 @needs_rtx
 @pytest.mark.parametrize("target", ["sm90", "89", "SM89", "sm", "ampere", "current"])
 def test_unknown_target_is_refused_and_the_known_are_listed(preact_run: RunDirectory, target: str) -> None:
-    with pytest.raises(UserError, match=f"unknown target '{target}'") as refusal:
+    with pytest.raises(UserError, match=f"unknown --target '{target}'") as refusal:
         _build(preact_run, "fp32", ("sm89", target))
     assert "sm86, sm89" in refusal.value.fix
     assert not preact_run.recorded("engines/")
@@ -168,7 +168,7 @@ def test_graph_made_for_something_else_is_refused(
     preact_run: RunDirectory, precision: str, source: str
 ) -> None:
     publish(preact_run, GRAPHS[precision], graph_in(preact_run, source))
-    with pytest.raises(UserError, match=f"TensorRT for RTX was asked for {precision}") as refusal:
+    with pytest.raises(UserError, match=f"TensorRT for RTX was asked for {precision} of flavour") as refusal:
         _build(preact_run, precision)
     assert not isinstance(refusal.value, CheckFailed)
 
@@ -248,26 +248,6 @@ def test_fp8_engine_is_built_for_one_target(preact_run: RunDirectory, target: st
     assert _build(preact_run, "fp8", (target,)) == (f"engines/fp8.rtx-{target}.engine", True)
 
 
-def test_names_say_precision_builder_and_targets() -> None:
-    assert engine_name("int8", RTX, ("sm86", "sm89")) == "engines/int8.rtx-sm86-sm89.engine"
-    assert engine_name("fp16", BUILDERS["tensorrt"], ()) == "engines/fp16.tensorrt.engine"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '"text"', "{}", '{"targets": [], "batches": []}', '{"targets": null}']
-)
-def test_sidecar_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "fp32.rtx.json").write_text(text)
-    with pytest.raises(UserError, match=r"fp32\.rtx\.json does not describe an engine") as refusal:
-        card_of_engine(tmp_path / "fp32.rtx.engine")
-    assert refusal.value.fix == "build it again"
-
-
-def test_missing_sidecar_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"fp32\.rtx\.json does not describe an engine"):
-        card_of_engine(tmp_path / "fp32.rtx.engine")
-
-
 @needs_rtx
 def test_sidecar_is_readable_json_with_the_graphs_metadata(preact_run: RunDirectory, digits: Dataset) -> None:
     _build(preact_run, "int8")
@@ -303,7 +283,7 @@ def test_layers_stand_beside_the_engine_and_are_summed_in_the_sidecar(preact_run
         told = [
             row["bytes"][str(entry.batch)] for row in document["layers"] if row["profile"] == entry.profile
         ]
-        assert entry.kernels == len(kernels) >= 18
+        assert entry.kernels == len(kernels) >= 14
         assert sum(row["read"] + row["written"] for row in told) == pytest.approx(
             1e6 * entry.moved_mb, rel=1e-3
         )
@@ -314,6 +294,10 @@ def test_layers_stand_beside_the_engine_and_are_summed_in_the_sidecar(preact_run
 
 @needs_rtx
 def test_warnings_are_kept_once_each_with_their_number(preact_run: RunDirectory) -> None:
+    # The graphs for TensorRT for RTX bring no warning, and those for TensorRT do.
+    graph = graph_in(preact_run, MODEL_INT8_GPU)
+    set_card(graph, flavour="rtx")
+    publish(preact_run, MODEL_INT8_RTX, graph)
     name, _ = _build(preact_run, "int8")
     warnings = card_of_engine(preact_run.verified(name)).warnings
     # Nine convolutions in two profiles, each with a scale of the data and scales of the weights.
