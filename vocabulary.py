@@ -48,10 +48,14 @@ class Precision(StrEnum):
 
 
 class Flavour(StrEnum):
-    """The runtime that a quantized graph is written for; `any` is a graph without codes."""
+    """The runtime that a quantized graph is written for; `any` is a graph without codes.
+
+    `gpu` is for TensorRT and `rtx` for TensorRT for RTX, which fuse different patterns.
+    """
 
     any = "any"
     gpu = "gpu"
+    rtx = "rtx"
     cpu = "cpu"
     openvino = "openvino"
 

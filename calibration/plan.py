@@ -8,7 +8,7 @@ from artifacts.names import MODEL_REPARAMETRIZED, PLAN, RANGES
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from calibration.quantizing.qdq import FILES, qdq_from_ranges
-from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
+from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, RTX, RTX_FP8, STREAMS, Scheme
 from calibration.ranges.methods import Method
 from calibration.ranges.ranges_from_graph import ranges_from_graph
 from calibration.rewriting.reparametrize import DEFAULT_PASSES, Reparametrization, reparametrized_from_graph
@@ -22,7 +22,8 @@ class Plan:
     """How the graphs of every flavour are quantized.
 
     Attributes:
-        stream: the stream of the INT8 graphs. A flavour that does not have this stream keeps int8.
+        stream: the stream of the INT8 graphs. A flavour that does not have this stream keeps int8; the
+            flavour for TensorRT for RTX always has an fp16 stream.
         cpu_stream: the stream of the flavours for CPUs, if that is another one; empty otherwise.
 
     The other fields are those of `Method`, `reparametrized_from_graph` and `Scheme`.
@@ -72,6 +73,8 @@ class Plan:
             ),
             Scheme(Flavour.gpu, stream=self.stream_of(Flavour.gpu), **common),
             replace(FP8, **common),
+            replace(RTX, **common),
+            replace(RTX_FP8, **common),
         ]
 
 

@@ -37,8 +37,9 @@ class GraphCard:
         checkpoint: the sha256 of the weights file that the graph was exported from.
         precision: the type that the convolutions compute in.
         flavour: the runtime that the graph was quantized for. `gpu` graphs have symmetric int8 or E4M3
-            codes, for TensorRT. `cpu` graphs have uint8 activations, for ONNX Runtime; OpenVINO runs
-            them, too. `openvino` graphs are for OpenVINO alone. `any` graphs are not quantized.
+            codes, for TensorRT, and `rtx` graphs have the same codes, for TensorRT for RTX. `cpu` graphs
+            have uint8 activations, for ONNX Runtime; OpenVINO runs them, too. `openvino` graphs are for
+            OpenVINO alone. `any` graphs are not quantized.
         saturation: which weights of a `cpu` or `openvino` graph are small enough that no sum of two
             products overflows 16 bits: "stem" for those whose input has large codes throughout,
             "proved" for all, "full" for none. The field is empty in all other files.

@@ -9,13 +9,15 @@ from artifacts.names import (
     MODEL,
     MODEL_BF16,
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
+    MODEL_INT8_RTX,
 )
 from errors import UserError
-from vocabulary import Device, Precision
+from vocabulary import BuilderName, Device, Precision
 
 if TYPE_CHECKING:
     from runtimes.runtime import Runtime
@@ -27,6 +29,13 @@ GPU_GRAPHS: Mapping[str, str] = {
     Precision.bf16: MODEL_BF16,
     Precision.int8: MODEL_INT8_GPU,
     Precision.fp8: MODEL_FP8_GPU,
+}
+# Those that are made for TensorRT for RTX alone.
+RTX_QUANTIZED: Mapping[str, str] = {Precision.int8: MODEL_INT8_RTX, Precision.fp8: MODEL_FP8_RTX}
+# What each builder is given.
+GRAPHS_OF_BUILDERS: Mapping[str, Mapping[str, str]] = {
+    BuilderName.tensorrt: GPU_GRAPHS,
+    BuilderName.rtx: {**GPU_GRAPHS, **RTX_QUANTIZED},
 }
 
 
@@ -100,6 +109,14 @@ _TABLE = (
         "runtimes.ort_runtime:ReferenceRuntime",
         GPU_GRAPHS,
         colour="#9ca3af",
+        is_timed=False,
+    ),
+    # The same where TensorRT for RTX is given another graph.
+    EngineSpec(
+        "reference-rtx",
+        "runtimes.ort_runtime:RtxReferenceRuntime",
+        RTX_QUANTIZED,
+        colour="#d1d5db",
         is_timed=False,
     ),
 )

@@ -126,6 +126,18 @@ class ReferenceRuntime(OrtRuntime):
         return ""
 
 
+class RtxReferenceRuntime(ReferenceRuntime):
+    """Evaluates the quantized graphs that are made for TensorRT for RTX and not for TensorRT."""
+
+    name = "reference-rtx"
+    supports = frozenset({(Device.cpu, Precision.int8), (Device.cpu, Precision.fp8)})
+    refusal = (
+        "this engine evaluates on the CPU what is made for TensorRT for RTX alone",
+        "use --precision int8 or fp8, or --engine reference",
+    )
+    flavours = frozenset({Flavour.rtx})
+
+
 def quantized_additions(graph: onnx.GraphProto) -> int:
     """Count the Adds of a Q/DQ graph whose operands are dequantized and whose sum is quantized.
 

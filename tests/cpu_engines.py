@@ -10,4 +10,6 @@ ON_CPU = [
     ("reference", "bf16"),
     ("reference", "int8"),
     ("reference", "fp8"),
+    ("reference-rtx", "int8"),
+    ("reference-rtx", "fp8"),
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from quantized_samples import calibrated_on
 from sample_networks import (
     absorbable_network,
@@ -24,12 +25,15 @@ from calibration.quantizing.biases import QuantizeBiases
 from calibration.quantizing.correct_bias import Corrections
 from calibration.quantizing.placement import quantized_uses
 from calibration.quantizing.quantize import Quantize
-from calibration.quantizing.scheme import FP8, Scheme
+from calibration.quantizing.quantize_in_epilogues import QuantizeInEpilogues
+from calibration.quantizing.scheme import FP8, RTX, RTX_FP8, Scheme
 from calibration.quantizing.weights import QuantizeWeights, coded_weight
 from calibration.rewriting.absorb_batchnorm import AbsorbBatchnorm
 from calibration.rewriting.bn_as_convolution import BatchnormAsConvolution
+from calibration.rewriting.equalize_convolutions import EqualizeConvolutions
 from calibration.rewriting.equalize_stream import CentreStream, EqualizeStream
 from calibration.rewriting.integer_relu import IntegerRelu
+from calibration.rewriting.pool_by_window import PoolByWindow
 from errors import CheckFailed
 from export.fold import FoldBatchnorm
 from graphs.evaluation import channel_extremes
@@ -44,6 +48,7 @@ CONFIG = resnet_config("preact", 8)
 FLOAT32 = np.dtype(np.float32)
 CPU = Scheme("cpu")
 BN = "stage2.0.preact.bn1"
+CONV1, CONV2 = "stage2.0.residual.conv1", "stage2.0.residual.conv2"
 
 
 def absorbable():
@@ -154,6 +159,34 @@ def read_in_float():
     return model
 
 
+def codes_for_rtx():
+    """Make a graph with the Q/DQ pairs of the rtx flavour, in which every weight is still float."""
+    model = exported()
+    uses = quantized_uses(model, RTX)
+    QuantizeActivations(uses, activation_scales(uses, calibrated_on(model), RTX), FLOAT32)(model)
+    return model
+
+
+def codes_in_fp8():
+    model = exported()
+    Quantize(calibrated_on(model), RTX_FP8)(model)
+    return model
+
+
+def with_a_computed_scale():
+    model = codes_for_rtx()
+    quantize = next(node for node in model.graph if node.op_type == "QuantizeLinear")
+    quantize.replace_input_with(1, model.graph.inputs[0])
+    return model
+
+
+def with_pooling_of(*shape):
+    """Make a graph in which the pooling reads a tensor of this shape."""
+    model = exported()
+    node_named(model, "pool").inputs[0].shape = ir.Shape(shape)
+    return model
+
+
 def with_negative_slope():
     model = absorbable()
     gamma = node_named(model, BN).inputs[1]
@@ -242,6 +275,34 @@ CASES = {
         untakeable=exported,
         make_untakeable=without_extremes(EqualizeStream),
         told="the extremes of stem.conv are missing",
+    ),
+    "equalize_convolutions": Case(
+        make=lambda model: EqualizeConvolutions({CONV1}),
+        graph=exported,
+        changed=1,
+        twin=exported,
+        make_for_twin=lambda model: EqualizeConvolutions({CONV2}),
+        refused={CONV2},
+        untakeable=narrowed,
+        told="float16, not float32",
+    ),
+    "quantize_in_epilogues": Case(
+        make=lambda model: QuantizeInEpilogues(),
+        graph=codes_for_rtx,
+        changed=2,
+        twin=codes_in_fp8,
+        refused={"stage1.0.preact.relu1.quantize"},
+        untakeable=with_a_computed_scale,
+        told="a parameter of QuantizeLinear .* is no constant",
+    ),
+    "pool_by_window": Case(
+        make=lambda model: PoolByWindow(),
+        graph=exported,
+        changed=1,
+        twin=lambda: with_pooling_of("N", 64, "H", 8),
+        refused={"pool"},
+        untakeable=lambda: with_pooling_of("N", 64, 64),
+        told="has 3 dimensions, not 4",
     ),
     "integer_relu": Case(
         make=lambda model: IntegerRelu(),

@@ -154,7 +154,8 @@ def _deployable(session: Session, device: Device | None, attempts: _Attempts) ->
         return subjects + (of_trt or [])
     attempts.skipped.append(
         "trt: engines are built but not run: no NVIDIA driver or GPU here; their graphs are evaluated "
-        "by `reference` instead, without a latency"
+        "by `reference` instead, and those for TensorRT for RTX by `reference-rtx`, without a latency"
     )
     narrow: list[Precision] = [precision for precision in Precision if precision != Precision.fp32]
-    return subjects + subjects_of(session, ENGINES["reference"], narrow, Device.cpu)
+    subjects += subjects_of(session, ENGINES["reference"], narrow, Device.cpu)
+    return subjects + in_all_precisions(ENGINES["reference-rtx"], Device.cpu)

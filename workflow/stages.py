@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from artifacts.names import ENGINE_FOLDER, MODEL, MODEL_BF16, MODEL_FP16
+from artifacts.run_directory import RunDirectory
 from errors import UserError
 from vocabulary import Precision
 from workflow.choice import Session
@@ -161,7 +162,23 @@ def built(
         )
         cards[name] = card_of_engine(session.run.verified(name))
         session.listener.say("build", f"{_state(done)}{name}, {_words(cards[name])}")
+    for name, card in cards.items():
+        if sentence := _expectation(session.run, card):
+            session.listener.say("build", f"{name}: {sentence}")
     return cards
+
+
+def _expectation(run: RunDirectory, card: "EngineCard") -> str:
+    """Say whether a quantized engine pays, if the fp16 engine of the same targets is in the run."""
+    from runtimes.tensorrt.engine_card import card_of_engine, engine_name
+    from runtimes.tensorrt.expectation import expectation_from_bytes, moved_by
+    from runtimes.tensorrt.package import BUILDERS
+
+    half_name = engine_name(Precision.fp16, BUILDERS[card.builder], card.targets)
+    if not card.precision.is_quantized or not run.is_fresh(half_name):
+        return ""
+    quantized, half = moved_by(card), moved_by(card_of_engine(run.verified(half_name)))
+    return expectation_from_bytes(quantized, half).sentence if quantized and half else ""
 
 
 def build_options(options: BuildOptions) -> "PlanOptions":

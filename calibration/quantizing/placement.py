@@ -15,15 +15,18 @@ gpu in FP8: the inputs of convolutions alone. Four significant bits, rounded at 
 few for the stream. TensorRT has FP8 kernels from 16 channels on, in and out (NVIDIA ModelOpt,
 `find_nodes_from_convs_to_exclude`), so the stem with its 3 input channels stays in float16.
 
+rtx, for TensorRT for RTX: the inputs of some convolutions, see `calibration.quantizing.free_codes`.
+
 A block that is left in float reads the stream as the other blocks leave it. Of its own tensors, the cpu
 flavour quantizes only the block's sum, and the other flavours none.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from calibration.quantizing.free_codes import convolutions_with_free_codes
 from calibration.quantizing.scheme import Scheme
 from errors import UserError
 from graphs.onnx_file import constant
@@ -54,7 +57,10 @@ def quantized_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str] 
     """
     if scheme.is_for_cpus:
         return _cpu_uses(model, scheme, left_float)
-    uses = _gpu_uses(model, scheme, left_float)
+    if scheme.flavour == Flavour.rtx:
+        uses = _inputs_of(convolutions_with_free_codes(model, scheme, left_float))
+    else:
+        uses = _gpu_uses(model, scheme, left_float)
     if scheme.precision == Precision.fp8:
         return [use for use in uses if has_fp8_kernel(use.consumer)]
     return uses
@@ -134,6 +140,10 @@ def _gpu_uses(model: ir.Model, scheme: Scheme, left_float: Collection[str]) -> l
             if (to_conv or to_skip or to_branch or to_bn) and consumer.name not in left_float:
                 uses.append(Use(value, consumer, index))
     return uses
+
+
+def _inputs_of(convolutions: Iterable[ir.Node]) -> list[Use]:
+    return [Use(conv.inputs[0], conv, 0) for conv in convolutions if conv.inputs[0] is not None]
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

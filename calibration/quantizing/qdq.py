@@ -10,9 +10,11 @@ import onnx_ir as ir
 
 from artifacts.names import (
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
+    MODEL_INT8_RTX,
     MODEL_REPARAMETRIZED,
     MODEL_REPARAMETRIZED_BN,
     RANGES,
@@ -32,6 +34,8 @@ FILES = {
     (Precision.int8, Flavour.openvino): MODEL_INT8_OPENVINO,
     (Precision.int8, Flavour.gpu): MODEL_INT8_GPU,
     (Precision.fp8, Flavour.gpu): MODEL_FP8_GPU,
+    (Precision.int8, Flavour.rtx): MODEL_INT8_RTX,
+    (Precision.fp8, Flavour.rtx): MODEL_FP8_RTX,
 }
 
 

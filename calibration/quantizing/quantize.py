@@ -10,6 +10,11 @@ gpu       Activations and weights are symmetric int8. Biases, BN and the rest ar
           takes the precision from the graph; with an fp32 stream all of these stay float32. Either way
           nothing but codes is kept in memory between the convolutions of a branch.
 fp8       This is the gpu flavour with E4M3 codes, on the inputs and weights of all convolutions but the stem.
+rtx       This is for TensorRT for RTX, which fuses other patterns. Convolutions are quantized where codes
+          cost no kernel (`calibration.quantizing.free_codes`); the others stay float16 on purpose. A whole
+          weight has one scale, because the kernels of weights with a scale for each channel write float32.
+          The output channels are made alike before, so that one scale serves them
+          (`calibration.rewriting.equalize_convolutions`).
 
 In the flavours for CPUs, the weights of some convolutions are kept so small that no two products overflow 16
 bits on a CPU without VNNI (`calibration.quantizing.scales`), at a cost in resolution. With "stem" these are
@@ -19,11 +24,13 @@ cpu flavour, what reads the stream. With "proved" they are all convolutions, wit
 Each step is a pass:
 
     (1) bn_as_convolution      cpu with an int8 stream
-    (2) narrow                 gpu, unless the stream is fp32
-    (3) quantize_activations   where `calibration.quantizing.placement` puts the pairs
-    (4) integer_relu           cpu
-    (5) quantize_weights       with the corrections of the biases
-    (6) quantize_biases        cpu and openvino
+    (2) equalize_convolutions  rtx in INT8
+    (3) narrow                 gpu and rtx, unless the stream is fp32
+    (4) quantize_activations   where `calibration.quantizing.placement` puts the pairs
+    (5) integer_relu           cpu
+    (6) quantize_weights       with the corrections of the biases
+    (7) quantize_in_epilogues  rtx, and then pool_by_window
+    (8) quantize_biases        cpu and openvino
 
 Precondition: a float32 graph, not quantized.
 Postcondition: a convolution computes in codes unless it was refused, and no two nodes share a
@@ -48,12 +55,15 @@ from calibration.quantizing.placement import (
     has_fp8_kernel,
     quantized_uses,
 )
+from calibration.quantizing.quantize_in_epilogues import QuantizeInEpilogues
 from calibration.quantizing.scales import ActivationScale
 from calibration.quantizing.scheme import Scheme
 from calibration.quantizing.weights import CodedWeight, QuantizeWeights, coded_weight
 from calibration.ranges.ranges_from_graph import Calibrated
 from calibration.rewriting.bn_as_convolution import BatchnormAsConvolution
+from calibration.rewriting.equalize_convolutions import EqualizeConvolutions
 from calibration.rewriting.integer_relu import IntegerRelu
+from calibration.rewriting.pool_by_window import PoolByWindow
 from graphs.conditions import require_float32
 from graphs.narrow import Narrow
 from graphs.passes import GraphPass, PassResult
@@ -82,7 +92,7 @@ class Quantize(GraphPass):
         require_float32(graph)
 
     def rewrite(self, graph: ir.Model) -> PassResult:
-        """Run steps (1) to (6)."""
+        """Run steps (1) to (8)."""
         scheme = self.scheme
         left_float = float_nodes(graph, scheme.float_blocks)
         if scheme.flavour == Flavour.cpu and scheme.stream == Stream.int8:
@@ -91,7 +101,9 @@ class Quantize(GraphPass):
         scales = activation_scales(uses, self.calibrated, scheme)
         inputs = _inputs_of_convolutions(uses, left_float)
         refused = _refusals(graph, inputs, scheme, left_float)
-        half = scheme.flavour == Flavour.gpu and scheme.stream != Stream.fp32
+        if scheme.flavour == Flavour.rtx and scheme.precision == Precision.int8:
+            EqualizeConvolutions(inputs.keys())(graph)
+        half = not scheme.is_for_cpus and scheme.stream != Stream.fp32
         if half:
             Narrow(Precision.fp16)(graph)
         real = np.dtype(np.float16 if half else np.float32)
@@ -102,6 +114,9 @@ class Quantize(GraphPass):
         if scheme.flavour == Flavour.cpu:
             IntegerRelu()(graph)
         QuantizeWeights(weights, corrections, real)(graph)
+        if scheme.flavour == Flavour.rtx:
+            QuantizeInEpilogues()(graph)
+            PoolByWindow()(graph)
         if scheme.is_for_cpus:
             QuantizeBiases({conv: scales[tensor] for conv, tensor in inputs.items()})(graph)
         return self.result(inputs, refused)
@@ -161,5 +176,10 @@ def _refusals(
         elif scheme.precision == Precision.fp8 and not has_fp8_kernel(conv):
             reasons[str(conv.name)] = (
                 f"TensorRT has no FP8 kernel for fewer than {LEAST_FP8_CHANNELS} channels in or out"
+            )
+        elif scheme.flavour == Flavour.rtx:
+            reasons[str(conv.name)] = (
+                "the convolution stays float16, because codes of its input would cost TensorRT for RTX a "
+                "kernel or save nothing"
             )
     return reasons

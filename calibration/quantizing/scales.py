@@ -92,6 +92,11 @@ def weight_scales(weight: NDArray[np.float32], saturation_safe: bool) -> NDArray
     return np.maximum(needed, _SMALLEST).astype(np.float32)
 
 
+def tensor_weight_scale(weight: NDArray[np.float32]) -> np.float32:
+    """One int8 scale for all output channels of a weight; 1 for a weight that is zero throughout."""
+    return usable(float(np.abs(weight).max()) / INT8_LIMIT)
+
+
 def widened_for_bias(
     scales: NDArray[np.float32], bias: NDArray[np.float32], activation: np.float32
 ) -> NDArray[np.float32]:
@@ -100,7 +105,7 @@ def widened_for_bias(
 
 
 def weight_codes(weight: NDArray[np.float32], scales: NDArray[np.floating]) -> NDArray[np.int8]:
-    """Return the int8 codes of a weight [out, in, kh, kw] under scales [out] of the channels."""
+    """Return the int8 codes of a weight [out, in, kh, kw] under scales [out] or one scale []."""
     ratio = weight / scales.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
     return np.clip(np.rint(ratio), -INT8_LIMIT, INT8_LIMIT).astype(np.int8)
 

@@ -13,8 +13,10 @@ STREAMS = {
     Flavour.cpu: (Stream.int8, Stream.fp32),
     Flavour.openvino: (Stream.int8, Stream.fp32),
     Flavour.gpu: (Stream.int8, Stream.fp16, Stream.fp32),
+    Flavour.rtx: (Stream.fp16,),
 }
 DEFAULT_SATURATION = Saturation.stem
+_FOR_CPUS = (Flavour.cpu, Flavour.openvino)
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Scheme:
     """A scheme is one kind of Q/DQ graph; `calibration.quantizing.quantize` says what each looks like.
 
     Attributes:
-        flavour: cpu, openvino or gpu.
-        precision: int8, or fp8 in the gpu flavour.
+        flavour: cpu, openvino, gpu or rtx.
+        precision: int8, or fp8 in the gpu and rtx flavours.
         stream: type of the skip path, one of `STREAMS`; that of an fp8 graph is fp16.
         saturation: which weights are kept so small that no two products overflow 16 bits; only the
             flavours for CPUs read this.
@@ -51,16 +53,16 @@ class Scheme:
                 f"the {self.flavour} flavour has no {self.stream} stream",
                 f"use --stream {' or '.join(STREAMS[self.flavour])}",
             )
-        kind = self.flavour, self.stream
-        if self.precision == Precision.fp8 and kind != (Flavour.gpu, Stream.fp16):
+        if self.precision == Precision.fp8 and (self.is_for_cpus or self.stream != Stream.fp16):
             raise ValueError(
-                f"fp8 must be in the gpu flavour with an fp16 stream, got {self.flavour} with {self.stream}"
+                f"fp8 must be in the gpu or rtx flavour with an fp16 stream, "
+                f"got {self.flavour} with {self.stream}"
             )
 
     @property
     def is_for_cpus(self) -> bool:
         """Tell whether the graph runs in integer kernels of a CPU."""
-        return self.flavour != Flavour.gpu
+        return self.flavour in _FOR_CPUS
 
     def to_json(self) -> dict[str, Any]:
         """What decides the result, as JSON values."""
@@ -75,5 +77,8 @@ def _require(what: str, value: str, allowed: Collection[str]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(allowed)}, got '{value}'")
 
 
-# This is the scheme of the FP8 graph, of which a plan sets only `correct_bias` and `float_blocks`.
+# These are the schemes of the FP8 graphs and of the graphs for TensorRT for RTX, of which a plan sets only
+# `correct_bias` and `float_blocks`.
 FP8 = Scheme(Flavour.gpu, precision=Precision.fp8, stream=Stream.fp16)
+RTX = Scheme(Flavour.rtx, stream=Stream.fp16)
+RTX_FP8 = Scheme(Flavour.rtx, precision=Precision.fp8, stream=Stream.fp16)

@@ -1,4 +1,5 @@
-"""Weights of convolutions to codes: int8 with one scale per output channel, or E4M3 with one for all.
+"""Weights of convolutions to codes: int8 with one scale per output channel, or one for all in E4M3 and
+in the rtx flavour.
 
 Codes are computed from the float graph (`coded_weights`), because the corrections of the biases
 (`calibration.quantizing.correct_bias`) need the errors of all weights and the streams, which Q/DQ pairs
@@ -19,11 +20,17 @@ from onnx_ir.passes import InvariantError
 from calibration.quantizing.codes import dequantizer, store_codes
 from calibration.quantizing.correct_bias import Corrections, mean_error
 from calibration.quantizing.e4m3 import e4m3_codes, e4m3_weight_scale
-from calibration.quantizing.scales import ActivationScale, weight_codes, weight_scales, widened_for_bias
+from calibration.quantizing.scales import (
+    ActivationScale,
+    tensor_weight_scale,
+    weight_codes,
+    weight_scales,
+    widened_for_bias,
+)
 from calibration.quantizing.scheme import Scheme
 from graphs.onnx_file import add_to_bias, constant, replace_constant
 from graphs.passes import GraphPass, PassResult
-from vocabulary import Precision, Saturation
+from vocabulary import Flavour, Precision, Saturation
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class CodedWeight:
 
     Attributes:
         codes: int8 or E4M3 [out, in / groups, kh, kw].
-        scales: [out], or one for the whole weight in E4M3.
+        scales: [out], or one for the whole weight in E4M3 and in the rtx flavour.
         error: mean error [out] that rounding the weight brings to the convolution's output.
     """
 
@@ -59,6 +66,9 @@ def coded_weight(
     if scheme.precision == Precision.fp8:
         scales = np.asarray(e4m3_weight_scale(weight), real)
         codes = e4m3_codes(weight, scales)
+    elif scheme.flavour == Flavour.rtx:
+        scales = np.asarray(tensor_weight_scale(weight), real)
+        codes = weight_codes(weight, scales)
     else:
         scales = _int8_scales(conv, weight, activation, scheme).astype(real)
         codes = weight_codes(weight, scales)

@@ -46,6 +46,7 @@ _STREAMS = {
     Flavour.cpu: (Stream.int8, Stream.fp32),
     Flavour.openvino: (Stream.int8,),
     Flavour.gpu: (Stream.int8, Stream.fp16),
+    Flavour.rtx: (Stream.fp16,),
 }
 
 
@@ -159,7 +160,7 @@ def quantized_twin(model: ir.Model, calibrated: Mapping[str, Calibrated], scheme
     quantized = typed_copy(model)
     Quantize(calibrated, scheme)(quantized)
     quantized = typed_copy(quantized)
-    if scheme.flavour == Flavour.gpu:
+    if not scheme.is_for_cpus:
         ExplicitRounding()(quantized)
     return quantized
 

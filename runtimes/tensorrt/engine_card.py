@@ -20,8 +20,20 @@ from runtimes.tensorrt.plan_layers import Layer, Traffic, layers_from_document
 from runtimes.tensorrt.plan_options import Profile
 from vocabulary import BuilderName, Flavour, Precision
 
-# The flavours of ONNX files that TensorRT reads.
-FLAVOURS = frozenset({Flavour.any, Flavour.gpu})
+# The flavour of the quantized graphs that each builder reads. TensorRT reads uint8 codes of other flavours as
+# int8, so that those over 127 saturate, with a warning at most.
+_QUANTIZED_FOR = {BuilderName.tensorrt: Flavour.gpu, BuilderName.rtx: Flavour.rtx}
+# The flavours of all graphs that a plan can be made of.
+FLAVOURS = frozenset({Flavour.any, *_QUANTIZED_FOR.values()})
+
+
+def flavours_of(builder: str) -> frozenset[Flavour]:
+    """Return the flavours of the graphs that a builder reads.
+
+    Args:
+        builder: one of `BuilderName`.
+    """
+    return frozenset({Flavour.any, _QUANTIZED_FOR[BuilderName(builder)]})
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from graphs.card import GraphCard
 from graphs.onnx_file import card_from_file
 from machine.gpu import gpus
 from progress import Progress, silent
-from runtimes.engines import GPU_GRAPHS
+from runtimes.engines import GRAPHS_OF_BUILDERS
 from runtimes.runtime import require_made_for
-from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, engine_name, files_of_engine
+from runtimes.tensorrt.engine_card import EngineCard, engine_name, files_of_engine, flavours_of
 from runtimes.tensorrt.package import Builder, installed_builder
 from runtimes.tensorrt.plan_from_onnx import BuiltPlan, plan_from_onnx
 from runtimes.tensorrt.plan_layers import Traffic, document_of_layers, traffic
@@ -48,12 +48,17 @@ class _Order:
         return engine_name(self.precision, self.builder, self.targets)
 
     @property
+    def source(self) -> str:
+        """The name of the graph that is built from."""
+        return GRAPHS_OF_BUILDERS[self.builder.name][self.precision]
+
+    @property
     def step(self) -> Step:
         decisions = {"precision": self.precision, "targets": self.targets, **self.options.to_json()}
         return Step(
             stage="build",
             options=decisions | {"version": self.builder.version} | built_on(self.builder),
-            inputs=(GPU_GRAPHS[self.precision],),
+            inputs=(self.source,),
             outputs=files_of_engine(self.name),
         )
 
@@ -96,8 +101,8 @@ def engine_from_onnx(
 
 
 def _build(run: RunDirectory, order: _Order, progress: Progress) -> None:
-    graph = run.verified(GPU_GRAPHS[order.precision])
-    card = _checked_card(graph, order.precision)
+    graph = run.verified(order.source)
+    card = _checked_card(graph, order.precision, order.builder)
     require_buildable(graph, order.builder, devices_of(order.builder, order.targets))
     with run.writing(order.step, wait=True) as folder:
         started = time.perf_counter()
@@ -160,7 +165,7 @@ def _traffic(plan: BuiltPlan, options: PlanOptions) -> tuple[Traffic, ...]:
     )
 
 
-def _checked_card(graph: Path, precision: str) -> GraphCard:
+def _checked_card(graph: Path, precision: str, builder: Builder) -> GraphCard:
     card = card_from_file(graph)
-    require_made_for("TensorRT", graph.name, card, precision, FLAVOURS)
+    require_made_for(builder.title, graph.name, card, precision, flavours_of(builder.name))
     return card

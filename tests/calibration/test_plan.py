@@ -9,6 +9,7 @@ from artifacts.names import (
     MANIFEST,
     MODEL,
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
@@ -23,7 +24,7 @@ from artifacts.run_directory import RunDirectory
 from artifacts.stages import STAGES
 from calibration.plan import Plan, is_quantized, plan_in, quantized_from_graph
 from calibration.quantizing.qdq import FILES
-from calibration.quantizing.scheme import FP8, Scheme
+from calibration.quantizing.scheme import FP8, RTX, RTX_FP8, Scheme
 from calibration.ranges.methods import Method
 from calibration.rewriting.reparametrize import DEFAULT_PASSES
 from errors import UserError
@@ -61,6 +62,8 @@ def test_defaults():
         Scheme("openvino"),
         Scheme("gpu"),
         FP8,
+        RTX,
+        RTX_FP8,
     ]
 
 
@@ -76,14 +79,15 @@ def test_every_file_has_a_scheme_of_its_own_with_what_is_common(plan):
 @pytest.mark.parametrize(
     ("stream", "streams"),
     [
-        ("int8", ["int8", "int8", "int8", "fp16"]),
+        ("int8", ["int8", "int8", "int8"]),
         # CPUs compute in no half precision: their graph keeps its stream.
-        ("fp16", ["int8", "int8", "fp16", "fp16"]),
-        ("fp32", ["fp32", "fp32", "fp32", "fp16"]),
+        ("fp16", ["int8", "int8", "fp16"]),
+        ("fp32", ["fp32", "fp32", "fp32"]),
     ],
 )
 def test_stream_that_a_flavour_has_not_leaves_its_own(stream, streams):
-    assert [scheme.stream for scheme in Plan(stream=stream).schemes()] == streams
+    # FP8 graphs have one stream, and so have those for TensorRT for RTX.
+    assert [scheme.stream for scheme in Plan(stream=stream).schemes()] == [*streams, *["fp16"] * 3]
 
 
 def test_stream_that_no_flavour_has_is_refused():
@@ -114,10 +118,12 @@ def test_plan_is_read_back_from_what_it_made(preact_run, few, plan):
     assert is_quantized(reopened)
     cards = [card_from_file(preact_run.verified(name)) for name in FILES.values()]
     assert [(card.precision, card.flavour) for card in cards] == list(FILES)
-    assert [card.saturation for card in cards] == [plan.saturation, plan.saturation, "", ""]
-    # Of each: two convolutions and the projection of stage 3. FP8 leaves the stem too.
+    assert [card.saturation for card in cards] == [plan.saturation, plan.saturation, "", "", "", ""]
+    # Of each: two convolutions and the projection of stage 3. FP8 leaves the stem too. Of the nine the
+    # graphs for TensorRT for RTX quantize five and one; the one is in a block that is left.
     of_blocks = 5 if plan.float_blocks else 0
-    assert [card.float_convolutions for card in cards] == [of_blocks] * 3 + [of_blocks + 1]
+    for_rtx = [7, 7] if plan.float_blocks else [4, 8]
+    assert [card.float_convolutions for card in cards] == [of_blocks] * 3 + [of_blocks + 1] + for_rtx
 
 
 def test_what_is_up_to_date_is_left(preact_run, digits):
@@ -139,8 +145,9 @@ def test_what_is_up_to_date_is_left(preact_run, digits):
         ({"stream": "fp16"}, {MODEL_INT8_GPU}),
         ({"stream": "fp32"}, {MODEL_INT8_CPU, MODEL_INT8_OPENVINO, MODEL_INT8_GPU}),
         ({"correct_bias": False}, set(FILES.values())),
-        ({"float_blocks": ("stage2.0.add",)}, set(FILES.values())),
-        ({"method": Method("minmax")}, {RANGES, *FILES.values()}),
+        # The one convolution in FP8 for TensorRT for RTX is in another block.
+        ({"float_blocks": ("stage2.0.add",)}, set(FILES.values()) - {MODEL_FP8_RTX}),
+        ({"method": Method("percentile", 99.0)}, {RANGES, *FILES.values()}),
         ({"passes": ()}, set(MADE)),
         # OpenVINO's graph keeps BN anyway.
         ({"passes": ("equalize",)}, set(MADE) - {MODEL_REPARAMETRIZED_BN, MODEL_INT8_OPENVINO}),

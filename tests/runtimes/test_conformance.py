@@ -28,6 +28,8 @@ RUNTIMES = [
     ("reference", "bf16"),
     ("reference", "int8"),
     ("reference", "fp8"),
+    ("reference-rtx", "int8"),
+    ("reference-rtx", "fp8"),
 ]
 
 

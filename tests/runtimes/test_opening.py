@@ -12,12 +12,13 @@ from calibration.quantizing.qdq import qdq_from_ranges
 from calibration.quantizing.scheme import Scheme
 from errors import CheckFailed, UserError
 from runtimes.openvino_runtime import OpenVinoRuntime
-from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
+from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, RtxReferenceRuntime
 from runtimes.runtime import Runtime
 from runtimes.torch_runtime import TorchRuntime
 from runtimes.trt_runtime import TrtRuntime
 
-CLASSES = {c.name: c for c in (TorchRuntime, OrtRuntime, OpenVinoRuntime, TrtRuntime, ReferenceRuntime)}
+REFERENCES = (ReferenceRuntime, RtxReferenceRuntime)
+CLASSES = {c.name: c for c in (TorchRuntime, OrtRuntime, OpenVinoRuntime, TrtRuntime, *REFERENCES)}
 REFUSED = [
     ("torch", "cpu", "fp16"),
     ("torch", "cpu", "int8"),
@@ -30,6 +31,8 @@ REFUSED = [
     ("trt", "cpu", "fp32"),
     ("trt", "cpu", "int8"),
     ("reference", "cuda", "fp32"),
+    ("reference-rtx", "cpu", "fp16"),
+    ("reference-rtx", "cuda", "int8"),
     ("ort", "cpu", "bf16"),
     ("ort", "cpu", "fp8"),
     ("ort", "cuda", "bf16"),

@@ -10,10 +10,12 @@ from artifacts.names import (
     MODEL,
     MODEL_BF16,
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
+    MODEL_INT8_RTX,
 )
 from artifacts.run_directory import RunDirectory
 from errors import UserError
@@ -48,6 +50,8 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
         ("reference", "bf16", "cpu", MODEL_BF16),
         ("reference", "int8", "cpu", MODEL_INT8_GPU),
         ("reference", "fp8", "cpu", MODEL_FP8_GPU),
+        ("reference-rtx", "int8", "cpu", MODEL_INT8_RTX),
+        ("reference-rtx", "fp8", "cpu", MODEL_FP8_RTX),
     ],
 )
 def test_each_engine_opens_the_file_made_for_it(
@@ -67,6 +71,7 @@ def test_each_engine_opens_the_file_made_for_it(
         ("openvino", "cuda", []),
         ("trt", "cuda", list(Precision)),
         ("reference", "cpu", list(Precision)),
+        ("reference-rtx", "cpu", ["int8", "fp8"]),
     ],
 )
 def test_precisions_are_those_of_the_engine_fp32_first(
@@ -104,7 +109,7 @@ def test_precision_an_engine_does_not_compute_in_is_refused(
 def test_unknown_engine_is_refused_and_the_known_are_listed(trained_runs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="unknown --engine 'tflite'") as refusal:
         subject_in(RunDirectory(trained_runs["preact"]), "tflite", "fp32")
-    assert refusal.value.fix == "use torch or ort or openvino or trt or reference"
+    assert refusal.value.fix == "use torch or ort or openvino or trt or reference or reference-rtx"
 
 
 @pytest.mark.parametrize("name", [MODEL, MODEL_INT8_CPU])

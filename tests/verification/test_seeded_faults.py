@@ -9,6 +9,7 @@ from seeded_faults import (
     fold_with_epsilon_of_other_frameworks,
     lose_one_channel,
     put_nan,
+    quantize_by_another_scale,
     scale_one_weight,
     shift_one_logit,
     shrink_range_of_activation,
@@ -22,10 +23,12 @@ from artifacts.names import (
     MODEL,
     MODEL_BF16,
     MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
     MODEL_FP16,
     MODEL_INT8_CPU,
     MODEL_INT8_GPU,
     MODEL_INT8_OPENVINO,
+    MODEL_INT8_RTX,
 )
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
@@ -64,6 +67,9 @@ FAULTS = [
     (scale_one_weight, MODEL_BF16, "reference", "bf16"),
     (swap_two_classes, MODEL_FP8_GPU, "reference", "fp8"),
     (shrink_range_of_activation, MODEL_FP8_GPU, "reference", "fp8"),
+    (swap_two_classes, MODEL_INT8_RTX, "reference-rtx", "int8"),
+    (quantize_by_another_scale, MODEL_INT8_RTX, "reference-rtx", "int8"),
+    (swap_two_classes, MODEL_FP8_RTX, "reference-rtx", "fp8"),
     (shrink_range_of_branch, MODEL_INT8_OPENVINO, "openvino", "int8"),
 ]
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, STREAMS, Scheme
+from calibration.quantizing.scheme import DEFAULT_SATURATION, FP8, RTX, RTX_FP8, STREAMS, Scheme
 from errors import UserError
 
 EVERY = [Scheme(flavour, stream=stream) for flavour, streams in STREAMS.items() for stream in streams]
@@ -33,12 +33,12 @@ def test_stream_that_a_flavour_has_not_is_refused_and_the_others_are_listed(flav
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"flavour": "tpu"}, "flavour must be one of cpu, openvino, gpu, got 'tpu'"),
+        ({"flavour": "tpu"}, "flavour must be one of cpu, openvino, gpu, rtx, got 'tpu'"),
         ({"flavour": "any"}, "flavour .* got 'any'"),
         ({"precision": "fp16"}, "precision must be one of int8, fp8, got 'fp16'"),
         ({"saturation": "some"}, "saturation must be one of stem, proved, full, got 'some'"),
         ({"saturation": ""}, "saturation .* got ''"),
-        ({"precision": "fp8"}, "fp8 must be in the gpu flavour with an fp16 stream, got cpu with int8"),
+        ({"precision": "fp8"}, "fp8 must be in the gpu or rtx flavour with an fp16 stream, got cpu with int8"),
         ({"flavour": "gpu", "precision": "fp8"}, "got gpu with int8"),
         ({"flavour": "gpu", "precision": "fp8", "stream": "fp32"}, "got gpu with fp32"),
     ],
@@ -50,6 +50,7 @@ def test_what_there_is_not_is_a_bug_of_the_caller(fields, problem):
 
 def test_fp8_is_a_scheme():
     assert (FP8.flavour, FP8.precision, FP8.stream) == ("gpu", "fp8", "fp16")
+    assert replace(FP8, flavour="rtx") == RTX_FP8 == replace(RTX, precision="fp8")
 
 
 def test_cpus_have_no_half_stream():
@@ -57,6 +58,7 @@ def test_cpus_have_no_half_stream():
         "cpu": {"int8", "fp32"},
         "openvino": {"int8", "fp32"},
         "gpu": {"int8", "fp16", "fp32"},
+        "rtx": {"fp16"},
     }
 
 
@@ -75,8 +77,8 @@ def test_json_values_tell_schemes_apart(scheme):
         assert json.loads(json.dumps(entry.to_json())) == entry.to_json()
 
 
-def test_saturation_decides_nothing_in_the_gpu_flavour():
-    for flavour, decides in (("cpu", True), ("gpu", False)):
-        stem, full = (Scheme(flavour, saturation=name).to_json() for name in ("stem", "full"))
+def test_saturation_decides_nothing_in_the_flavours_for_gpus():
+    for scheme, decides in ((Scheme("cpu"), True), (Scheme("gpu"), False), (RTX, False)):
+        stem, full = (replace(scheme, saturation=name).to_json() for name in ("stem", "full"))
         assert (stem != full) == decides
         assert ("saturation" in stem) == decides

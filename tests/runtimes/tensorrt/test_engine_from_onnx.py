@@ -13,16 +13,26 @@ from pretended_gpus import set_gpus
 
 import runtimes.tensorrt.engine_from_onnx
 import runtimes.tensorrt.package
-from artifacts.names import MODEL, MODEL_BF16, MODEL_FP8_GPU, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU
+from artifacts.names import (
+    MODEL,
+    MODEL_BF16,
+    MODEL_FP8_GPU,
+    MODEL_FP8_RTX,
+    MODEL_FP16,
+    MODEL_INT8_CPU,
+    MODEL_INT8_GPU,
+    MODEL_INT8_RTX,
+)
 from artifacts.run_directory import RunDirectory
 from artifacts.versions import version_of
 from calibration.quantizing.qdq import qdq_from_ranges
-from calibration.quantizing.scheme import FP8, Scheme
+from calibration.quantizing.scheme import RTX as RTX_SCHEME
+from calibration.quantizing.scheme import RTX_FP8, Scheme
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from graphs.onnx_file import card_from_file
 from machine.gpu import Gpu
-from runtimes.engines import GPU_GRAPHS
+from runtimes.engines import GPU_GRAPHS, GRAPHS_OF_BUILDERS
 from runtimes.tensorrt.engine_card import card_of_engine, engine_name, files_of_engine, layers_of_engine
 from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
 from runtimes.tensorrt.package import BUILDERS
@@ -32,13 +42,13 @@ from runtimes.tensorrt.plan_options import DEFAULT_PROFILES, PlanOptions, Profil
 
 RTX = BUILDERS["rtx"]
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
+# The pre-activation network has nine convolutions; each graph has so many of them in the precision's type.
+OF_THAT_TYPE = {"fp32": 9, "fp16": 9, "bf16": 9, "int8": 5, "fp8": 1}
 # Two of the four GPUs that TensorRT for RTX builds for by itself have no FP8.
 TARGETS = {precision: ("sm89", "sm120", "sm121") if precision == "fp8" else () for precision in TYPES}
 
-PARTLY_FLOAT = [
-    *(Scheme("gpu", stream=stream, float_blocks=("stage2.0.add",)) for stream in ("int8", "fp16", "fp32")),
-    replace(FP8, float_blocks=("stage2.0.add",)),
-]
+GRAPHS = GRAPHS_OF_BUILDERS["rtx"]
+PARTLY_FLOAT = [replace(scheme, float_blocks=("stage2.0.add",)) for scheme in (RTX_SCHEME, RTX_FP8)]
 
 needs_rtx = pytest.mark.skipif(RTX.version is None, reason="tensorrt-rtx is not installed")
 
@@ -52,20 +62,20 @@ def _convolutions(path: Path) -> int:
     return sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
 
 
-def _types(precision: str, convolutions: int) -> dict[str, int]:
-    """All convolutions are of one type; the stem alone is not in FP8."""
-    if precision == "fp8":
-        return {"float16": 1, "float8": convolutions - 1}
-    return {TYPES[precision]: convolutions}
+def _types(precision: str, graph: Path) -> dict[str, int]:
+    """All convolutions are of one type, but those that a quantized graph leaves in float16."""
+    in_float = card_from_file(graph).float_convolutions
+    types = {TYPES[precision]: _convolutions(graph) - in_float}
+    return types | ({"float16": in_float} if in_float else {})
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", GPU_GRAPHS)
+@pytest.mark.parametrize("precision", GRAPHS)
 def test_engine_of_each_precision_is_built_without_a_gpu(
     run: RunDirectory, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_gpus(monkeypatch)
-    graph = run.verified(GPU_GRAPHS[precision])
+    graph = run.verified(GRAPHS[precision])
     name, done = _build(run, precision)
     assert (name, done) == (engine_name(precision, RTX, TARGETS[precision]), True)
     plan = run.verified(name)
@@ -76,7 +86,7 @@ def test_engine_of_each_precision_is_built_without_a_gpu(
         TARGETS[precision],
         DEFAULT_PROFILES,
     )
-    assert card.convolutions == _types(precision, _convolutions(graph))
+    assert card.convolutions == _types(precision, graph)
     assert (card.proof, card.proof_sentence) == (
         "plan",
         "the types of the final layers, listed by the builder",
@@ -149,13 +159,16 @@ def test_tensorrt_takes_no_targets(preact_run: RunDirectory, monkeypatch: pytest
         ("fp32", MODEL_INT8_GPU),
         ("fp8", MODEL_INT8_GPU),
         ("int8", MODEL_FP8_GPU),
+        # Made for TensorRT, which fuses other patterns.
+        ("int8", MODEL_INT8_GPU),
+        ("fp8", MODEL_FP8_GPU),
     ],
 )
 def test_graph_made_for_something_else_is_refused(
     preact_run: RunDirectory, precision: str, source: str
 ) -> None:
-    publish(preact_run, GPU_GRAPHS[precision], graph_in(preact_run, source))
-    with pytest.raises(UserError, match=f"TensorRT was asked for {precision} of flavour") as refusal:
+    publish(preact_run, GRAPHS[precision], graph_in(preact_run, source))
+    with pytest.raises(UserError, match=f"TensorRT for RTX was asked for {precision} of flavour") as refusal:
         _build(preact_run, precision)
     assert not isinstance(refusal.value, CheckFailed)
 
@@ -163,19 +176,19 @@ def test_graph_made_for_something_else_is_refused(
 @needs_rtx
 @pytest.mark.parametrize(
     ("precision", "source"),
-    [pair for pair in itertools.product(GPU_GRAPHS, GPU_GRAPHS) if pair[0] != pair[1]],
+    [pair for pair in itertools.product(GRAPHS, GRAPHS) if pair[0] != pair[1]],
 )
 def test_graph_passed_off_as_another_precision_is_a_failed_check(
     preact_run: RunDirectory, precision: str, source: str
 ) -> None:
     """What TensorRT would build without a word: an engine of the precision that the graph has."""
-    graph = graph_in(preact_run, GPU_GRAPHS[source])
-    set_card(graph, precision=precision, flavour="gpu" if precision in ("int8", "fp8") else "any")
-    publish(preact_run, GPU_GRAPHS[precision], graph)
+    graph = graph_in(preact_run, GRAPHS[source])
+    set_card(graph, precision=precision, flavour="rtx" if precision in ("int8", "fp8") else "any")
+    publish(preact_run, GRAPHS[precision], graph)
     with pytest.raises(
         CheckFailed,
-        match=f"would not run .* in {precision}: of 9 .*{8 if source == 'fp8' else 9} run in {TYPES[source]} "
-        r"\(stem|\(stage1",
+        match=f"would not run .* in {precision}: of 9 .*{OF_THAT_TYPE[source]} run in {TYPES[source]} "
+        r"\(st(em|age1)",
     ):
         _build(preact_run, precision)
     assert not preact_run.recorded("engines/")
@@ -183,52 +196,37 @@ def test_graph_passed_off_as_another_precision_is_a_failed_check(
 
 
 @needs_rtx
-@pytest.mark.parametrize("conv", ["stem.conv", "stage2.0.residual.conv1"])
-def test_one_convolution_that_is_not_quantized_is_a_failed_check(run: RunDirectory, conv: str) -> None:
-    graph = graph_in(run, MODEL_INT8_GPU)
-    bypass_dequantize(graph, conv)
-    publish(run, MODEL_INT8_GPU, graph)
-    with pytest.raises(CheckFailed, match=rf"is no graph for .*{conv}: its data is in float"):
-        _build(run, "int8")
+def test_one_convolution_that_is_not_quantized_is_a_failed_check(preact_run: RunDirectory) -> None:
+    graph = graph_in(preact_run, MODEL_INT8_RTX)
+    bypass_dequantize(graph, "stage1.0.residual.conv1")
+    publish(preact_run, MODEL_INT8_RTX, graph)
+    with pytest.raises(
+        CheckFailed, match=r"is no graph for .*stage1\.0\.residual\.conv1: its data is in float"
+    ):
+        _build(preact_run, "int8")
 
 
 @needs_rtx
 def test_one_convolution_that_is_not_in_fp8_is_a_failed_check(preact_run: RunDirectory) -> None:
-    graph = graph_in(preact_run, MODEL_FP8_GPU)
-    bypass_dequantize(graph, "stage2.0.residual.conv1")
-    publish(preact_run, MODEL_FP8_GPU, graph)
+    graph = graph_in(preact_run, MODEL_FP8_RTX)
+    bypass_dequantize(graph, "stage1.0.residual.conv1")
+    publish(preact_run, MODEL_FP8_RTX, graph)
     with pytest.raises(
-        CheckFailed, match=r"is no graph for .*stage2\.0\.residual\.conv1: its data is in float"
+        CheckFailed, match=r"is no graph for .*stage1\.0\.residual\.conv1: its data is in float"
     ):
         _build(preact_run, "fp8")
 
 
 @needs_rtx
-@pytest.mark.parametrize("stream", ["fp16", "fp32"])
-def test_int8_engine_is_built_with_every_stream(run: RunDirectory, stream: str) -> None:
-    assert qdq_from_ranges(run, Scheme("gpu", stream=stream))
-    name, done = _build(run, "int8")
-    assert done
-    assert card_of_engine(run.verified(name)).convolutions == {
-        "int8": _convolutions(run.verified(MODEL_INT8_GPU))
-    }
-
-
-@needs_rtx
 @pytest.mark.parametrize("scheme", PARTLY_FLOAT, ids=lambda scheme: f"{scheme.precision}-{scheme.stream}")
 def test_engine_with_blocks_in_float_counts_them(run: RunDirectory, scheme: Scheme) -> None:
-    source = GPU_GRAPHS[scheme.precision]
+    source = GRAPHS[scheme.precision]
     assert qdq_from_ranges(run, scheme)
-    count = card_from_file(run.verified(source)).float_convolutions
+    graph = run.verified(source)
     name, _ = _build(run, scheme.precision)
     card = card_of_engine(run.verified(name))
-    # Two convolutions and a projection; FP8 leaves the stem too.
-    assert count == (4 if scheme.precision == "fp8" else 3)
-    assert card.convolutions == {
-        TYPES[scheme.precision]: _convolutions(run.path / source) - count,
-        "float32" if scheme.stream == "fp32" else "float16": count,
-    }
-    assert card.graph.float_convolutions == count
+    assert card.convolutions == _types(scheme.precision, graph)
+    assert card.graph == card_from_file(graph)
 
 
 @needs_rtx
@@ -236,9 +234,9 @@ def test_engine_with_blocks_in_float_counts_them(run: RunDirectory, scheme: Sche
 def test_other_number_of_float_convolutions_than_the_card_tells_is_a_failed_check(
     preact_run: RunDirectory, precision: str, claimed: int
 ) -> None:
-    graph = graph_in(preact_run, GPU_GRAPHS[precision])
+    graph = graph_in(preact_run, GRAPHS[precision])
     set_card(graph, float_convolutions=claimed)
-    publish(preact_run, GPU_GRAPHS[precision], graph)
+    publish(preact_run, GRAPHS[precision], graph)
     with pytest.raises(CheckFailed, match=f"would not run .* in {precision}"):
         _build(preact_run, precision)
     assert not preact_run.recorded("engines/")
@@ -256,7 +254,7 @@ def test_sidecar_is_readable_json_with_the_graphs_metadata(preact_run: RunDirect
     document = json.loads(preact_run.verified("engines/int8.rtx.json").read_text())
     assert json.loads(document["properties"]["skipfold.classes"]) == list(digits.classes)
     assert json.loads(document["properties"]["skipfold.mean"]) == list(digits.mean)
-    assert json.loads(document["properties"]["skipfold.flavour"]) == "gpu"
+    assert json.loads(document["properties"]["skipfold.flavour"]) == "rtx"
 
 
 def test_sources_are_the_graphs_made_for_tensorrt() -> None:
@@ -267,6 +265,8 @@ def test_sources_are_the_graphs_made_for_tensorrt() -> None:
         "int8": MODEL_INT8_GPU,
         "fp8": MODEL_FP8_GPU,
     }
+    assert GRAPHS_OF_BUILDERS["tensorrt"] is GPU_GRAPHS
+    assert GRAPHS == {**GPU_GRAPHS, "int8": MODEL_INT8_RTX, "fp8": MODEL_FP8_RTX}
 
 
 @needs_rtx
@@ -283,17 +283,21 @@ def test_layers_stand_beside_the_engine_and_are_summed_in_the_sidecar(preact_run
         told = [
             row["bytes"][str(entry.batch)] for row in document["layers"] if row["profile"] == entry.profile
         ]
-        assert entry.kernels == len(kernels) >= 18
+        assert entry.kernels == len(kernels) >= 14
         assert sum(row["read"] + row["written"] for row in told) == pytest.approx(
             1e6 * entry.moved_mb, rel=1e-3
         )
     assert 20 * card.traffic[0].moved_mb < card.traffic[1].moved_mb < 32 * card.traffic[0].moved_mb
-    assert set(document["convolutions"].values()) == {"int8"}
-    assert len(document["convolutions"]) == 9
+    types = list(document["convolutions"].values())
+    assert (types.count("int8"), types.count("float16"), len(types)) == (5, 4, 9)
 
 
 @needs_rtx
 def test_warnings_are_kept_once_each_with_their_number(preact_run: RunDirectory) -> None:
+    # The graphs for TensorRT for RTX bring no warning, and those for TensorRT do.
+    graph = graph_in(preact_run, MODEL_INT8_GPU)
+    set_card(graph, flavour="rtx")
+    publish(preact_run, MODEL_INT8_RTX, graph)
     name, _ = _build(preact_run, "int8")
     warnings = card_of_engine(preact_run.verified(name)).warnings
     # Nine convolutions in two profiles, each with a scale of the data and scales of the weights.
