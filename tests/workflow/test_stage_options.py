@@ -28,6 +28,7 @@ from calibration.quantizing.qdq import FILES
 from calibration.ranges.methods import Method
 from errors import UserError
 from runtimes.tensorrt.package import BUILDERS
+from runtimes.tensorrt.plan_layers import Traffic
 from vocabulary import BuilderName, Precision
 from workflow.choice import Session, session_from_options
 from workflow.options import BuildOptions, LimitOptions, QuantizeOptions, RunOptions, RuntimeOptions
@@ -193,6 +194,34 @@ def test_without_a_named_precision_all_that_the_targets_have_are_built(
     built(session_of(built_run), BuildOptions(target="sm89", builder=BuilderName.rtx))
     assert offers == [{"targets": ("sm89",), "builder_name": "rtx"}]
     assert [call["precision"] for call in calls] == ["fp32", "fp16"]
+
+
+def built_with_traffic(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, half: str, megabytes: float
+) -> list[str]:
+    """Pretend to build an int8 engine for sm89 beside an fp16 engine; return what was said of the former."""
+    name = "engines/int8.rtx-sm89.engine"
+    publish_engine(run, half, targets=("sm89",), traffic=(Traffic(32, 1, 13, 600.0, 203.9),))
+    publish_engine(run, name, targets=("sm89",), traffic=(Traffic(32, 1, 13, megabytes, 200.0),))
+    answered_at(monkeypatch, "runtimes.tensorrt.engine_from_onnx.engine_from_onnx", (name, True))
+    session = session_of(RunDirectory(run.path))
+    built(session, BuildOptions(target="sm89", builder=BuilderName.rtx), [Precision.int8])
+    return [text for _, text in heard_by(session).said if "expected to pay" in text]
+
+
+@pytest.mark.parametrize(("megabytes", "words"), [(436.0, "expected to pay"), (744.0, "not expected to pay")])
+def test_built_says_whether_a_quantized_engine_is_expected_to_pay(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, megabytes: float, words: str
+) -> None:
+    said = built_with_traffic(preact_run, monkeypatch, "engines/fp16.rtx-sm89.engine", megabytes)
+    moved = f"INT8 moves {megabytes + 200:.1f} MB, FP16 803.9 MB at batch 32"
+    assert said == [f"engines/int8.rtx-sm89.engine: {words}: {moved}"]
+
+
+def test_engine_of_other_targets_is_nothing_to_compare_with(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not built_with_traffic(preact_run, monkeypatch, "engines/fp16.rtx.engine", 436.0)
 
 
 @needs_rtx

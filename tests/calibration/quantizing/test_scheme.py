@@ -38,7 +38,7 @@ def test_stream_that_a_flavour_has_not_is_refused_and_the_others_are_listed(flav
         ({"precision": "fp16"}, "precision must be one of int8, fp8, got 'fp16'"),
         ({"saturation": "some"}, "saturation must be one of stem, proved, full, got 'some'"),
         ({"saturation": ""}, "saturation .* got ''"),
-        ({"precision": "fp8"}, "fp8 must be in the gpu or rtx flavour with an fp16 stream, got cpu with int8"),
+        ({"precision": "fp8"}, "must be in the gpu or rtx flavour with an fp16 stream, got cpu with int8"),
         ({"flavour": "gpu", "precision": "fp8"}, "got gpu with int8"),
         ({"flavour": "gpu", "precision": "fp8", "stream": "fp32"}, "got gpu with fp32"),
     ],

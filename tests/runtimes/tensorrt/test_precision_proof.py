@@ -6,7 +6,7 @@ from pretended_tensorrt import classic_convolution, inspector_document
 from recorded_plans import CONVOLUTIONS, FP8, FP16, INT8, TURING, layers_of
 from sample_networks import sample_card
 
-from artifacts.names import MODEL, MODEL_INT8_GPU
+from artifacts.names import MODEL, MODEL_INT8_GPU, MODEL_INT8_RTX
 from artifacts.run_directory import RunDirectory
 from errors import CheckFailed
 from graphs.onnx_file import graph_from_file
@@ -103,7 +103,7 @@ def test_the_type_of_the_weights_decides_in_the_inspector_too() -> None:
     assert types_of_convolutions(layers, [STEM], 1) == {"stem.conv": "float16 with int8 weights"}
 
 
-@pytest.mark.parametrize("name", [MODEL, MODEL_INT8_GPU])
+@pytest.mark.parametrize("name", [MODEL, MODEL_INT8_GPU, MODEL_INT8_RTX])
 def test_convolutions_of_a_graph_have_the_shape_of_their_weights(preact_run: RunDirectory, name: str) -> None:
     found = convolutions_of(graph_from_file(preact_run.verified(name)))
     assert sorted(found, key=str) == sorted(CONVOLUTIONS, key=str)

@@ -9,7 +9,7 @@ from artifacts.names import MODEL_INT8_CPU, MODEL_INT8_GPU
 from artifacts.run_directory import RunDirectory
 from errors import CheckFailed
 from graphs.onnx_file import any_graph_from_file
-from runtimes.engines import GPU_GRAPHS
+from runtimes.engines import GPU_GRAPHS, RTX_QUANTIZED
 from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.package import BUILDERS
 from runtimes.tensorrt.preflight import Finding, preflight, require_buildable
@@ -55,9 +55,9 @@ def test_tensorrt_parses_every_twin(broken: Broken) -> None:
     assert not logger.warnings
 
 
-@pytest.mark.parametrize("precision", GPU_GRAPHS)
-def test_the_graphs_of_skipfold_pass(run: RunDirectory, precision: str) -> None:
-    require_buildable(run.verified(GPU_GRAPHS[precision]), RTX, ["sm89", "sm120", "sm121"])
+@pytest.mark.parametrize("name", sorted({*GPU_GRAPHS.values(), *RTX_QUANTIZED.values()}))
+def test_the_graphs_of_skipfold_pass(run: RunDirectory, name: str) -> None:
+    require_buildable(run.verified(name), RTX, ["sm89", "sm120", "sm121"])
 
 
 def test_tensorrt_has_int8_on_turing(path: Path) -> None:
