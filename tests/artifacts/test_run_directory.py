@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -487,3 +488,25 @@ def test_sha256_of_a_file(content: bytes) -> None:
         path = Path(folder) / "file"
         path.write_bytes(content)
         assert sha256_of(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_stage_that_waits_goes_on_when_the_other_has_left(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    order: list[str] = []
+
+    def enter() -> None:
+        with second.alone("build", wait=True):
+            second.reread()
+            order.append(f"second, which sees {second.recorded()}")
+
+    thread = threading.Thread(target=enter)
+    assert not second.is_under_way("build")
+    with first.alone("build"):
+        assert second.is_under_way("build") and not second.is_under_way("train")
+        thread.start()
+        thread.join(0.2)
+        publish(first, Step("build", {}, (), ("engine",)))
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second, which sees ['engine']"]
+    assert not first.is_under_way("build")
