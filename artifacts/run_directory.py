@@ -115,6 +115,18 @@ class RunDirectory:
         """Read the manifest again, which another process may have written since."""
         self._records = self._read_manifest()
 
+    def is_under_way(self, stage: str) -> bool:
+        """Whether another process is in a stage that it keeps others out of; see `alone`."""
+        from filelock import FileLock, Timeout
+
+        if not (self.path / _lock_of(stage)).exists():
+            return False
+        try:
+            FileLock(self.path / _lock_of(stage), timeout=0).acquire().lock.release()
+        except Timeout:
+            return True
+        return False
+
     @contextmanager
     def alone(self, stage: str, wait: bool = False) -> Iterator[None]:
         """Keep a second process out of a stage that writes more than once, or that takes long.
@@ -125,7 +137,7 @@ class RunDirectory:
         Raises:
             UserError: another process is in this stage and is not waited for; the folder cannot be written.
         """
-        with self._locked(f".{stage}.lock", f"another `{stage}` is under way in {self.path}", wait):
+        with self._locked(_lock_of(stage), f"another `{stage}` is under way in {self.path}", wait):
             yield
 
     @contextmanager
@@ -238,6 +250,10 @@ class RunDirectory:
                 f"{path} is not a manifest this version reads ({error})",
                 "restore it, or start again in another --run-dir",
             ) from error
+
+
+def _lock_of(stage: str) -> str:
+    return f".{stage}.lock"
 
 
 def _manifest_of(records: dict[str, FileRecord]) -> bytes:

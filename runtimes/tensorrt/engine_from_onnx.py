@@ -6,6 +6,8 @@ afterwards. What fails either leaves the run directory as it was.
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +94,22 @@ def engine_from_onnx(
     builder = installed_builder(builder_name)
     require_supported(options, builder, have_gpu=bool(gpus()))
     order = _Order(Precision(precision), builder, targets_for(builder, targets, precision), options)
-    with run.alone("build", wait=True):
-        run.reread()
+    with _one_build_at_a_time(run, progress):
         if run.is_current(order.step) and not force:
             return order.name, False
         _build(run, order, progress)
     return order.name, True
+
+
+@contextmanager
+def _one_build_at_a_time(run: RunDirectory, progress: Progress) -> Iterator[None]:
+    """Keep other processes from building in this run; wait for one that does, and read what it wrote."""
+    shown = progress if run.is_under_way("build") else silent
+    with ExitStack() as stack:
+        for _ in shown([run], f"waiting for another build in {run.path}", 1):
+            stack.enter_context(run.alone("build", wait=True))
+        run.reread()
+        yield
 
 
 def _build(run: RunDirectory, order: _Order, progress: Progress) -> None:

@@ -17,16 +17,13 @@ hand.
 """
 
 import json
-import re
 from typing import Any
 
 from errors import CheckFailed
-from runtimes.tensorrt.plan_layers import TYPE_NAMES, Layer, Tensor
+from runtimes.tensorrt.plan_layers import NODE, PROFILE, TYPE_NAMES, Layer, Tensor
 
 # Name given to the weights of a layer that tells their type and number only.
 WEIGHTS = "Weights"
-_NODE = re.compile(r"\[ONNX Layer: ([^\[\]]+)\]")
-_PROFILE = re.compile(r"\[profile (\d+)\]")
 # How descriptions such as "Channel major FP16 format where channel % 8 == 0" name the types.
 _DESCRIBED = {
     "FP32": "float32", "FP16": "float16", "BFloat16": "bfloat16", "BF16": "bfloat16", "FP8": "float8",
@@ -67,7 +64,7 @@ def _layer(entry: Any) -> Layer:
             constants=tuple(_constants(entry)),
             outputs=tuple(_tensor(tensor) for tensor in entry["Outputs"]),
             tactic=entry.get("TacticName", ""),
-            nodes=tuple(_NODE.findall(entry.get("Metadata", ""))),
+            nodes=tuple(NODE.findall(entry.get("Metadata", ""))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _unknown(json.dumps(entry)) from error
@@ -80,7 +77,7 @@ def _kind(entry: dict[str, Any]) -> str:
 
 def _profile(entry: dict[str, Any]) -> int:
     names = [entry["Name"], *(tensor["Name"] for tensor in (*entry["Inputs"], *entry["Outputs"]))]
-    return next((int(profile) for name in names for profile in _PROFILE.findall(name)), 0)
+    return next((int(profile) for name in names for profile in PROFILE.findall(name)), 0)
 
 
 def _tensor(tensor: dict[str, Any]) -> Tensor:

@@ -24,7 +24,7 @@ import re
 from itertools import groupby
 
 from errors import CheckFailed
-from runtimes.tensorrt.plan_layers import TYPE_NAMES, Layer, Tensor
+from runtimes.tensorrt.plan_layers import NODE, PROFILE, TYPE_NAMES, Layer, Tensor
 
 HEADING = "Layers:"
 # What stands behind the layers says nothing about kernels. These lines are known and left unread.
@@ -39,8 +39,6 @@ _TENSOR = re.compile(
     r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[-\d,]*)\], Strides: \[[-\d,]*\], "
     r"StrideOrder: \[[-\d,]*\], Datatype: (?P<type>\w+), Format: \((?P<format>\w+)\) .*?\}"
 )
-_NODE = re.compile(r"\[ONNX Layer: ([^\[\]]+)\]")
-_PROFILE = re.compile(r"\[profile (\d+)\]")
 # The compiled graph that a layer belongs to; every profile has at least one of its own.
 _COMPILED_GRAPH = re.compile(r"_myl(\d+)_\d+$")
 
@@ -59,7 +57,7 @@ def layers_from_message(message: str) -> tuple[Layer, ...]:
     for _, group in groupby(lines, _compiled_graph):
         of_one_graph = list(group)
         # Only some names carry the profile, but all layers of a compiled graph serve the same one.
-        profile = next((int(p) for line in of_one_graph for p in _PROFILE.findall(line)), 0)
+        profile = next((int(p) for line in of_one_graph for p in PROFILE.findall(line)), 0)
         layers += [_layer(line, profile) for line in of_one_graph]
     return tuple(layers)
 
@@ -97,7 +95,7 @@ def _layer(line: str, profile: int) -> Layer:
         constants=_tensors(parts["constants"], line),
         outputs=_tensors(parts["outputs"], line),
         tactic=parts["tactic"],
-        nodes=tuple(_NODE.findall(parts["metadata"])),
+        nodes=tuple(NODE.findall(parts["metadata"])),
     )
 
 

@@ -8,6 +8,7 @@ with several optimization profiles lists its layers once a profile.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,6 +26,9 @@ TYPE_NAMES = {
     "Int8": "int8", "UInt8": "uint8", "Int32": "int32", "Int64": "int64", "Bool": "bool",
     "Int4": "int4", "FP4": "float4",
 }  # fmt: skip
+# What both lists of layers write into names and metadata.
+NODE = re.compile(r"\[ONNX Layer: ([^\[\]]+)\]")
+PROFILE = re.compile(r"\[profile (\d+)\]")
 # Entries of the list that launch no kernel: they compute shapes, or let one CUDA stream wait for another.
 _NO_KERNELS = {"shape_call", "signal", "wait", "NoOp"}
 

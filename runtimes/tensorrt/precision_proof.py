@@ -1,5 +1,4 @@
-"""Proof of a plan's precision: the type that each convolution of the ONNX graph computes in, by the plan's
-layers.
+"""The proof of a plan's precision: the type that its layers say each convolution of the graph computes in.
 
 1. A layer names the ONNX nodes whose work it does. Several layers may name one convolution, because bias and
    padding can be kernels of their own; the layer that convolves is a convolution by its kind or by its name.
@@ -10,7 +9,7 @@ layers.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -52,7 +51,7 @@ def convolutions_of(model: ir.Model) -> list[Convolution]:
 
 
 def types_of_convolutions(
-    layers: Iterable[Layer], convolutions: Iterable[Convolution], profiles: int
+    layers: Sequence[Layer], convolutions: Iterable[Convolution], profiles: int
 ) -> dict[str, str]:
     """The type that each convolution computes in, by the name of its node.
 
@@ -128,6 +127,8 @@ def _convolves(layer: Layer) -> bool:
 
 def _type(kernel: Layer, conv: Convolution) -> str:
     """The type of a kernel's data and weights; the data is the first input."""
+    if not kernel.inputs:
+        return UNKNOWN
     data, *others = kernel.inputs
     weights = {t.type for t in (*kernel.constants, *others) if _can_hold(t, conv.weights)}
     if len(weights) != 1:

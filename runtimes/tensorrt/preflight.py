@@ -8,7 +8,6 @@ mend the graph.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,13 @@ import onnx_ir as ir
 
 from errors import CheckFailed
 from graphs.onnx_file import any_graph_from_file
+from runtimes.tensorrt.finding import Finding
 from runtimes.tensorrt.package import Builder
 from runtimes.tensorrt.preflight_quantization import quantization_problems
 from runtimes.tensorrt.preflight_targets import target_problems
 
-# Problem of a node, and how to mend it.
-Problem = tuple[str, str, str]
 _NAMED = 3
 _NO_TYPES = {ir.DataType.DOUBLE, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128, ir.DataType.STRING}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a graph.
-
-    Attributes:
-        node: name of the node, or what else the finding is about.
-    """
-
-    node: str
-    problem: str
-    fix: str
-
-    def to_json(self) -> dict[str, str]:
-        """The fields as JSON values."""
-        return asdict(self)
 
 
 def preflight(model: ir.Model, builder: Builder, devices: list[str]) -> list[Finding]:
@@ -50,14 +31,13 @@ def preflight(model: ir.Model, builder: Builder, devices: list[str]) -> list[Fin
         model: with the types and shapes of all tensors, as `any_graph_from_file` reads it.
         devices: GPUs that the plan is for, such as "sm89"; none checks the graph alone.
     """
-    problems = [
+    return [
         *_operators(model),
         *_names(model),
         *_types(model),
         *quantization_problems(model),
         *target_problems(model, builder, devices),
     ]
-    return [Finding(*problem) for problem in problems]
 
 
 def require_buildable(graph: Path, builder: Builder, devices: list[str]) -> None:
@@ -77,22 +57,22 @@ def require_buildable(graph: Path, builder: Builder, devices: list[str]) -> None
     )
 
 
-def _operators(model: ir.Model) -> Iterator[Problem]:
+def _operators(model: ir.Model) -> Iterator[Finding]:
     for node in model.graph:
         if node.op_type.startswith(("QLinear", "QGemm")) or node.op_type.endswith("Integer"):
-            yield (
+            yield Finding(
                 str(node.name),
                 f"TensorRT's parser has no {node.op_type}",
                 "write quantized operators as QuantizeLinear and DequantizeLinear around float operators",
             )
 
 
-def _names(model: ir.Model) -> Iterator[Problem]:
+def _names(model: ir.Model) -> Iterator[Finding]:
     """The plan is matched with the graph by the names of convolutions."""
     nameless = [node for node in model.graph if node.op_type == "Conv" and not node.name]
     if nameless:
         conv = [node for node in model.graph if node.op_type == "Conv"]
-        yield (
+        yield Finding(
             f"convolution {conv.index(nameless[0]) + 1}",
             "a convolution without a name cannot be found again in the plan",
             "give every node a name",
@@ -100,14 +80,14 @@ def _names(model: ir.Model) -> Iterator[Problem]:
     counts = Counter(node.name for node in model.graph if node.name)
     for name, count in counts.items():
         if count > 1:
-            yield str(name), f"{count} nodes have this name", "give every node a name of its own"
+            yield Finding(str(name), f"{count} nodes have this name", "give every node a name of its own")
 
 
-def _types(model: ir.Model) -> Iterator[Problem]:
+def _types(model: ir.Model) -> Iterator[Finding]:
     for node in model.graph:
         for value in node.outputs:
             if value.dtype in _NO_TYPES:
-                yield (
+                yield Finding(
                     str(node.name),
                     f"TensorRT does not compute in {_type_name(value.dtype)}",
                     "export the network in float32 or float16",

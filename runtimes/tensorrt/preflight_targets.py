@@ -4,21 +4,21 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from runtimes.tensorrt.finding import Finding
 from runtimes.tensorrt.package import Builder
 from runtimes.tensorrt.targets import least_capability, number_of
 
-Problem = tuple[str, str, str]
 _PRODUCTS = {"Gemm", "MatMul"}
 _PRECISION_OF_CODES = ((ir.DataType.INT8, "int8"), (ir.DataType.FLOAT8E4M3FN, "fp8"))
 
 
-def target_problems(model: ir.Model, builder: Builder, devices: list[str]) -> Iterator[Problem]:
+def target_problems(model: ir.Model, builder: Builder, devices: list[str]) -> Iterator[Finding]:
     """Each precision that some GPUs lack, at the first node that needs the precision."""
     for precision, node in _first_nodes(model).items():
         least = least_capability(builder, precision)
         lacking = [device for device in devices if number_of(device) < least]
         if lacking:
-            yield (
+            yield Finding(
                 str(node.name),
                 f"{builder.title} has no {precision} {node.op_type} on {', '.join(lacking)}",
                 f"build another precision for {', '.join(lacking)}",

@@ -15,6 +15,8 @@ _LEAST = {"bf16": 80, "fp8": 89}
 # TensorRT for RTX has neither a float32 matrix product nor an INT8 convolution for Turing (7.5): the first
 # fails to build, the second runs in float16.
 _LEAST_RTX = {"fp32": 80, "int8": 80} | _LEAST
+# TensorRT for RTX 1.5 and 1.6 fail to build any INT8 convolution, with an error of their compiler.
+_FIRST_RTX_WITH_INT8 = (1, 7)
 # What TensorRT for RTX builds for where no target is named, beside all later GPUs.
 _DEFAULT = ("sm80", "sm86", "sm89", "sm120")
 # The precision that every GPU has.
@@ -28,9 +30,14 @@ def targets_for(builder: Builder, targets: tuple[str, ...], precision: str) -> t
     GPUs that the builder knows and that have it: sm89, sm120 and sm121 for FP8.
 
     Raises:
-        UserError: a target is unknown, or lacks the precision; a target was named for TensorRT.
+        UserError: a target is unknown, or lacks the precision; a target was named for TensorRT; this version
+            of the builder lacks the precision.
     """
     targets = _checked(builder, targets)
+    if not _builds(builder, precision):
+        raise UserError(
+            f"{builder.title} {builder.version} has no INT8 convolution", f"pip install -U {builder.package}"
+        )
     lacking = [gpu for gpu in devices_of(builder, targets) if not _has(builder, gpu, precision)]
     if lacking:
         raise _lacks(builder, targets, lacking, precision)
@@ -47,7 +54,11 @@ def precisions_for(targets: tuple[str, ...], builder_name: str | None = None) ->
     """
     builder = installed_builder(builder_name)
     devices = devices_of(builder, _checked(builder, targets))
-    return [name for name in Precision if all(_has(builder, target, name) for target in devices)]
+    return [
+        name
+        for name in Precision
+        if _builds(builder, name) and all(_has(builder, target, name) for target in devices)
+    ]
 
 
 def precisions_here() -> list[Precision]:
@@ -57,7 +68,7 @@ def precisions_here() -> list[Precision]:
 
 
 def devices_of(builder: Builder, targets: tuple[str, ...]) -> list[str]:
-    """The GPUs that an engine is built for, as far as they are known: the targets, or those in here."""
+    """The GPUs that an engine is built for, as far as they are known: the targets, or what is here."""
     return list(targets) if builder.ahead_of_time else [target_of(gpu) for gpu in gpus()]
 
 
@@ -105,6 +116,14 @@ def _known(builder: Builder) -> tuple[str, ...]:
     """The targets of TensorRT for RTX, in order."""
     names = [name.lower() for name in builder.load().ComputeCapability.__members__ if name.startswith("SM")]
     return tuple(sorted(names, key=number_of))
+
+
+def _builds(builder: Builder, precision: str) -> bool:
+    """Whether the installed version of a builder has a precision at all."""
+    if precision != "int8" or not builder.ahead_of_time or builder.version is None:
+        return True
+    release = tuple(int(part) for part in builder.version.split(".")[:2])
+    return release >= _FIRST_RTX_WITH_INT8
 
 
 def _has(builder: Builder, target: str, precision: str) -> bool:

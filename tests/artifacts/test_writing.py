@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,3 +165,25 @@ except UserError as error:
     assert "nothing was changed: raise the file size limit" in out
     assert snapshot(run.path) == before
     assert RunDirectory(run.path).is_current(WEIGHTS) == begun
+
+
+def test_a_stage_that_waits_goes_on_when_the_other_process_has_left(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    order: list[str] = []
+
+    def enter() -> None:
+        with second.alone("build", wait=True):
+            second.reread()
+            order.append(f"second, which sees {second.recorded()}")
+
+    thread = threading.Thread(target=enter)
+    assert not second.is_under_way("build")
+    with first.alone("build"):
+        assert second.is_under_way("build") and not second.is_under_way("train")
+        thread.start()
+        thread.join(0.2)
+        publish(first, WEIGHTS)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", f"second, which sees {sorted(WEIGHTS.outputs)}"]
+    assert not first.is_under_way("build")

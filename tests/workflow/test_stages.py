@@ -1,6 +1,7 @@
 """Options to plans, and what a search chose against what the options say."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,11 @@ from calibration.ranges.methods import Method
 from calibration.searching import search
 from calibration.searching.result import Images, Recommendation, SearchResult
 from errors import UserError
+from runtimes.tensorrt.plan_options import PlanOptions, Profile
 from vocabulary import Saturation, Stream
 from workflow.choice import session_from_options
-from workflow.options import QuantizeOptions, RunOptions
-from workflow.stages import calibrated_as_chosen, plan_from_options, refuse_beside_search
+from workflow.options import BuildOptions, QuantizeOptions, RunOptions
+from workflow.stages import build_options, calibrated_as_chosen, plan_from_options, refuse_beside_search
 
 CHOSEN = Plan(method=Method("minmax"), passes=("absorb",))
 
@@ -91,3 +93,29 @@ def test_a_search_refuses_what_it_would_choose(options: QuantizeOptions, named: 
     with pytest.raises(UserError, match=f"chooses what {named} would set"):
         refuse_beside_search(options)
     refuse_beside_search(replace(QuantizeOptions(), saturation=Saturation.full, bias_correction=False))
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (BuildOptions(), PlanOptions()),
+        (BuildOptions(batches=["2:4:8"]), PlanOptions(profiles=(Profile(2, 4, 8),))),
+        (BuildOptions(tf32=True), PlanOptions(tf32=True)),
+        (BuildOptions(optimization_level=0), PlanOptions(optimization_level=0)),
+        (BuildOptions(workspace="2K"), PlanOptions(workspace=2048)),
+        (BuildOptions(timing_cache=Path("t")), PlanOptions(timing_cache=Path("t"))),
+        (BuildOptions(version_compatible=True), PlanOptions(version_compatible=True)),
+        (BuildOptions(hardware_compatible="same"), PlanOptions(hardware_compatible="same")),
+        (BuildOptions(refit=True), PlanOptions(refit=True)),
+        (BuildOptions(strip=True), PlanOptions(strip=True)),
+        (BuildOptions(target="sm89"), PlanOptions()),
+    ],
+)
+def test_each_option_decides_its_part_of_an_engine(options: BuildOptions, chosen: PlanOptions) -> None:
+    assert build_options(options) == chosen
+
+
+@pytest.mark.parametrize("level", [6, 100])
+def test_a_level_that_tensorrt_does_not_have_is_refused(level: int) -> None:
+    with pytest.raises(UserError, match=f"--optimization-level must be 0 to 5, got {level}"):
+        build_options(BuildOptions(optimization_level=level))

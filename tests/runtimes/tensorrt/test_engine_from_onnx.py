@@ -1,7 +1,7 @@
 import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from graphs.onnx_file import card_from_file
 from machine.gpu import Gpu
+from progress import Item
 from runtimes.engines import GPU_GRAPHS, GRAPHS_OF_BUILDERS
 from runtimes.tensorrt.engine_card import card_of_engine, engine_name, files_of_engine, layers_of_engine
 from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
@@ -383,7 +384,16 @@ def test_a_second_process_waits_and_finds_the_engine_up_to_date(
     built = _pretend_plan(monkeypatch, BuiltPlan(b"plan", Evidence(NONE, reason="nothing"), {}))
     other = RunDirectory(preact_run.path)
     results: list[tuple[str, bool]] = []
-    second = threading.Thread(target=lambda: results.append(engine_from_onnx(other, "fp16", (), "rtx")))
+    said: list[object] = []
+
+    def progress(items: Iterable[Item], description: object, total: int | None = None) -> Iterator[Item]:
+        said.append(description)
+        return iter(items)
+
+    def build_second() -> None:
+        results.append(engine_from_onnx(other, "fp16", (), "rtx", progress=progress))
+
+    second = threading.Thread(target=build_second)
     with preact_run.alone("build"):
         second.start()
         second.join(0.3)
@@ -391,10 +401,12 @@ def test_a_second_process_waits_and_finds_the_engine_up_to_date(
         # What the first process writes before it leaves.
         first = RunDirectory(preact_run.path)
         monkeypatch.setattr(first, "alone", _open)
+        monkeypatch.setattr(first, "is_under_way", lambda stage: False)
         name, done = engine_from_onnx(first, "fp16", (), "rtx")
     second.join(30)
     assert (results, built) == ([(name, False)], [MODEL_FP16])
     assert done and other.verified(name)
+    assert said == [f"waiting for another build in {other.path}"]
 
 
 @contextmanager

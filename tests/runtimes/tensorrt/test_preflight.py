@@ -11,8 +11,9 @@ from errors import CheckFailed
 from graphs.onnx_file import any_graph_from_file
 from runtimes.engines import GPU_GRAPHS, RTX_QUANTIZED
 from runtimes.tensorrt.collecting_logger import collecting_logger
+from runtimes.tensorrt.finding import Finding
 from runtimes.tensorrt.package import BUILDERS
-from runtimes.tensorrt.preflight import Finding, preflight, require_buildable
+from runtimes.tensorrt.preflight import preflight, require_buildable
 
 RTX = BUILDERS["rtx"]
 

@@ -125,3 +125,15 @@ def test_precisions_of_tensorrt_are_those_of_the_gpu_here(
 def test_unknown_target_has_no_precisions(targets: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=f"unknown --target '{targets[-1]}'"):
         precisions_for(targets, "rtx")
+
+
+@pytest.mark.parametrize(("version", "has_int8"), [("1.5.0.114", False), ("1.6.1.120", False), ("1.7", True)])
+def test_rtx_builds_int8_since_1_7(monkeypatch: pytest.MonkeyPatch, version: str, has_int8: bool) -> None:
+    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": version}.get)
+    assert ("int8" in precisions_for((), "rtx")) == has_int8
+    assert "fp16" in precisions_for((), "rtx")
+    if has_int8:
+        assert targets_for(RTX, (), "int8") == ()
+    else:
+        with pytest.raises(UserError, match=f"TensorRT for RTX {version} has no INT8 convolution"):
+            targets_for(RTX, (), "int8")
