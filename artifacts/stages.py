@@ -41,7 +41,7 @@ _ALL = (
     Stage("search", "calibrate --search", 1, "calibration.searching.search"),
     Stage("block-error", "calibrate --search", 1, "calibration.searching.block_error"),
     Stage("build", "build", 1, "runtimes.tensorrt.engine_from_onnx"),
-    Stage("verify", "verify", 1, "verification.verify"),
+    Stage("verify", "verify", 2, "verification.verify"),
     Stage("benchmark", "benchmark", 1, "verification.latency"),
     Stage("analyze", "analyze", 1, "analysis.both_variants"),
     Stage("report", "deploy", 1, "reporting.report"),

@@ -11,6 +11,11 @@ Scales are called s and zero points z:
 Any other tensor counts as unbounded. Kernels compute in float32 and add in different orders, so each end
 of a convolution's interval is moved outwards by 1e-5 (max |w x| + |v|), and each end of an interval of
 codes by one code.
+
+ONNX Runtime 1.31 runs a convolution between two quantizers in integers even where its weight w is in float:
+it quantizes w to uint8 with one step d = (max(w, 0) - min(w, 0)) / 255 for the whole tensor, and v in steps
+of d s. That moves w by d at most and v by d s / 2, so there each end is moved by another 1.5 d max |x|,
+because s is the distance of two values of x.
 """
 
 from typing import Any
@@ -116,6 +121,9 @@ def _depthwise(conv: ir.Node, left: int) -> _Interval:
     # The interval of the input includes 0 because the convolution may pad with 0.
     ends = np.stack([weight.ravel() * np.minimum(low, 0), weight.ravel() * np.maximum(high, 0)])
     slack = _ROUNDING * (np.abs(ends).max(0) + np.abs(bias))
+    if fixed_array(conv.inputs[1]) is not None:
+        step = (max(weight.max(), 0) - min(weight.min(), 0)) / UINT8_MAX
+        slack = slack + 1.5 * step * np.maximum(np.abs(low), np.abs(high))
     return ends.min(0) + bias - slack, ends.max(0) + bias + slack
 
 

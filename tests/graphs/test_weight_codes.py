@@ -153,8 +153,9 @@ def test_smaller_codes_are_used_where_they_are_proved(tmp_path: Path) -> None:
     (finding,) = saturation_findings(parsed(tmp_path, scaled_down("0.25, 0.25, 1, 1")))
     assert (finding.verdict, finding.channel, finding.pair_sum) == (SATURATES, 1, 51000)
     (finding,) = saturation_findings(parsed(tmp_path, scaled_down("0.25, 0.25, 0.5, 0.5")))
-    # The largest code is ceil(127.5) = 128, and one code is added for rounding.
-    assert (finding.verdict, finding.channel, finding.pair_sum) == (FREE, 1, 2 * 129 * 100)
+    # The largest code is ceil(127.5 + 0.75) = 129, because ONNX Runtime may round the slopes to steps of
+    # 0.5 / 255, and one code is added for rounding.
+    assert (finding.verdict, finding.channel, finding.pair_sum) == (FREE, 1, 2 * 130 * 100)
 
 
 def padded(form: str, weight: np.ndarray, top: int, zero_point: int, padding: int) -> ir.Model:

@@ -111,6 +111,6 @@ def test_file_has_every_flavour_and_stream_and_is_up_to_date_until_ranges_change
 
 def test_without_a_held_out_image_it_is_refused(preact_run: RunDirectory, digits: Dataset) -> None:
     nothing_left = replace(digits, train=digits.calibration)
-    with pytest.raises(UserError, match="no training image is outside the calibration and the test split"):
+    with pytest.raises(UserError, match="every training image is in the calibration split or the test split"):
         block_errors_from_ranges(preact_run, nothing_left, Plan())
     assert BLOCK_ERROR not in preact_run
