@@ -206,7 +206,7 @@ def built_with_traffic(
     answered_at(monkeypatch, "runtimes.tensorrt.engine_from_onnx.engine_from_onnx", (name, True))
     session = session_of(RunDirectory(run.path))
     built(session, BuildOptions(target="sm89", builder=BuilderName.rtx), [Precision.int8])
-    return [text for _, text in heard_by(session).said if "expected to pay" in text]
+    return [text for _, text in heard_by(session).lines if "expected to pay" in text]
 
 
 @pytest.mark.parametrize(("megabytes", "words"), [(436.0, "expected to pay"), (744.0, "not expected to pay")])

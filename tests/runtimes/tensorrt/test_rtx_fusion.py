@@ -1,4 +1,4 @@
-"""What TensorRT for RTX makes of the graphs for it: read from its list of final kernels, which needs no GPU."""
+"""What TensorRT for RTX makes of the graphs for it, read from its list of final kernels, without a GPU."""
 
 import math
 import re
@@ -20,7 +20,9 @@ pytestmark = pytest.mark.skipif(BUILDERS["rtx"].version is None, reason="tensorr
 
 BATCH = 32
 BYTES = {"Float": 4, "Half": 2, "Int8": 1, "FP8": 1, "Int32": 4, "Int64": 8, "Bool": 1}
-TENSOR = re.compile(r"Dimensions: \[([-0-9,]*)\], Strides: \[[^]]*\], StrideOrder: \[[^]]*\], Datatype: (\w+)")
+TENSOR = re.compile(
+    r"Dimensions: \[([-0-9,]*)\], Strides: \[[^]]*\], StrideOrder: \[[^]]*\], Datatype: (\w+)"
+)
 KERNEL = re.compile(r"^Name: (\S+), LayerType: (\w+), (.*)$", re.MULTILINE)
 NO_KERNELS = {"shape_call", "signal", "wait"}
 
@@ -28,7 +30,10 @@ NO_KERNELS = {"shape_call", "signal", "wait"}
 @cache
 def kernels(config, scheme, folder: Path) -> list[tuple[str, str, str]]:
     """Name, kind and description of each kernel; of the float16 graph without a scheme."""
-    path = folder / f"{config.variant}-{config.depth}-{scheme and scheme.precision}-{scheme and scheme.flavour}.onnx"
+    path = (
+        folder
+        / f"{config.variant}-{config.depth}-{scheme and scheme.precision}-{scheme and scheme.flavour}.onnx"
+    )
     model = quantized(config, scheme, absorbed=True) if scheme else float_graph(config, absorbed=True)
     if scheme is None:
         narrow(model, "fp16")
@@ -99,7 +104,9 @@ def test_gpu_flavour_moves_more_than_fp16(config, folder):
     assert len(int8) > len(half)
 
 
-@pytest.mark.parametrize("config", [c for c in TWO_BLOCKS if c.variant == "preact"], ids=lambda c: str(c.depth))
+@pytest.mark.parametrize(
+    "config", [c for c in TWO_BLOCKS if c.variant == "preact"], ids=lambda c: str(c.depth)
+)
 def test_fp8_moves_less_than_fp16_in_a_pre_activation_network(config, folder):
     fp8, half = kernels(config, RTX_FP8, folder), kernels(config, None, folder)
     assert moved(fp8) < 0.95 * moved(half)
