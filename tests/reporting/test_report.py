@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fault_injection import graph_in, publish, publish_engine
 from made_up_tables import parity, subjects_in, timing, write_table
+from system_encodings import set_ascii
 
 from artifacts.names import ACCURACY, AUDIT, BENCHMARK, CHECKPOINT_CARD, MODEL, PARITY, REPORT, TRAINING_LOG
 from artifacts.records import Step
@@ -57,7 +58,7 @@ class Page(HTMLParser):
 
 def _page(run: RunDirectory, notes: list[str] | None = None) -> Page:
     report_from_results(run, notes or [])
-    return Page(run.verified(REPORT).read_text())
+    return Page(run.verified(REPORT).read_text(encoding="utf-8"))
 
 
 def _add_figures(run: RunDirectory) -> None:
@@ -261,3 +262,10 @@ def test_figures_of_another_cpu_say_where_they_were_measured(preact_run: RunDire
     page = Page((preact_run.path / REPORT).read_text())
     assert "Measured on Made <Up> CPU (AVX2), not on the machine that wrote this page" in page.text
     assert "pass, saturation-free" in page.text
+
+
+def test_page_is_utf8_whatever_the_system_uses(
+    monkeypatch: pytest.MonkeyPatch, preact_run: RunDirectory
+) -> None:
+    set_ascii(monkeypatch)
+    assert "–" in _page(preact_run, ["a note – with a dash"]).text
