@@ -1,8 +1,8 @@
 """What this machine can train, build and run, and what is missing for the rest.
 
-Every part is tried: a session is opened, a convolution is computed, a network is parsed. A version number or
-a list of providers says nothing about a library that does not load: ONNX Runtime lists its CUDA provider on
-machines without a driver.
+Every part is tried: a session is opened, a convolution is computed, a network is parsed. Version numbers and
+lists of providers are not enough, because ONNX Runtime lists its CUDA provider on machines without a driver,
+where the provider's library does not load.
 """
 
 import re
@@ -208,7 +208,7 @@ def _vnni(machine: Machine) -> str:
 def _disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free
     if free < _LEAST_FREE_BYTES:
-        raise UserError(f"{free / 2**20:.0f} MiB free here", "free 1 GiB for runs of depth 1001")
+        raise UserError(f"only {free / 2**20:.0f} MiB are free here", "free 1 GiB for runs of depth 1001")
     return f"{free / 2**30:.0f} GiB"
 
 
@@ -221,7 +221,7 @@ def _require_cuda() -> None:
 
 def _require_gpu() -> None:
     if not gpus():
-        raise UserError("no NVIDIA driver or GPU", "use a machine that has one")
+        raise UserError("this machine has no NVIDIA driver or GPU", "use a machine that has one")
 
 
 @cache
