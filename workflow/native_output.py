@@ -8,7 +8,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from tempfile import TemporaryFile
 from typing import IO
@@ -21,17 +21,19 @@ def native_output() -> Iterator[StringIO]:
     """Collect what is written to standard output and standard error while the block runs.
 
     Returns:
-        a text that is complete when the block has ended; empty before.
+        a text that is complete when the block has ended: first the lines of Python, then the native ones.
     """
     collected = StringIO()
-    _flush()
     with TemporaryFile() as file:
         try:
             with ExitStack() as redirected:
+                _flush()
                 for descriptor in _STANDARD_OUTPUT_AND_ERROR:
                     redirected.enter_context(_redirected(descriptor, file))
-                # This callback runs before the descriptors are restored, because the stack unwinds backwards.
+                # The flush runs before the descriptors are restored, because the stack unwinds backwards.
                 redirected.callback(_flush)
+                redirected.enter_context(redirect_stdout(collected))
+                redirected.enter_context(redirect_stderr(collected))
                 yield collected
         finally:
             file.seek(0)
@@ -50,8 +52,5 @@ def _redirected(descriptor: int, file: IO[bytes]) -> Iterator[None]:
 
 
 def _flush() -> None:
-    """Write out the buffers of Python and of C, so that no line arrives before or after its time."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # The C library buffers a standard output that is a pipe; fflush(NULL) writes all its streams.
+    """Write out what the C library buffers, which it does where standard output is a pipe: fflush(NULL)."""
     ctypes.CDLL("ucrtbase.dll" if sys.platform == "win32" else None).fflush(None)

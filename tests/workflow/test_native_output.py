@@ -21,6 +21,7 @@ def talkative():
     ctypes.CDLL(None).puts(b"[I] a line of a C library")
     os.write(1, b"[I] an unbuffered line\\n")
     os.write(2, b"[W] a warning\\n")
+    print("a line of Python")
     return "seen"
 
 sys.stdout.write("[")
@@ -37,6 +38,14 @@ def test_lines_are_collected_from_both_streams(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
     os.write(1, b"after")
     assert capfd.readouterr() == ("after", "")
+
+
+def test_lines_of_python_are_collected_too(capfd: pytest.CaptureFixture[str]) -> None:
+    with native_output() as collected:
+        os.write(1, b"native\n")
+        sys.stdout.write("python\n")
+    assert collected.getvalue() == "python\nnative\n"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_streams_are_restored_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
