@@ -106,7 +106,7 @@ def analysis_from_networks(
         )
         (folder / ANALYSIS).write_text(to_text(analysis))
         for name, text in _plots(rows):
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, encoding="utf-8")
     return analysis, True
 
 

@@ -78,10 +78,10 @@ def main() -> None:
     for depth in arguments.depth or DEPTHS:
         results += results_at(depth, arguments.runs, dataset, recipe(depth, arguments.epochs), arguments.seed)
     if arguments.plot:
-        arguments.plot.write_text(plot(results))
+        arguments.plot.write_text(plot(results), encoding="utf-8")
     page = page_of(results, arguments.plot)
     if arguments.table:
-        arguments.table.write_text(page)
+        arguments.table.write_text(page, encoding="utf-8")
     else:
         print(page)
 

@@ -66,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     trainings = [trained_in(RunDirectory(path)) for path in arguments.run]
     if arguments.plot:
-        arguments.plot.write_text(plot(trainings))
+        arguments.plot.write_text(plot(trainings), encoding="utf-8")
     print(markdown_table(COLUMNS, rows(trainings, arguments.data)))
 
 

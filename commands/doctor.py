@@ -15,8 +15,7 @@ def doctor(output: JsonOptions) -> None:
     screen.say("system", machine.system)
     screen.table(
         "What this machine can do",
-        ["task", "able", "with", "missing"],
-        [[task.task, "yes" if task.able else "no", task.provided_by, task.fix] for task in tasks],
-        words=3,
+        ["task", "able", "with, or what is missing and how to mend it"],
+        [[task.task, "yes" if task.able else "no", task.answer] for task in tasks],
     )
     screen.finish("doctor", machine=machine.to_json(), capabilities=[vars(task) for task in tasks])

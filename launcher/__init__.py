@@ -14,7 +14,9 @@ themselves. From Python:
 import sys
 from pathlib import Path
 
-_APP = Path(__file__).resolve().parent / "app"
+_HERE = Path(__file__).resolve().parent
+# `pip install -e .` installs no copy: this file then stands in `launcher/` of the checkout.
+_APP = _HERE / "app" if (_HERE / "app").is_dir() else _HERE.parent
 
 
 def activate() -> None:
@@ -24,7 +26,9 @@ def activate() -> None:
     """
     app = str(_APP)
     sys.path[:] = [app, *(entry for entry in sys.path if entry != app)]
-    names = {path.stem for path in _APP.iterdir() if path.suffix == ".py" or path.is_dir()}
+    names = {path.stem for path in _APP.glob("*.py")} | {
+        path.parent.name for path in _APP.glob("*/__init__.py")
+    }
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in names and not _is_ours(getattr(module, "__file__", None)):
             del sys.modules[name]

@@ -1,48 +1,54 @@
-"""How much memory a computation may fill: the host's, a container's, or the GPU's."""
+"""How many bytes of memory a process may use: those of the host or its container, and those of a GPU.
+
+POSIX systems tell the size of the host's memory through `sysconf`, and Windows through
+`GlobalMemoryStatusEx`. A container may use less than the host has: cgroup v2 keeps that limit in the file
+`memory.max`, as a number of bytes or as the word "max".
+"""
 
 import ctypes
 import os
 from pathlib import Path
 
-# Linux, cgroup v2: what a container may use, or "max".
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API; all sizes are in bytes."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load_percent", ctypes.c_uint32),
+        ("total_physical", ctypes.c_uint64),
+        ("available_physical", ctypes.c_uint64),
+        ("total_page_file", ctypes.c_uint64),
+        ("available_page_file", ctypes.c_uint64),
+        ("total_virtual", ctypes.c_uint64),
+        ("available_virtual", ctypes.c_uint64),
+        ("available_extended_virtual", ctypes.c_uint64),
+    )
+
+
 def host_memory() -> int:
-    """Bytes of main memory that this process may use; a container's limit where that is less."""
-    memory = _physical_memory()
+    """Bytes of memory this process may use: all the host has, or the limit of its container."""
+    present = _posix_memory() if hasattr(os, "sysconf") else _windows_memory()
     limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
-    return memory if limit == "max" else min(memory, int(limit))
+    return present if limit == "max" else min(present, int(limit))
 
 
 def gpu_memory() -> int:
-    """Bytes of memory of PyTorch's current GPU."""
+    """Bytes of memory that PyTorch's current CUDA device has, whether they are free or not."""
     import torch
 
     return torch.cuda.mem_get_info()[1]
 
 
-def _physical_memory() -> int:
-    # Windows has no sysconf.
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    status = _MemoryStatus()
-    status.length = ctypes.sizeof(status)
-    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
-    return int(status.total_physical)
+def _posix_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = (
-        ("length", ctypes.c_ulong),
-        ("memory_load", ctypes.c_ulong),
-        ("total_physical", ctypes.c_ulonglong),
-        ("available_physical", ctypes.c_ulonglong),
-        ("total_page_file", ctypes.c_ulonglong),
-        ("available_page_file", ctypes.c_ulonglong),
-        ("total_virtual", ctypes.c_ulonglong),
-        ("available_virtual", ctypes.c_ulonglong),
-        ("available_extended_virtual", ctypes.c_ulonglong),
-    )
+def _windows_memory() -> int:
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    # CDLL serves a function of the Windows API too, because 64-bit Windows has one calling convention.
+    if not ctypes.CDLL("kernel32.dll").GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("GlobalMemoryStatusEx failed, so the size of the memory is unknown")
+    return status.total_physical

@@ -27,14 +27,14 @@ def report_from_results(run: RunDirectory, notes: list[str]) -> Summary:
     page = _page(run, summary, notes)
     step = Step("report", {"notes": notes}, (), (REPORT,))
     with run.writing(step) as folder:
-        (folder / REPORT).write_text(page)
+        (folder / REPORT).write_text(page, encoding="utf-8")
     return summary
 
 
 def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
     from jinja2 import Environment
 
-    template = resources.files("reporting").joinpath("report.html.j2").read_text()
+    template = resources.files("reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     audit = _current(run, AUDIT)
     return environment.from_string(template).render(

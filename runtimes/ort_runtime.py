@@ -57,7 +57,8 @@ class OrtRuntime(Runtime):
         provider = _PROVIDERS[self.device]
         if provider not in onnxruntime.get_available_providers():
             raise UserError(
-                f"this ONNX Runtime has no {provider}", "install onnxruntime-gpu, or use --device cpu"
+                f"this ONNX Runtime has no {provider}",
+                "pip install onnxruntime-gpu (Linux and Windows, x86-64), or use --device cpu",
             )
         # The CUDA provider would compute float32 convolutions in TF32, which keeps 10 bits of a mantissa.
         settings = {"use_tf32": "0"} if self.device == Device.cuda else {}

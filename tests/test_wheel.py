@@ -12,11 +12,9 @@ BROKEN = 'raise ImportError("the {name} of another project was imported")\n'
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds nothing but the wheel's content, built from a copy of what git tracks."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks, because setuptools writes into the folder it builds from."""
+    source = tmp_path_factory.mktemp("source")
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -25,29 +23,42 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("tests/", "results/", "docs/", "zoo/")):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('..'))"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    target = folder / "site"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        target,
-    ]
-    subprocess.run([*command, wheel], check=True, capture_output=True)
+    return source
+
+
+def install(source: Path, place: Path, build: str) -> Path:
+    """Build a wheel without network and install it alone into a new folder.
+
+    Args:
+        build: function of setuptools: "build_wheel", or "build_editable" as `pip install -e .` calls it.
+    """
+    code = f"from setuptools import build_meta; build_meta.{build}({str(place)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (wheel,) = place.glob("*.whl")
+    target = place / "site"
+    options = ["--quiet", "--no-deps", "--no-index", "--target", target]
+    command = [sys.executable, "-m", "pip", "install", *options, wheel]
+    subprocess.run(command, check=True, capture_output=True)
     return target
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds nothing but the wheel's content."""
+    return install(source, tmp_path_factory.mktemp("wheel"), "build_wheel")
 
 
 def run(installed: Path, place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m skipfold` in a folder, with that folder and a second one before the installed package."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place / "other"), str(installed)])}
     command = [sys.executable, "-m", "skipfold", *arguments]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+def run_code(path: list[Path], place: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Python code in a folder, with other folders first on the import path."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -79,15 +90,37 @@ def test_commands_run_beside_the_same_names(installed: Path, crowded: Path) -> N
     assert (crowded / "runs/digits-preact-8/model.onnx").is_file()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the script is an .exe on Windows")
+def test_the_script_runs_beside_the_same_names(installed: Path, crowded: Path) -> None:
+    code = f"import runpy; runpy.run_path({str(installed / 'bin/skipfold')!r}, run_name='__main__')"
+    shown = run_code([crowded / "other", installed], crowded, code)
+    assert shown.returncode == 0, shown.stderr
+    assert "deploy" in shown.stdout
+
+
 def test_python_uses_it_after_activation(installed: Path, crowded: Path) -> None:
-    """Also where a module of the same name was imported before from elsewhere."""
+    """Also where modules of the same names were imported before: `training` is a folder without a package."""
     (crowded / "progress.py").write_text("mine = True\n")
+    (crowded / "training").mkdir()
     code = (
-        "import sys, progress, skipfold; assert progress.mine; skipfold.activate(); "
-        "from workflow.deploy import deploy; from progress import silent; "
+        "import sys, progress, training, skipfold; assert progress.mine; skipfold.activate(); "
+        "from workflow.deploy import deploy; from progress import silent; from training import recipes; "
         "assert 'skipfold' in sys.modules['progress'].__file__"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(crowded / "other"), str(installed)])}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=crowded, env=environment, capture_output=True, text=True, check=False)
+    done = run_code([crowded / "other", installed], crowded, code)
     assert done.returncode == 0, done.stderr
+
+
+def test_editable_installation_uses_the_checkout(
+    source: Path, crowded: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """`pip install -e .` copies nothing, so that there is no folder `app`."""
+    site = install(source, tmp_path_factory.mktemp("editable"), "build_editable")
+    code = (
+        f"import site, sys; site.addsitedir({str(site)!r}); import skipfold; skipfold.activate(); "
+        f"import cli; assert cli.__file__ == {str(source / 'cli.py')!r}, cli.__file__; "
+        "sys.argv[1:] = ['--help']; skipfold.main()"
+    )
+    shown = run_code([crowded / "other"], crowded, code)
+    assert shown.returncode == 0, shown.stderr
+    assert "deploy" in shown.stdout

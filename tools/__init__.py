@@ -1,1 +1,1 @@
-"""What serves skipfold's own development and tests."""
+"""Scripts for the development and the tests of skipfold, which are not installed with it."""

@@ -1,7 +1,8 @@
 // Answers for the instruction `cpuid` where tools/without_vnni.py has put `ud0` in its place.
 //
-// The answer is the CPU's own but for leaf 7 (Intel SDM vol. 2, CPUID), in which nothing is left
-// that multiplies 8-bit integers otherwise than AVX2 does: AVX512 and AVX10 in all parts, AVX-VNNI, AMX.
+// The answer is what the CPU itself says, except in leaf 7 (Intel SDM vol. 2, CPUID). There the bits of
+// everything that multiplies 8-bit integers differently from AVX2 are cleared: all parts of AVX512 and AVX10,
+// AVX-VNNI and AMX.
 
 #define _GNU_SOURCE
 #include <cpuid.h>
@@ -34,7 +35,7 @@ static void answer(int number, siginfo_t *info, void *context) {
     (void)info;
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     if (memcmp((const void *)registers[REG_RIP], UD0, INSTRUCTION_LENGTH) != 0) {
-        // Not one of ours: once more, and now it is fatal.
+        // The instruction is no ud0 of ours. It runs again without this handler, and the signal is fatal.
         signal(number, SIG_DFL);
         return;
     }
@@ -54,7 +55,7 @@ static int real_sigaction(int number, const struct sigaction *action, struct sig
     return next(number, action, before);
 }
 
-// Python's faulthandler, which pytest turns on, would take the signal over.
+// Python's faulthandler, which pytest turns on, would take SIGILL over, so its handler is not installed.
 int sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     return real_sigaction(number, number == SIGILL ? NULL : action, before);
 }

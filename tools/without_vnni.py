@@ -4,15 +4,17 @@
     FOLDER/python benchmarks/int8_peers.py …
     FOLDER/python -m pytest -m "not slow"
 
-ONNX Runtime, OpenVINO and PyTorch choose their kernels by the instruction cpuid, and no setting of theirs
-changes all of that. In the copy every cpuid of their libraries is ud0, an undefined instruction of the same
-length, and `without_vnni.c`, preloaded, answers in its place: with AVX512, VNNI and AMX left out.
+ONNX Runtime, OpenVINO and PyTorch choose their kernels by the instruction cpuid, and no setting of these
+libraries changes all of their choices. The script replaces every cpuid in the copied libraries by ud0, an
+undefined instruction of the same length. The operating system answers ud0 with a signal, and the preloaded
+`without_vnni.c` handles the signal: it reports the CPU's features without AVX512, VNNI and AMX.
 
-What runs then is what runs on a CPU that has AVX2 only, saturating 16-bit sums and all: its numbers are of
-such a CPU. Latencies are those of its kernels at this CPU's pace; a ratio of two is a hint of that other
-CPU's, and no measurement of it. Tables name the CPU as "without its AVX512-VNNI, …".
+The libraries then run the kernels of a CPU that has AVX2 only, whose 16-bit sums saturate, so the logits are
+those of such a CPU. The latencies are not: the AVX2 kernels run at the pace of this CPU, and a ratio of two
+latencies only hints at the ratio on an old CPU. Tables name the CPU as "without its AVX512-VNNI, …".
 
-Needs Linux on x86-64, gcc and objdump; takes two minutes. Files that stay as they are become hard links.
+The script needs Linux on x86-64, gcc and objdump, and takes two minutes. A file that does not change becomes
+a hard link.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-# By package, all that choose kernels.
+# The libraries of each package that choose kernels.
 LIBRARIES = {
     "onnxruntime": ("capi/onnxruntime_pybind11_state.*.so", "capi/libonnxruntime.so.*"),
     "openvino": ("libs/libopenvino.so.*", "libs/libopenvino_intel_cpu_plugin.so"),
@@ -33,35 +35,46 @@ LIBRARIES = {
 }
 CPUID, UD0 = b"\x0f\xa2", b"\x0f\xff"
 _SOURCE = Path(__file__).with_suffix(".c")
-# Of `objdump --section-headers`: number, name, size, address, address at load, offset in the file.
+# `objdump --section-headers` prints number, name, size, address, load address and offset in the file.
 _SECTION = re.compile(r"^\s*\d+ (\S+)\s+([0-9a-f]+)\s+([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)")
-# Whatever prefixes it has.
+# An instruction may have prefixes, such as "rex.W cpuid".
 _CPUID = re.compile(r"^\s*([0-9a-f]+):\s+(?:\S+ )*cpuid\s*$")
 
 
 def main() -> None:
-    """Copy, and show what is left."""
+    """Copy the environment, and show what its libraries find of this CPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the copy; must not exist")
-    parser.add_argument("--environment", type=Path, default=Path(sys.prefix), help="default: this one")
+    parser.add_argument("folder", type=Path, help="folder of the copy; must not exist")
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        default=Path(sys.prefix),
+        help="virtual environment to copy; default: the one that runs this",
+    )
     arguments = parser.parse_args()
     if missing := what_is_missing():
         parser.error(missing)
     if arguments.folder.exists():
         parser.error(f"{arguments.folder} exists: choose another folder, or remove it")
     if any(character.isspace() for character in str(arguments.folder.resolve())):
-        parser.error(f"LD_PRELOAD takes no path with spaces, as that of {arguments.folder}: choose another")
+        parser.error(
+            f"LD_PRELOAD takes no path with a space, such as {arguments.folder.resolve()}: choose another"
+        )
     if arguments.folder.resolve().is_relative_to(arguments.environment.resolve()):
-        parser.error(f"{arguments.folder} lies in the environment it is to be a copy of: choose another")
+        parser.error(
+            f"{arguments.folder} lies in {arguments.environment}, which is to be copied: choose another"
+        )
     if not (arguments.environment / "pyvenv.cfg").is_file():
-        parser.error(f"{arguments.environment} is no virtual environment: make one with `make setup`")
+        parser.error(
+            f"--environment {arguments.environment} is not a virtual environment: make one with `make setup`"
+        )
     launcher = copy_of(arguments.environment, arguments.folder)
     subprocess.run([launcher, "cli.py", "doctor"], check=True, cwd=Path(__file__).parents[1])
     print(f"use      {launcher}")
 
 
 def what_is_missing() -> str:
-    """What this needs and does not find; empty if all is there."""
+    """Say what the script needs and this machine lacks; the text is empty if nothing is missing."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return "this needs Linux on x86-64"
     tools = [tool for tool in ("gcc", "objdump") if shutil.which(tool) is None]
@@ -72,8 +85,8 @@ def copy_of(environment: Path, folder: Path, packages: Collection[str] = tuple(L
     """Copy a virtual environment into a new folder, and return the interpreter to use there.
 
     Raises:
-        RuntimeError: one of the libraries is not there, or does not ask cpuid, so that it would run as it
-            always does. Nothing is left then.
+        RuntimeError: a library is not there, or contains no cpuid, so that it would choose the same kernels
+            as ever. The copy is removed then.
     """
     folder = folder.resolve()
     try:
@@ -94,13 +107,13 @@ def _change(package: str, site_packages: Path) -> None:
     for pattern in LIBRARIES[package]:
         counts = {library.name: hide_cpuid(library) for library in (site_packages / package).glob(pattern)}
         if not (counts and all(counts.values())):
-            raise RuntimeError(f"{package}/{pattern} is not there, or does not ask cpuid")
+            raise RuntimeError(f"{package}/{pattern} is not there, or contains no cpuid")
         for name, count in counts.items():
             print(f"changed  {count:3} cpuid of {name}", flush=True)
 
 
 def preloaded(folder: Path) -> Path:
-    """Compile what answers for cpuid, and return the library to preload."""
+    """Compile `without_vnni.c`, which answers in the place of cpuid, and return the library to preload."""
     library = folder / "without_vnni.so"
     command = ["gcc", "-O1", "-Wall", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"]
     subprocess.run(command, check=True)
@@ -110,10 +123,11 @@ def preloaded(folder: Path) -> Path:
 def hide_cpuid(library: Path) -> int:
     """Put ud0 in the place of every cpuid of a shared library, and return how many there were.
 
-    The file is replaced, so that others which are hard links to it stay as they are.
+    A new file takes the place of the old one, because the old one may have hard links elsewhere, which must
+    not change.
 
     Raises:
-        RuntimeError: the disassembler and the file disagree.
+        RuntimeError: objdump names an offset at which the file has no cpuid.
     """
     code = bytearray(library.read_bytes())
     offsets = list(_offsets_of_cpuid(library))
@@ -129,7 +143,10 @@ def hide_cpuid(library: Path) -> int:
 
 
 def _offsets_of_cpuid(library: Path) -> Iterator[int]:
-    """Where in the file. Disassembled, since these two bytes stand in other instructions, too."""
+    """Yield the offset of each cpuid in the file.
+
+    The library is disassembled, because the two bytes 0f a2 also stand inside other instructions.
+    """
     command = ["objdump", "--section-headers", "--disassemble", "--no-show-raw-insn", str(library)]
     sections: list[tuple[range, int]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
@@ -150,18 +167,18 @@ def _offsets_of_cpuid(library: Path) -> Iterator[int]:
 
 def _offset(address: int, sections: list[tuple[range, int]]) -> int:
     for addresses, offset in sections:
-        # A section of no memory, such as comments, starts at 0.
+        # A section that is never loaded, such as .comment, has the address 0.
         if addresses.start and address in addresses:
             return address - addresses.start + offset
     raise RuntimeError(f"{address:#x} is in no section that objdump names")
 
 
 def link(source: str, target: str) -> str:
-    """Copy a file as a hard link where that is possible; for `shutil.copytree`."""
+    """Make a hard link, or a copy where a link is not possible; a `copy_function` of `shutil.copytree`."""
     try:
         os.link(source, target)
     except OSError:
-        # Another file system.
+        # The target lies on another file system.
         shutil.copy2(source, target)
     return target
 

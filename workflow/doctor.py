@@ -1,28 +1,28 @@
 """What this machine can train, build and run, and what is missing for the rest.
 
-Every part is tried: a session is opened, a convolution is computed, a network is parsed. A version number or
-a list of providers says nothing about a library that does not load: ONNX Runtime lists its CUDA provider on
-machines without a driver.
+Every part is tried: a session is opened, a convolution is computed, a network is parsed. Version numbers and
+lists of providers are not enough, because ONNX Runtime lists its CUDA provider on machines without a driver,
+where the provider's library does not load.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
+
+from runtimes.tensorrt.collecting_logger import collecting_logger
 
 from artifacts.versions import version_of
 from errors import UserError
 from machine.description import Machine, this_machine
-from machine.gpu import gpus
+from machine.gpu import Gpu, gpus
 from runtimes.tensorrt.fit import rtx_supports
 from runtimes.tensorrt.package import BUILDERS, Builder
+from workflow.native_output import native_output
 
 _LEAST_FREE_BYTES = 2**30
 
@@ -40,6 +40,11 @@ class Capability:
     able: bool
     provided_by: str = ""
     fix: str = ""
+
+    @property
+    def answer(self) -> str:
+        """In one line: what does it, or what is missing and how to mend that."""
+        return f"{self.provided_by}: {self.fix}" if self.fix else self.provided_by
 
 
 def capabilities() -> tuple[Machine, list[Capability]]:
@@ -61,7 +66,8 @@ def capabilities() -> tuple[Machine, list[Capability]]:
 
 def _tried(task: str, attempt: Callable[[], str]) -> Capability:
     try:
-        return Capability(task, True, provided_by=attempt())
+        with native_output():
+            return Capability(task, True, provided_by=attempt())
     except UserError as error:
         return Capability(task, False, error.problem, error.fix)
 
@@ -69,10 +75,13 @@ def _tried(task: str, attempt: Callable[[], str]) -> Capability:
 def _train(device: str) -> str:
     import torch
 
+    fix = "install PyTorch again"
     if device == "cuda":
         _require_cuda()
-    image = torch.ones(1, 1, 4, 4, device=device)
-    torch.nn.functional.conv2d(image, torch.ones(1, 1, 3, 3, device=device)).sum().item()
+        fix = "install a build of PyTorch that has kernels for this GPU"
+    with _failure_means(f"PyTorch computes no convolution on {device}", fix):
+        image = torch.ones(1, 1, 4, 4, device=device)
+        torch.nn.functional.conv2d(image, torch.ones(1, 1, 3, 3, device=device)).sum().item()
     where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
     return f"torch {torch.__version__}, {where}"
 
@@ -82,15 +91,14 @@ def _ort(provider: str) -> str:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError(f"ONNX Runtime does not load ({error})", "pip install onnxruntime-gpu") from error
+        raise UserError(f"ONNX Runtime does not load ({error})", _fix_of("CPUExecutionProvider")) from error
     if provider not in onnxruntime.get_available_providers():
-        raise UserError(f"this ONNX Runtime has no {provider}", "pip install onnxruntime-gpu")
-    with _native_log() as log:
-        try:
-            session = onnxruntime.InferenceSession(_tiny_graph(), providers=[provider])
-            session.run(None, {"x": _tiny_image()})
-        except Exception as error:
-            raise UserError(f"{provider} does not run ({_first_line(error)})", _fix_of(provider)) from error
+        raise UserError(
+            f"this ONNX Runtime has no {provider}", "pip install onnxruntime-gpu (Linux and Windows, x86-64)"
+        )
+    with native_output() as log, _failure_means(f"{provider} does not run", _fix_of(provider)):
+        session = onnxruntime.InferenceSession(_tiny_graph(), providers=[provider])
+        session.run(None, {"x": _tiny_image()})
     if session.get_providers()[0] != provider:
         reason = re.search(r"with error: (.*)", log.getvalue())
         raise UserError(
@@ -98,25 +106,6 @@ def _ort(provider: str) -> str:
             _fix_of(provider),
         )
     return f"onnxruntime {onnxruntime.__version__}, {provider}"
-
-
-@contextmanager
-def _native_log() -> Iterator[StringIO]:
-    """Collect what a library prints to standard error by itself, as ONNX Runtime does of a lost provider.
-
-    The text is there when the block has ended.
-    """
-    collected = StringIO()
-    before = os.dup(2)
-    with TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield collected
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            file.seek(0)
-            collected.write(file.read().decode(errors="replace"))
 
 
 def _fix_of(provider: str) -> str:
@@ -130,47 +119,81 @@ def _openvino() -> str:
         import openvino
     except ImportError as error:
         raise UserError(f"OpenVINO does not load ({error})", "pip install openvino") from error
-    core = openvino.Core()
-    try:
+    with _failure_means("OpenVINO does not run here", "use --engine ort"):
+        core = openvino.Core()
         compiled = core.compile_model(core.read_model(_tiny_graph()), "CPU")
         compiled({"x": _tiny_image()})
-    except RuntimeError as error:
-        raise UserError(f"OpenVINO does not run here ({_first_line(error)})", "use --engine ort") from error
-    name = core.get_property("CPU", "FULL_DEVICE_NAME")
+        name = core.get_property("CPU", "FULL_DEVICE_NAME")
     return f"openvino {version_of('openvino')}, {str(name).strip()}"
 
 
 def _build(builder: Builder) -> str:
     """Parse a network with a builder; that needs no GPU with TensorRT for RTX."""
-    if builder.version is None:
+    if not builder.is_installed:
         raise UserError(f"{builder.title} is not installed", f"pip install {builder.package}")
     trt = builder.load()
     if not builder.ahead_of_time:
         _require_gpu()
-    logger = _silent_logger(trt)
-    trt_builder = trt.Builder(logger)
-    network = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    if not trt.OnnxParser(network, logger).parse(_tiny_graph()):
-        raise UserError(f"{builder.title} cannot parse a network", f"install {builder.package} again")
+    logger = collecting_logger(trt)
+    with _failure_means(
+        f"{builder.title} cannot parse a network", f"install {builder.package} again", logger
+    ):
+        trt_builder = trt.Builder(logger)
+        network = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        if not trt.OnnxParser(network, logger).parse(_tiny_graph()):
+            raise RuntimeError("its parser refuses a graph of one convolution")
     return f"{builder.package} {builder.version}"
 
 
 def _run_trt() -> str:
+    """Make a runtime with each TensorRT that is installed; one that can is enough."""
     _require_gpu()
     _require_cuda()
-    installed = [builder for builder in BUILDERS.values() if builder.version is not None]
+    installed = [builder for builder in BUILDERS.values() if builder.is_installed]
     if not installed:
         raise UserError("no TensorRT is installed", f"pip install {BUILDERS['rtx'].package}")
-    for builder in installed:
-        if builder.ahead_of_time and not any(rtx_supports(gpu.compute_capability) for gpu in gpus()):
-            raise UserError(
-                f"{builder.title} has no kernels for {', '.join(gpu.name for gpu in gpus())}",
-                "pip install tensorrt, which builds for the GPU of this machine",
-            )
-        trt = builder.load()
-        if trt.Runtime(_silent_logger(trt)) is None:
-            raise UserError(f"{builder.title} cannot make a runtime", "update the NVIDIA driver")
-    return ", ".join(f"{builder.package} {builder.version}" for builder in installed)
+    outcomes = [_tried(builder.title, partial(_make_runtime, builder)) for builder in installed]
+    seen = "; ".join(outcome.provided_by for outcome in outcomes)
+    if not any(outcome.able for outcome in outcomes):
+        raise UserError(seen, "; ".join(outcome.fix for outcome in outcomes))
+    return seen
+
+
+def _make_runtime(builder: Builder) -> str:
+    trt = builder.load()
+    present = gpus()
+    usable = [gpu for gpu in present if not builder.ahead_of_time or rtx_supports(gpu.compute_capability)]
+    if not usable:
+        raise UserError(
+            f"{builder.title} has no kernels for {_names(present)}",
+            "pip install tensorrt, which builds for the GPU of this machine",
+        )
+    logger = collecting_logger(trt)
+    with _failure_means(f"{builder.title} makes no runtime", "update the NVIDIA driver", logger):
+        if trt.Runtime(logger) is None:
+            raise RuntimeError("no reason is given")
+    return f"{builder.package} {builder.version}, {_names(usable)}"
+
+
+def _names(devices: list[Gpu]) -> str:
+    return ", ".join(gpu.name for gpu in devices)
+
+
+@contextmanager
+def _failure_means(problem: str, fix: str, logger: Any = None) -> Iterator[None]:
+    """Turn whatever a library raises into a `UserError`, because a failure is an answer here.
+
+    Each library has exceptions of its own: PyTorch raises RuntimeError for a GPU it has no kernels for, and
+    TensorRT raises TypeError where it cannot make a builder.
+
+    Args:
+        logger: a `collecting_logger`, whose errors say more than the exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        reasons = logger.errors if logger is not None else []
+        raise UserError(f"{problem} ({'; '.join(reasons) or _first_line(error)})", fix) from error
 
 
 def _vnni(machine: Machine) -> str:
@@ -186,7 +209,7 @@ def _vnni(machine: Machine) -> str:
 def _disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free
     if free < _LEAST_FREE_BYTES:
-        raise UserError(f"{free / 2**20:.0f} MiB free here", "free 1 GiB for runs of depth 1001")
+        raise UserError(f"only {free / 2**20:.0f} MiB are free here", "free 1 GiB for runs of depth 1001")
     return f"{free / 2**30:.0f} GiB"
 
 
@@ -199,7 +222,7 @@ def _require_cuda() -> None:
 
 def _require_gpu() -> None:
     if not gpus():
-        raise UserError("no NVIDIA driver or GPU", "use a machine that has one")
+        raise UserError("this machine has no NVIDIA driver or GPU", "use a machine that has one")
 
 
 @cache
@@ -219,16 +242,6 @@ def _tiny_image() -> Any:
     import numpy as np
 
     return np.ones((1, 1, 4, 4), np.float32)
-
-
-def _silent_logger(trt: Any) -> Any:
-    class Silent(trt.ILogger):  # type: ignore[misc, name-defined]
-        """TensorRT's own logger prints to standard output, where JSON may stand."""
-
-        def log(self, severity: Any, message: str) -> None:
-            """Forget the message."""
-
-    return Silent()
 
 
 def _first_line(error: Exception) -> str:

@@ -23,14 +23,19 @@ def version_of(package: str) -> str | None:
     `tensorrt-cu12`, `tensorrt-cu13`).
     """
     module = package.replace("-", "_")
-    spec = importlib.util.find_spec(module)
-    # A folder of that name, without a package in it, has no origin.
-    if spec is None or spec.origin is None:
+    if not is_installed(module):
         return None
     try:
         return str(importlib.import_module(module).__version__)
     except (ImportError, OSError):
         return None
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module is there to be imported; its libraries may still fail to load."""
+    spec = importlib.util.find_spec(module)
+    # A folder of that name, without a package in it, has no origin.
+    return spec is not None and spec.origin is not None
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Builder:
     module: str
     package: str
     title: str
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is there; its libraries may still fail to load."""
+        return is_installed(self.module)
 
     @property
     def version(self) -> str | None:

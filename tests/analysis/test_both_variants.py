@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from system_encodings import set_ascii
 
 from analysis.both_variants import analysis_from_networks, spread
 from artifacts.json_codec import to_json
@@ -55,6 +56,17 @@ def test_up_to_date_until_an_option_or_a_checkpoint_changes(
     one = {"preact": runs["preact"]}
     assert analysis_from_networks(run, digits, CONFIG, one, images=5, seed=1)[1]
     assert not analysis_from_networks(run, digits, CONFIG, one, images=5, seed=1)[1]
+
+
+def test_plots_are_utf8_whatever_the_system_uses(
+    monkeypatch: pytest.MonkeyPatch, digits: Dataset, tmp_path: Path
+) -> None:
+    """matplotlib writes negative exponents with a minus sign, which cp1252 does not have."""
+    set_ascii(monkeypatch)
+    run = RunDirectory(tmp_path / "analysis")
+    analysis_from_networks(run, digits, CONFIG, {}, images=4)
+    plots = [run.verified(name).read_text(encoding="utf-8") for name in ANALYSIS_FILES if name != ANALYSIS]
+    assert any("\N{MINUS SIGN}" in plot for plot in plots)
 
 
 def test_untrained_checkpoints_are_passed_over(digits: Dataset, tmp_path: Path) -> None:

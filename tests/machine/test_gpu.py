@@ -59,10 +59,10 @@ def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpus() == []
 
 
-def test_gpus_are_named_with_their_compute_capability(set_driver) -> None:
-    found = [Gpu("NVIDIA GeForce RTX 4090", 89), Gpu("NVIDIA RTX PRO 6000", 120)]
-    set_driver(FakeDriver(*found))
-    assert gpus() == found
+def test_gpus_are_named_with_their_compute_capability_and_number(set_driver) -> None:
+    present = [Gpu("NVIDIA GeForce RTX 4090", 89, index=0), Gpu("NVIDIA RTX PRO 6000", 120, index=1)]
+    set_driver(FakeDriver(*present))
+    assert gpus() == present
 
 
 def test_driver_without_a_device_is_no_gpu(set_driver) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fault_injection import graph_in, publish, publish_engine
 from made_up_tables import parity, subjects_in, timing, write_table
+from system_encodings import set_ascii
 
 from artifacts.names import ACCURACY, AUDIT, BENCHMARK, CHECKPOINT_CARD, MODEL, PARITY, REPORT, TRAINING_LOG
 from artifacts.records import Step
@@ -58,7 +59,7 @@ class Page(HTMLParser):
 
 def _page(run: RunDirectory, notes: list[str] | None = None) -> Page:
     report_from_results(run, notes or [])
-    return Page(run.verified(REPORT).read_text())
+    return Page(run.verified(REPORT).read_text(encoding="utf-8"))
 
 
 def _add_figures(run: RunDirectory) -> None:
@@ -299,3 +300,10 @@ def test_what_belongs_to_earlier_weights_is_not_shown(preact_run: RunDirectory, 
     checkpoint_from_initialisation(preact_run, resnet_config("preact", 8), digits, seed=3)
     after = _page(RunDirectory(preact_run.path)).text
     assert "the skip path is clean" not in after and "training loss" not in after
+
+
+def test_page_is_utf8_whatever_the_system_uses(
+    monkeypatch: pytest.MonkeyPatch, preact_run: RunDirectory
+) -> None:
+    set_ascii(monkeypatch)
+    assert "–" in _page(preact_run, ["a note – with a dash"]).text

@@ -1,21 +1,23 @@
 import os
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
 
-import runtimes.tensorrt.package
 from errors import UserError
 from machine.description import this_machine
 from machine.gpu import Gpu
-from runtimes.tensorrt.package import Builder
+from runtimes.tensorrt.package import BUILDERS, Builder
 from workflow import doctor
 from workflow.doctor import Capability, capabilities
 
 L4 = Gpu("NVIDIA L4", 89)
+H100 = Gpu("NVIDIA H100", 90)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -63,9 +65,7 @@ def test_without_a_gpu_what_needs_one_is_not_able(task: str) -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.skipif(
-    runtimes.tensorrt.package.BUILDERS["rtx"].version is None, reason="tensorrt-rtx is not installed"
-)
+@pytest.mark.skipif(not BUILDERS["rtx"].is_installed, reason="tensorrt-rtx is not installed")
 def test_tensorrt_for_rtx_builds_without_a_gpu() -> None:
     assert _found("build with TensorRT for RTX").able
 
@@ -79,31 +79,94 @@ def test_pytorch_without_cuda_is_what_is_missing_beside_a_gpu(task: str) -> None
 
 
 class FakeTensorRt:
-    """What `doctor` asks of the module; `runtime` is what `Runtime` gives."""
+    """What `doctor` asks of the module; `runtime` stands for the class `Runtime`."""
 
     class ILogger:
         pass
 
-    def __init__(self, runtime: object) -> None:
-        self.Runtime = lambda logger: runtime
+    __version__ = "10.8"
+
+    def __init__(self, runtime: Callable[[object], object] = lambda logger: object()) -> None:
+        self.Runtime = runtime
 
 
-def test_gpu_with_everything_runs_trt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
-    monkeypatch.setattr(Builder, "load", lambda builder: FakeTensorRt(object()))
-    assert doctor._run_trt() == "tensorrt-rtx 1.7"
-    monkeypatch.setattr(doctor, "gpus", lambda: [Gpu("NVIDIA H100", 90)])
-    with pytest.raises(UserError, match="no kernels for NVIDIA H100"):
-        doctor._run_trt()
-    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
-    monkeypatch.setattr(Builder, "load", lambda builder: FakeTensorRt(None))
-    with pytest.raises(UserError, match="cannot make a runtime"):
-        doctor._run_trt()
-    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {}.get)
+def no_runtime(logger: object) -> None:
+    """The binding of a C++ class, where the library could not make the object and logged why."""
+    logger.errors.append("CUDA initialization failure with error: 35")  # type: ignore[attr-defined]
+    raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+@pytest.fixture
+def set_tensorrt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with a CUDA build of PyTorch, some GPUs, and some packages of TensorRT."""
+
+    def set_to(*devices: Gpu, **packages: FakeTensorRt) -> None:
+        monkeypatch.setattr(doctor, "gpus", lambda: list(devices))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(Builder, "is_installed", property(lambda builder: builder.name in packages))
+        monkeypatch.setattr(Builder, "version", property(lambda builder: packages[builder.name].__version__))
+        monkeypatch.setattr(Builder, "load", lambda builder: packages[builder.name])
+
+    return set_to
+
+
+def test_gpu_with_a_tensorrt_runs_trt(set_tensorrt: Callable[..., None]) -> None:
+    set_tensorrt(L4, rtx=FakeTensorRt())
+    assert doctor._run_trt() == "tensorrt-rtx 10.8, NVIDIA L4"
+    set_tensorrt(H100, tensorrt=FakeTensorRt())
+    assert doctor._run_trt() == "tensorrt 10.8, NVIDIA H100"
+
+
+def test_gpu_without_a_tensorrt_for_it_runs_no_trt(set_tensorrt: Callable[..., None]) -> None:
+    set_tensorrt(L4)
     with pytest.raises(UserError, match="no TensorRT is installed"):
         doctor._run_trt()
+    set_tensorrt(H100, rtx=FakeTensorRt())
+    with pytest.raises(UserError, match="no kernels for NVIDIA H100: pip install tensorrt"):
+        doctor._run_trt()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "reason"),
+    [(no_runtime, "CUDA initialization failure with error: 35"), (lambda logger: None, "no reason is given")],
+)
+def test_tensorrt_that_makes_no_runtime_says_why(
+    set_tensorrt: Callable[..., None], runtime: Callable[[object], object], reason: str
+) -> None:
+    set_tensorrt(L4, tensorrt=FakeTensorRt(runtime))
+    with pytest.raises(UserError, match=rf"TensorRT makes no runtime \({reason}\): update the NVIDIA driver"):
+        doctor._run_trt()
+
+
+def test_one_of_two_packages_is_enough_and_the_other_is_named(set_tensorrt: Callable[..., None]) -> None:
+    set_tensorrt(H100, rtx=FakeTensorRt(), tensorrt=FakeTensorRt())
+    assert doctor._run_trt() == (
+        "TensorRT for RTX has no kernels for NVIDIA H100; tensorrt 10.8, NVIDIA H100"
+    )
+
+
+def test_builder_that_cannot_be_made_is_not_able(
+    set_tensorrt: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = FakeTensorRt()
+    monkeypatch.setattr(broken, "Builder", no_runtime, raising=False)
+    set_tensorrt(L4, tensorrt=broken)
+    with pytest.raises(UserError, match=r"cannot parse a network \(CUDA initialization failure"):
+        doctor._build(BUILDERS["tensorrt"])
+
+
+def test_gpu_that_pytorch_has_no_kernels_for_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_kernels(*arguments: object, **options: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nand more")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", no_kernels)
+    capability = _found("train on CUDA")
+    assert not capability.able
+    assert capability.provided_by.endswith(
+        "(CUDA error: no kernel image is available for execution on the device)"
+    )
+    assert "kernels for this GPU" in capability.fix
 
 
 class Session:
@@ -141,26 +204,27 @@ def test_a_runtime_that_computes_nothing_is_not_able(monkeypatch: pytest.MonkeyP
     assert "does not run here (illegal instruction)" in _found("run openvino").provided_by
 
 
-@pytest.mark.parametrize("name", ["rtx", "tensorrt"])
+@pytest.mark.parametrize("name", BUILDERS)
 def test_builder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {}.get)
-    builder = runtimes.tensorrt.package.BUILDERS[name]
+    monkeypatch.setattr(Builder, "is_installed", False)
+    builder = BUILDERS[name]
     capability = _found(f"build with {builder.title}")
     assert (capability.able, capability.provided_by) == (False, f"{builder.title} is not installed")
     assert capability.fix == f"pip install {builder.package}"
 
 
-def test_builder_whose_libraries_do_not_load_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is concluded from a version number alone."""
-    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
-
-    def broken(name: str) -> None:
-        raise OSError("libtensorrt_rtx.so: cannot open shared object file")
-
-    monkeypatch.setattr(runtimes.tensorrt.package.importlib, "import_module", broken)
+def test_builder_whose_libraries_do_not_load_is_not_able(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The package is there, so `doctor` does not say that it is missing."""
+    message = "libtensorrt_rtx.so: cannot open shared object file"
+    (tmp_path / "tensorrt_rtx.py").write_text(f"raise OSError({message!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "tensorrt_rtx"]:
+        monkeypatch.delitem(sys.modules, name)
     capability = _found("build with TensorRT for RTX")
     assert not capability.able
-    assert "libtensorrt_rtx.so" in capability.provided_by
+    assert capability.provided_by == f"TensorRT for RTX cannot be imported ({message})"
 
 
 def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +232,7 @@ def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     capability = _found("run ort on CUDA")
     assert not capability.able
     assert "no CUDAExecutionProvider" in capability.provided_by
-    assert capability.fix == "pip install onnxruntime-gpu"
+    assert capability.fix == "pip install onnxruntime-gpu (Linux and Windows, x86-64)"
 
 
 def test_missing_openvino_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +271,6 @@ def test_bug_in_a_check_is_not_taken_for_a_missing_part(monkeypatch: pytest.Monk
         raise ZeroDivisionError
 
     monkeypatch.setattr(Builder, "load", broken)
-    monkeypatch.setattr(runtimes.tensorrt.package, "version_of", {"tensorrt-rtx": "1.7"}.get)
+    monkeypatch.setattr(Builder, "is_installed", True)
     with pytest.raises(ZeroDivisionError):
         capabilities()

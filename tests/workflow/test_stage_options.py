@@ -1,6 +1,6 @@
 """Every option of a stage reaches the work that the stage is made of."""
 
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from calibration.ranges.methods import Method
 from errors import UserError
 from runtimes.tensorrt.package import BUILDERS
 from runtimes.tensorrt.plan_layers import Traffic
+from runtimes.tensorrt.plan_options import PlanOptions
 from vocabulary import BuilderName, Precision
 from workflow.choice import Session, session_from_options
 from workflow.options import BuildOptions, LimitOptions, QuantizeOptions, RunOptions, RuntimeOptions
@@ -127,19 +128,20 @@ def test_searched_hands_every_option_down(
     force: bool,
     expected: dict[str, Any],
 ) -> None:
-    document = {"choice": Plan(method=Method("minmax")).to_json()}
-    searches = answered_at(monkeypatch, "calibration.searching.search.search_from_graph", (document, True))
+    choice = Plan(method=Method("minmax"))
+    result = SimpleNamespace(choice=choice)
+    searches = answered_at(monkeypatch, "calibration.searching.search.search_from_graph", (result, True))
     graphs = answered_at(monkeypatch, "calibration.plan.quantized_from_graph", ([], True))
     errors = answered_at(monkeypatch, "calibration.searching.block_error.block_errors_from_ranges", True)
     session = session_of(preact_run, force)
     quantize = QuantizeOptions(saturation="proved", bias_correction=False)
-    assert searched(session, quantize, limit, runtime) == (document, True)
+    assert searched(session, quantize, limit, runtime) == (result, True)
     plan = Plan(saturation="proved", correct_bias=False)
     assert searches == [search_arguments(session, plan, **expected)]
     common = {
         "run": session.run,
         "dataset": session.dataset,
-        "plan": Plan(method=Method("minmax")),
+        "plan": choice,
         "force": force,
         "progress": session.listener.progress,
     }
@@ -181,6 +183,7 @@ def test_built_hands_every_option_down(
             "builder_name": builder,
             "force": force,
             "progress": session.listener.progress,
+            "options": PlanOptions(),
         }
     ]
 
@@ -236,14 +239,14 @@ def test_engine_is_for_the_target_and_is_built_again_where_that_is_forced(preact
     session = session_of(preact_run, force=True)
     assert built(session, options, fp16)[name].targets == ("sm89",)
     assert rewritten(before, preact_run) == {name}
-    assert heard_by(session).loops == [f"building {Path(name).name}"]
+    assert heard_by(session).loops == ["building model.fp16 with TensorRT for RTX"]
 
 
 def test_builder_that_was_asked_for_is_the_one_that_is_missed(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtimes.tensorrt.package.version_of", {BUILDERS["rtx"].package: "1.7"}.get)
-    with pytest.raises(UserError, match=r"^TensorRT not installed"):
+    with pytest.raises(UserError, match=r"^TensorRT is not installed"):
         built(session_of(preact_run), BuildOptions(builder=BuilderName.tensorrt), [Precision.fp32])
 
 

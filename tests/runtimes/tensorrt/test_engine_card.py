@@ -39,4 +39,4 @@ def test_sidecar_is_readable_json_with_the_graphs_metadata(preact_run: RunDirect
     document = json.loads(preact_run.verified("engines/int8.rtx.json").read_text())
     assert json.loads(document["properties"]["skipfold.classes"]) == list(digits.classes)
     assert json.loads(document["properties"]["skipfold.mean"]) == list(digits.mean)
-    assert json.loads(document["properties"]["skipfold.flavour"]) == "gpu"
+    assert json.loads(document["properties"]["skipfold.flavour"]) == "rtx"

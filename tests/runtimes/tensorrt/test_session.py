@@ -156,7 +156,7 @@ def test_a_runtime_that_cannot_be_asked_is_not(plan: Path) -> None:
 
 
 def test_warnings_are_kept(plan: Path) -> None:
-    assert opened(TensorRtDouble(), plan).describe()["warnings"] == ["a warning"]
+    assert opened(TensorRtDouble(), plan).describe()["warnings"] == {"a warning": 1}
 
 
 def test_the_gpu_is_the_one_that_was_asked_for(plan: Path) -> None:

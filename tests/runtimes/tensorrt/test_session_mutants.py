@@ -14,7 +14,7 @@ from tensorrt_double import CHANNELS, SIZE, CudaDouble, TensorRtDouble, expected
 from errors import UserError
 
 ROOT = Path(__file__).parents[3]
-ORDER = ("cuda", "logger", "runtime_cache", "validity", "session")
+ORDER = ("cuda", "collecting_logger", "runtime_cache", "validity", "session")
 
 MUTANTS = [
     ("session", "if lane.batch != count:", "if not lane.batch:"),
@@ -53,8 +53,8 @@ MUTANTS = [
     ("cuda", "        self._cuda.synchronize()\n        return self._host", "        return self._host"),
     ("cuda", ".reshape(shape).copy()", ".reshape(shape)"),
     ("validity", 'plan[: getattr(runtime, "engine_header_size", _HEADER_BYTES)]', "plan"),
-    ("logger", "            super().__init__()\n", ""),
-    ("logger", "self.errors.append(message)", "pass"),
+    ("collecting_logger", "            super().__init__()\n", ""),
+    ("collecting_logger", "self.errors.append(message.strip())", "pass"),
     (
         "runtime_cache",
         "if self.kernels.deserialize(content):",
