@@ -14,12 +14,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from runtimes.tensorrt.collecting_logger import collecting_logger
-
 from artifacts.versions import version_of
 from errors import UserError
 from machine.description import Machine, this_machine
 from machine.gpu import Gpu, gpus
+from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.fit import rtx_supports
 from runtimes.tensorrt.package import BUILDERS, Builder
 from workflow.native_output import native_output

@@ -1,3 +1,8 @@
+"""The page of a run: what stands on it, and what is left out.
+
+Longer than 300 lines because all tests look at the one page that the report writes.
+"""
+
 import json
 from dataclasses import replace
 from html.parser import HTMLParser

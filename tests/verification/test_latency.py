@@ -44,7 +44,7 @@ def test_engines_are_compared_with_pytorch_on_their_own_device(
         latency,
         "latencies",
         lambda opened, images, batch, *_: {
-            subject: timing.summary([milliseconds[subject.engine][subject.device] / 1000] * 2, batch)
+            subject: timing.summary([milliseconds[subject.engine, subject.device] / 1000] * 2, batch)
             for subject in opened
         },
     )

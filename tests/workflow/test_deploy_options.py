@@ -123,4 +123,5 @@ def test_engines_are_chosen_for_the_device(
         of_ort,
         ("openvino", "fp32", "int8", "cpu"),
         ("reference", "fp16", "bf16", "int8", "fp8", "cpu"),
+        ("reference-rtx", "int8", "fp8", "cpu"),
     ]

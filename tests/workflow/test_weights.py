@@ -108,7 +108,7 @@ def test_recipe_options_replace_what_they_name(here: Path) -> None:
     assert recipe_from_options(session, TrainingOptions(peak_rate=0.3)) == replace(digits, peak_rate=0.3)
     paper = recipe_from_options(session, TrainingOptions(recipe="paper"))
     assert paper == recipe_from_name("paper", 8)
-    with pytest.raises(UserError, match="0 epochs"):
+    with pytest.raises(UserError, match="--epochs 0 trains nothing"):
         recipe_from_options(session, TrainingOptions(epochs=0))
 
 

@@ -42,7 +42,7 @@ def test_openvino_runs_its_file_in_integers(trained_runs, variant):
     with OpenVinoRuntime(trained_runs[variant] / MODEL_INT8_OPENVINO, "int8") as runtime:
         kinds = runtime.describe()["convolutions"]
     assert set(kinds) <= {"i8", "u8"}
-    with pytest.raises(UserError, match="is int8 for openvino"):
+    with pytest.raises(UserError, match="is int8 of flavour openvino"):
         OrtRuntime(trained_runs[variant] / MODEL_INT8_OPENVINO, "int8").__enter__()
 
 

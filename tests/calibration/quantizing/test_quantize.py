@@ -53,6 +53,7 @@ from export.audit import audit
 from graphs.narrow import Narrow
 from graphs.onnx_file import constant, graph_from_file, write_graph
 from models.config import VARIANTS, resnet_config
+from runtimes.tensorrt.package import BUILDERS
 
 
 @every_network
@@ -115,18 +116,16 @@ def test_gpu_graph_has_an_opset_with_float16_scales(network, gpu_scheme):
 @every_gpu_scheme
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_tensorrt_takes_every_convolution_as_int8(tmp_path, variant, gpu_scheme):
-    trt = pytest.importorskip("tensorrt_rtx")
-    from runtimes.tensorrt.engine_from_onnx import convolution_types
+    pytest.importorskip("tensorrt_rtx")
+    from runtimes.tensorrt.plan_from_onnx import plan_from_onnx
 
     config = resnet_config(variant, 8)
     model = quantized(config, gpu_scheme)
     convolutions = len(nodes_of(model, "Conv"))
-    write_graph(model, sample_card(config).with_precision("int8", "gpu"), tmp_path / "gpu.onnx")
-    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    assert parser.parse((tmp_path / "gpu.onnx").read_bytes()), parser.get_error(0).desc()
-    assert convolution_types(trt, network) == {"int8": convolutions}
+    card = sample_card(config).with_precision("int8", "gpu")
+    write_graph(model, card, tmp_path / "gpu.onnx")
+    plan = plan_from_onnx(tmp_path / "gpu.onnx", card, BUILDERS["rtx"], ("sm89",))
+    assert [*plan.types.values()] == ["int8"] * convolutions
 
 
 def without_pairs(model):

@@ -9,7 +9,6 @@ import torch
 from sample_networks import graph_of, sample_card, sample_network
 from torch import nn
 
-import calibration.ranges.ranges_from_graph
 from artifacts.files import sha256_of
 from artifacts.names import MANIFEST, MODEL_REPARAMETRIZED, RANGES
 from artifacts.records import Step
@@ -236,12 +235,6 @@ def test_every_method_is_calibrated(preact_run, dataset):
         assert not ranges_from_graph(preact_run, dataset, Method(name))
     for tensor in by_method["minmax"]:
         assert len({ranges[tensor].range for ranges in by_method.values()}) > 1, tensor
-
-
-def test_file_of_another_format_is_calibrated_anew(preact_run, dataset, monkeypatch):
-    monkeypatch.setattr(calibration.ranges.ranges_from_graph, "FORMAT", 5)
-    assert ranges_from_graph(preact_run, dataset, Method())
-    assert document_of(preact_run)["format"] == 5
 
 
 def test_calibrating_on_test_images_is_refused(preact_run, dataset):

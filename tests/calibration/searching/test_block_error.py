@@ -93,6 +93,7 @@ def test_file_has_every_flavour_and_stream_and_is_up_to_date_until_ranges_change
         ("openvino", "int8"),
         ("gpu", "int8"),
         ("gpu", "fp16"),
+        ("rtx", "fp16"),
     ]
     for series in document["series"]:
         assert list(series["blocks"]) == ADDS

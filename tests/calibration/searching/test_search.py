@@ -1,3 +1,8 @@
+"""The search for the best INT8 graphs, on figures that the tests make up.
+
+Longer than 300 lines because all tests share one scripted contest, in which each figure decides something.
+"""
+
 import json
 from collections.abc import Callable
 from copy import copy

@@ -1,3 +1,8 @@
+"""ONNX graph to engine: what is built, what is proved of the plan, and what is refused.
+
+Longer than 300 lines because each refusal is tested on the graphs and pretended plans of the tests before it.
+"""
+
 import itertools
 import json
 import threading

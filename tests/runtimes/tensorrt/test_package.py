@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from pretended_gpus import set_gpus
@@ -100,11 +101,18 @@ def test_version_of_a_missing_package_is_none() -> None:
     assert Builder("x", "x", "no-such-distribution-of-nvidia", "x").version is None
 
 
+def _forget_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `tensorrt` be imported anew, and be forgotten after the test, or be again what it was before."""
+    # Setting first makes pytest take the module away at the end even if there was none at the start.
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
+    monkeypatch.delitem(sys.modules, "tensorrt")
+
+
 def test_the_version_is_the_module_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`tensorrt` may be installed by `tensorrt-cu12` or `tensorrt-cu13`, under whose names nobody looks."""
     (tmp_path / "tensorrt.py").write_text("__version__ = '11.1.2'\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    _forget_tensorrt(monkeypatch)
     assert package.version_of("tensorrt") == "11.1.2"
     assert package.version_of("no-such-package") is None
 
@@ -112,7 +120,7 @@ def test_the_version_is_the_module_s_own(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_module_that_does_not_load_has_no_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    _forget_tensorrt(monkeypatch)
     assert package.version_of("tensorrt") is None
 
 

@@ -12,7 +12,7 @@ from sample_networks import TWO_BLOCKS, sample_card
 
 from calibration.quantizing.scheme import RTX, RTX_FP8, Scheme
 from graphs.card import INPUT
-from graphs.narrow import narrow
+from graphs.narrow import Narrow
 from graphs.onnx_file import write_graph
 from runtimes.tensorrt.package import BUILDERS
 
@@ -36,7 +36,7 @@ def kernels(config, scheme, folder: Path) -> list[tuple[str, str, str]]:
     )
     model = quantized(config, scheme, absorbed=True) if scheme else float_graph(config, absorbed=True)
     if scheme is None:
-        narrow(model, "fp16")
+        Narrow("fp16")(model)
     write_graph(model, sample_card(config), path)
     return [found for found in KERNEL.findall(_layers(path)) if found[1] not in NO_KERNELS]
 
