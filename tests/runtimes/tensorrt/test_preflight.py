@@ -53,7 +53,8 @@ def test_tensorrt_parses_every_twin(broken: Broken) -> None:
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     assert trt.OnnxParser(network, logger).parse(graph_with(**broken.twin).SerializeToString())
-    assert not logger.warnings
+    # TensorRT has one logger in a process, and warns of a second one while a builder of another test lives.
+    assert not [words for words in logger.warnings if "logger passed into" not in words]
 
 
 @pytest.mark.parametrize("name", sorted({*GPU_GRAPHS.values(), *RTX_QUANTIZED.values()}))
