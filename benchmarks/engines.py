@@ -18,6 +18,7 @@ from benchmarks.markdown import machine_lines, markdown_table
 from errors import UserError
 from runtimes.tensorrt.engine_card import EngineCard, card_of_engine
 from runtimes.tensorrt.expectation import Moved, expectation_from_bytes, moved_by
+from runtimes.tensorrt.targets import number_of
 from vocabulary import Precision
 
 COLUMNS = [
@@ -48,7 +49,10 @@ def rows_of(run: RunDirectory) -> list[list[str]]:
     order = [*Precision]
     return [
         _row(card, half.get((card.builder, card.targets)))
-        for card in sorted(cards, key=lambda card: (card.targets, order.index(card.precision)))
+        for card in sorted(
+            cards,
+            key=lambda card: ([number_of(target) for target in card.targets], order.index(card.precision)),
+        )
     ]
 
 
@@ -61,7 +65,7 @@ def _row(card: EngineCard, half: EngineCard | None) -> list[str]:
         f"{network.variant} ResNet-{network.depth}",
         card.precision,
         ", ".join(card.targets) or "default",
-        f"{card.seconds:.0f}",
+        f"{card.seconds:.1f}",
         f"{card.size / 1e6:.2f}",
         kernels.get(32, "–"),
         moved.get(1, "–"),
