@@ -19,21 +19,9 @@ from errors import UserError
 from graphs.card import INPUT, OUTPUT, Batch
 from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.cuda import Buffer, Cuda
+from runtimes.tensorrt.plan_options import Profile, profile_serving
 from runtimes.tensorrt.runtime_cache import RuntimeCache
 from runtimes.tensorrt.validity import refuse_unfit_engine
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The smallest, the best tuned and the largest batch of one optimization profile."""
-
-    smallest: int
-    tuned: int
-    largest: int
-
-    def serves(self, count: int) -> bool:
-        """Whether a batch of `count` images is inside the profile."""
-        return self.smallest <= count <= self.largest
 
 
 @dataclass
@@ -164,15 +152,15 @@ class EngineSession:
 
     def _lane_for(self, count: int) -> "Lane":
         """The lane that serves a batch and whose profile is tuned for the nearest one."""
-        serving = [lane for lane in self._lanes if lane.profile.serves(count)]
-        if not serving:
-            profiles = (lane.profile for lane in self._lanes)
+        profiles = [lane.profile for lane in self._lanes]
+        index = profile_serving(profiles, count)
+        if index is None:
             ranges = ", ".join(f"{profile.smallest} to {profile.largest}" for profile in profiles)
             raise UserError(
                 f"{self._path.name} has no profile for a batch of {count}, only for {ranges}",
                 "build it again with a profile for this batch",
             )
-        return min(serving, key=lambda lane: abs(lane.profile.tuned - count))
+        return self._lanes[index]
 
     def _set_shape(self, lane: "Lane", shape: tuple[int, ...]) -> None:
         lane.batch = 0

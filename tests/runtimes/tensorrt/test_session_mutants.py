@@ -14,7 +14,7 @@ from tensorrt_double import CHANNELS, SIZE, CudaDouble, TensorRtDouble, expected
 from errors import UserError
 
 ROOT = Path(__file__).parents[3]
-ORDER = ("cuda", "collecting_logger", "runtime_cache", "validity", "session")
+ORDER = ("cuda", "plan_options", "collecting_logger", "runtime_cache", "validity", "session")
 
 MUTANTS = [
     ("session", "if lane.batch != count:", "if not lane.batch:"),
@@ -47,8 +47,12 @@ MUTANTS = [
     ("session", "self._cache.save()", "pass"),
     ("session", "self._cache.load()", "pass"),
     ("session", "refuse_unfit_engine(self._runtime", "ignored(self._runtime"),
-    ("session", "key=lambda lane: abs(lane.profile.tuned - count)", "key=lambda lane: -lane.profile.largest"),
-    ("session", "if lane.profile.serves(count)]", "]"),
+    (
+        "plan_options",
+        "key=lambda index: abs(known[index].best - batch)",
+        "key=lambda index: -known[index].largest",
+    ),
+    ("plan_options", "if profile.serves(batch)]", "]"),
     ("session", "elif lane.batch in lane.graphs:", "elif lane.graphs:"),
     ("cuda", "        self._cuda.synchronize()\n        return self._host", "        return self._host"),
     ("cuda", ".reshape(shape).copy()", ".reshape(shape)"),
