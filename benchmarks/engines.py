@@ -3,8 +3,8 @@
     python cli.py build --depth 164 --precision fp16 --precision int8 --precision fp8 --target sm89
     python benchmarks/engines.py runs/digits-preact-164
 
-The script measures nothing and needs no GPU. It prints what `build` read from each plan and wrote beside it;
-only the seconds of a build are of the machine that the engine was built on.
+The script needs no GPU. It prints what `build` read from each plan and wrote beside it, and how small zstd
+makes the plan; only the seconds of a build are of the machine that the engine was built on.
 """
 
 import argparse
@@ -22,9 +22,11 @@ from runtimes.tensorrt.targets import number_of
 from vocabulary import Precision
 
 COLUMNS = [
-    "network", "precision", "targets", "build s", "plan MB", "kernels", "MB b1", "MB b32", "of FP16's",
-    "convolutions", "verdict",
+    "network", "precision", "targets", "build s", "plan MB", "zstd MB", "kernels", "MB b1", "MB b32",
+    "of FP16's", "convolutions", "verdict",
 ]  # fmt: skip
+# The level that a bundle's archive is written with.
+_ZSTD_LEVEL = 19
 
 
 def main() -> None:
@@ -44,19 +46,27 @@ def rows_of(run: RunDirectory) -> list[list[str]]:
     names = [name for name in run.recorded("engines/") if name.endswith(".engine") and run.is_fresh(name)]
     if not names:
         raise UserError(f"{run.path} holds no engine that is up to date", "build the engines: cli.py build")
-    cards = [card_of_engine(run.verified(name)) for name in names]
-    half = {(card.builder, card.targets): card for card in cards if card.precision is Precision.fp16}
-    order = [*Precision]
+    engines = [(card_of_engine(run.verified(name)), run.path / name) for name in names]
+    half = {(card.builder, card.targets): card for card, _ in engines if card.precision is Precision.fp16}
     return [
-        _row(card, half.get((card.builder, card.targets)))
-        for card in sorted(
-            cards,
-            key=lambda card: ([number_of(target) for target in card.targets], order.index(card.precision)),
-        )
+        _row(card, compressed_size(plan), half.get((card.builder, card.targets)))
+        for card, plan in sorted(engines, key=lambda engine: _place(engine[0]))
     ]
 
 
-def _row(card: EngineCard, half: EngineCard | None) -> list[str]:
+def compressed_size(plan: Path) -> int:
+    """Return the bytes of a plan file behind zstd, which is how an archive carries the plan."""
+    import zstandard
+
+    return len(zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(plan.read_bytes()))
+
+
+def _place(card: EngineCard) -> tuple[list[int], int]:
+    """Where the row of an engine stands: by targets, then by precision in the order of `Precision`."""
+    return [number_of(target) for target in card.targets], [*Precision].index(card.precision)
+
+
+def _row(card: EngineCard, compressed: int, half: EngineCard | None) -> list[str]:
     network = card.graph
     kernels = {entry.batch: str(entry.kernels) for entry in card.traffic}
     moved = {entry.batch: f"{entry.moved_mb:.1f}" for entry in card.traffic}
@@ -67,6 +77,7 @@ def _row(card: EngineCard, half: EngineCard | None) -> list[str]:
         ", ".join(card.targets) or "default",
         f"{card.seconds:.1f}",
         f"{card.size / 1e6:.2f}",
+        f"{compressed / 1e6:.2f}",
         kernels.get(32, "–"),
         moved.get(1, "–"),
         moved.get(32, "–"),

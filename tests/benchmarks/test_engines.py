@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
+import zstandard
 from fault_injection import publish_engine
 
 from artifacts.run_directory import RunDirectory
-from benchmarks.engines import COLUMNS, rows_of
+from benchmarks.engines import COLUMNS, compressed_size, rows_of
 from errors import UserError
 from runtimes.tensorrt.plan_layers import Traffic
 
@@ -36,3 +39,11 @@ def test_without_an_fp16_engine_nothing_is_compared(preact_run: RunDirectory) ->
 def test_a_run_without_engines_is_refused(preact_run: RunDirectory) -> None:
     with pytest.raises(UserError, match="holds no engine that is up to date"):
         rows_of(preact_run)
+
+
+def test_the_compressed_size_is_of_what_zstd_makes_of_the_whole_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "int8.engine"
+    plan.write_bytes(b"a kernel's source, again and again. " * 4000)
+    size = compressed_size(plan)
+    assert size < 200
+    assert size == len(zstandard.compress(plan.read_bytes(), level=19))
