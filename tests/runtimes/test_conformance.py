@@ -201,6 +201,11 @@ def test_runtime_can_be_opened_again(
         np.testing.assert_array_equal(runtime.infer(images), first)
 
 
+def test_a_cpu_has_no_clock_and_no_profile_of_a_device(runtime: Runtime, images: Batch) -> None:
+    assert runtime.device_ms(images) is None
+    assert runtime.layer_times(images, calls=1) is None
+
+
 def test_card_describes_the_artifact(runtime: Runtime, digits: Dataset) -> None:
     card = runtime.card
     assert (card.precision, card.dataset, card.classes) == (runtime.precision, "digits", digits.classes)
