@@ -8,7 +8,7 @@ import numpy as np
 from errors import UserError
 from graphs.card import Batch, GraphCard
 from machine.gpu import gpus
-from runtimes.runtime import LayerTime, Runtime
+from runtimes.runtime import LayerTime, Runtime, parts_of
 from runtimes.tensorrt.cuda import Cuda, TorchCuda
 from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, card_of_engine
 from runtimes.tensorrt.fit import fitting_gpu
@@ -66,9 +66,7 @@ class TrtRuntime(Runtime):
         return [LayerTime(name, ms) for name, ms in times.items()]
 
     def _parts(self, images: Batch) -> list[Batch]:
-        """Cut a batch that is larger than every profile of the engine into parts of about one size."""
-        count = -(-len(images) // self._session.largest)
-        return [np.ascontiguousarray(part) for part in np.array_split(images, count)]
+        return parts_of(images, self._session.largest)
 
     def _close(self) -> None:
         self._session.close()
