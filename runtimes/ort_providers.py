@@ -52,7 +52,7 @@ class Provider:
         if self.name not in onnxruntime.get_available_providers():
             raise UserError(
                 f"this ONNX Runtime has no {self.name}",
-                "pip install onnxruntime-gpu (Linux and Windows, x86-64), or use --device cpu",
+                "pip install onnxruntime-gpu (Linux and Windows, x86-64)",
             )
 
     def arguments(self, options: "SessionOptions", settings: Mapping[str, str]) -> dict[str, Any]:
@@ -140,8 +140,10 @@ def session_on_gpu(
         try:
             arguments = provider.arguments(options, settings)
             session = onnxruntime.InferenceSession(graph, options, enable_fallback=0, **arguments)
-        # ONNX Runtime has an exception of its own for each status, and they have nothing but this in common.
         except Exception as caught:
+            # ONNX Runtime has an exception for each status, and they share the module and nothing else.
+            if not isinstance(caught, RuntimeError) and not type(caught).__module__.startswith("onnxruntime"):
+                raise
             error = caught
     if session is None or session.get_providers()[0] != provider.name:
         raise _failure(provider, log.getvalue(), error) from error

@@ -109,7 +109,9 @@ def test_precision_an_engine_does_not_compute_in_is_refused(
 def test_unknown_engine_is_refused_and_the_known_are_listed(trained_runs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="unknown --engine 'tflite'") as refusal:
         subject_in(RunDirectory(trained_runs["preact"]), "tflite", "fp32")
-    assert refusal.value.fix == "use torch or ort or openvino or trt or reference or reference-rtx"
+    assert refusal.value.fix == (
+        "use torch or ort or openvino or trt or ort-trt or ort-rtx or reference or reference-rtx"
+    )
 
 
 @pytest.mark.parametrize("name", [MODEL, MODEL_INT8_CPU])

@@ -1,4 +1,3 @@
-import os
 import sys
 from collections import namedtuple
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from ort_double import OrtDouble, SessionDouble
 
 from errors import UserError
 from machine.description import this_machine
@@ -19,6 +19,11 @@ from workflow.doctor import Capability, capabilities
 L4 = Gpu("NVIDIA L4", 89)
 H100 = Gpu("NVIDIA H100", 90)
 Usage = namedtuple("Usage", "total used free")
+GPU_TASKS = {
+    "run ort on CUDA": "CUDAExecutionProvider",
+    "run ort-trt": "TensorrtExecutionProvider",
+    "run ort-rtx": "NvTensorRTRTXExecutionProvider",
+}
 
 
 def _found(task: str) -> Capability:
@@ -57,7 +62,7 @@ def test_what_these_tests_run_on_is_able() -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("task", ["train on CUDA", "run ort on CUDA", "run trt", "build with TensorRT"])
+@pytest.mark.parametrize("task", ["train on CUDA", *GPU_TASKS, "run trt", "build with TensorRT"])
 def test_without_a_gpu_what_needs_one_is_not_able(task: str) -> None:
     capability = _found(task)
     assert not capability.able
@@ -169,29 +174,31 @@ def test_gpu_that_pytorch_has_no_kernels_for_is_not_able(monkeypatch: pytest.Mon
     assert "kernels for this GPU" in capability.fix
 
 
-class Session:
-    """An ONNX Runtime session that has dropped the provider it was asked for."""
-
-    def __init__(self, graph: bytes, providers: list[str]) -> None:
-        os.write(2, b"FAIL : Failed to load library x.so with error: libcublasLt.so.13: no such file\n")
-
-    def run(self, names: object, inputs: object) -> None: ...
-
-    def get_providers(self) -> list[str]:
-        return ["CPUExecutionProvider"]
-
-
+@pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
 def test_a_provider_that_is_listed_and_does_not_load_is_not_able(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], task: str, provider: str
 ) -> None:
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    capability = _found("run ort on CUDA")
+    OrtDouble(missing="libcublasLt.so.13: no such file").install(monkeypatch)
+    capability = _found(task)
     assert not capability.able
-    assert capability.provided_by == ("CUDAExecutionProvider does not load (libcublasLt.so.13: no such file)")
-    assert capfd.readouterr().err == ""
+    assert capability.provided_by == f"{provider} does not load (libcublasLt.so.13: no such file)"
+    assert "NVIDIA" in capability.fix
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
+def test_a_provider_that_runs_is_able(monkeypatch: pytest.MonkeyPatch, task: str, provider: str) -> None:
+    OrtDouble().install(monkeypatch)
+    assert _found(task).provided_by == f"onnxruntime {onnxruntime.__version__}, {provider}"
+
+
+@pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
+def test_a_provider_whose_call_fails_is_not_able(
+    monkeypatch: pytest.MonkeyPatch, task: str, provider: str
+) -> None:
+    OrtDouble().install(monkeypatch)
+    monkeypatch.setattr(SessionDouble, "fails_from_the_start", True)
+    assert f"{provider} does not run (" in _found(task).provided_by
 
 
 def test_a_runtime_that_computes_nothing_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
