@@ -97,10 +97,13 @@ def test_float32_is_computed_without_tf32(
 ) -> None:
     """The variable stays while the runtime is open, because TensorRT for RTX compiles in later calls too."""
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
-    with adapter(folder / name, precision, "cuda"):
+    runtime = adapter(folder / name, precision, "cuda")
+    with runtime:
         assert os.environ["NVIDIA_TF32_OVERRIDE"] == tf32
     assert ort.tf32 == [tf32]
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1"
+    # Otherwise the variable could be restored because nobody holds the runtime any more.
+    del runtime
 
 
 def test_environment_is_as_before_after_a_refusal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,13 @@ def test_threads_are_passed_on(trained_runs: dict[str, Path]) -> None:
     assert open_subject(run, subject_in(run, "ort", "fp32"), threads=1).threads == 1
 
 
+@pytest.mark.parametrize(("given", "captured"), [(None, True), (True, True), (False, False)])
+def test_cuda_graphs_are_passed_on(trained_runs: dict[str, Path], given: bool | None, captured: bool) -> None:
+    run = RunDirectory(trained_runs["preact"])
+    opened = open_subject(run, subject_in(run, "ort", "fp32"), cuda_graphs=given)
+    assert opened.cuda_graphs is captured
+
+
 @pytest.mark.parametrize("gpus_here", [[], [L4]])
 def test_no_engine_says_how_to_build_one(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, gpus_here: list[Gpu]
