@@ -55,6 +55,13 @@ class Provider:
                 "pip install onnxruntime-gpu (Linux and Windows, x86-64)",
             )
 
+    @property
+    def version(self) -> str:
+        """The version of ONNX Runtime, and of the provider where that is a package of its own."""
+        import onnxruntime
+
+        return onnxruntime.__version__
+
     def arguments(self, options: "SessionOptions", settings: Mapping[str, str]) -> dict[str, Any]:
         """Return what `InferenceSession` is given so that the session uses the provider and no other."""
         return {"providers": [(self.name, dict(settings))]}
@@ -79,6 +86,11 @@ class PluginProvider(Provider):
                 f"ONNX Runtime has no {self.name}, which is a package of its own",
                 f"pip install {self.distribution} (Linux and Windows, x86-64)",
             )
+
+    @property
+    def version(self) -> str:
+        """The versions of ONNX Runtime and of the package."""
+        return f"{super().version}, {self.distribution} {import_module(self.package).__version__}"
 
     def arguments(self, options: "SessionOptions", settings: Mapping[str, str]) -> dict[str, Any]:
         """Register the library, unless this process has done so, and choose the first GPU in `options`."""

@@ -87,7 +87,7 @@ class OrtTrtRuntime(Runtime):
 
     def describe(self) -> dict[str, Any]:
         return {
-            "version": onnxruntime.__version__,
+            "version": self.provider.version,
             "device": self._session.get_providers()[0],
             "threads": self.threads,
             "nodes": nodes_by_provider(self._session),

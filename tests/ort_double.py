@@ -86,7 +86,7 @@ class OrtDouble:
     def _plugin(self) -> ModuleType:
         module = ModuleType(PLUGIN)
         module.__spec__ = ModuleSpec(PLUGIN, None)
-        vars(module)["get_library_path"] = lambda: "/plugin.so"
+        vars(module).update(get_library_path=lambda: "/plugin.so", __version__="0.5")
         return module
 
     def register(self, name: str, library: str) -> None:

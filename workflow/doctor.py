@@ -16,7 +16,7 @@ from typing import Any
 from artifacts.versions import version_of
 from errors import UserError
 from machine.description import Machine, this_machine
-from machine.gpu import Gpu, gpus
+from machine.gpu import Gpu, gpu_state_or_reason, gpus
 from runtimes.native_output import native_output
 from runtimes.ort_providers import CUDA, RTX, TENSORRT, Provider, session_on_gpu
 from runtimes.tensorrt.collecting_logger import collecting_logger
@@ -60,6 +60,7 @@ def capabilities() -> tuple[Machine, list[Capability]]:
         "run openvino": _openvino,
         **{f"build with {builder.title}": partial(_build, builder) for builder in BUILDERS.values()},
         "run trt": _run_trt,
+        "read clocks and power of a GPU": _gpu_clocks,
         "INT8 at full speed on the CPU": partial(_vnni, machine),
         "free disk space": _disk,
     }
@@ -103,7 +104,7 @@ def _ort_on_gpu(provider: Provider) -> str:
     session = session_on_gpu(_tiny_graph(), onnxruntime.SessionOptions(), provider, {})
     with _failure_means(f"{provider.name} does not run", provider.fix):
         session.run(None, {"x": _tiny_image()})
-    return f"onnxruntime {onnxruntime.__version__}, {provider.name}"
+    return f"onnxruntime {provider.version}, {provider.name}"
 
 
 @contextmanager
@@ -194,6 +195,16 @@ def _failure_means(problem: str, fix: str, logger: Any = None) -> Iterator[None]
     except Exception as error:
         reasons = logger.errors if logger is not None else []
         raise UserError(f"{problem} ({'; '.join(reasons) or _first_line(error)})", fix) from error
+
+
+def _gpu_clocks() -> str:
+    _require_gpu()
+    state = gpu_state_or_reason(0)
+    if isinstance(state, str):
+        raise UserError(state, "update the NVIDIA driver")
+    told = {"MHz": state.sm_clock_mhz, "W": state.power_w, "°C": state.temperature_c}
+    known = [f"{value:.0f} {unit}" for unit, value in told.items() if value is not None]
+    return ", ".join(known) or "NVML answers, and the GPU tells none of them"
 
 
 def _vnni(machine: Machine) -> str:

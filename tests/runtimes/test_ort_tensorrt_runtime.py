@@ -132,6 +132,8 @@ def test_description_says_that_the_provider_has_every_node(
 ) -> None:
     with adapter(folder / MODEL, "fp32", "cuda") as runtime:
         described = runtime.describe()
+    plugin = ", onnxruntime-ep-nv-tensorrt-rtx 0.5" if adapter is OrtRtxRuntime else ""
+    assert described["version"] == f"{onnxruntime.__version__}{plugin}"
     assert described["device"] == adapter.provider.name
     assert described["nodes"] == {adapter.provider.name: ort.sessions[0].nodes}
     assert described["tf32"] == "off through NVIDIA_TF32_OVERRIDE"

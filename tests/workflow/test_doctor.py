@@ -11,7 +11,7 @@ from ort_double import OrtDouble, SessionDouble
 
 from errors import UserError
 from machine.description import this_machine
-from machine.gpu import Gpu
+from machine.gpu import Gpu, GpuState
 from runtimes.tensorrt.package import BUILDERS, Builder
 from workflow import doctor
 from workflow.doctor import Capability, capabilities
@@ -189,7 +189,8 @@ def test_a_provider_that_is_listed_and_does_not_load_is_not_able(
 @pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
 def test_a_provider_that_runs_is_able(monkeypatch: pytest.MonkeyPatch, task: str, provider: str) -> None:
     OrtDouble().install(monkeypatch)
-    assert _found(task).provided_by == f"onnxruntime {onnxruntime.__version__}, {provider}"
+    plugin = ", onnxruntime-ep-nv-tensorrt-rtx 0.5" if task == "run ort-rtx" else ""
+    assert _found(task).provided_by == f"onnxruntime {onnxruntime.__version__}{plugin}, {provider}"
 
 
 @pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
@@ -240,6 +241,23 @@ def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert not capability.able
     assert "no CUDAExecutionProvider" in capability.provided_by
     assert capability.fix == "pip install onnxruntime-gpu (Linux and Windows, x86-64)"
+
+
+@pytest.mark.parametrize(
+    ("state", "able", "told"),
+    [
+        (GpuState(1980, 2619, 412.5, 61), True, "1980 MHz, 412 W, 61 °C"),
+        (GpuState(1980, 2619, None, 61), True, "1980 MHz, 61 °C"),
+        ("NVML does not load (Driver Not Loaded)", False, "NVML does not load (Driver Not Loaded)"),
+    ],
+)
+def test_clocks_of_a_gpu_are_read_or_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch, state: GpuState | str, able: bool, told: str
+) -> None:
+    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
+    monkeypatch.setattr(doctor, "gpu_state_or_reason", lambda index: state)
+    capability = doctor._tried("read clocks and power of a GPU", doctor._gpu_clocks)
+    assert (capability.able, capability.provided_by) == (able, told)
 
 
 def test_missing_openvino_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
