@@ -7,7 +7,6 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from ort_double import OrtDouble, SessionDouble
 
 from errors import UserError
 from machine.description import this_machine
@@ -19,11 +18,6 @@ from workflow.doctor import Capability, capabilities
 L4 = Gpu("NVIDIA L4", 89)
 H100 = Gpu("NVIDIA H100", 90)
 Usage = namedtuple("Usage", "total used free")
-GPU_TASKS = {
-    "run ort on CUDA": "CUDAExecutionProvider",
-    "run ort-trt": "TensorrtExecutionProvider",
-    "run ort-rtx": "NvTensorRTRTXExecutionProvider",
-}
 
 
 def _found(task: str) -> Capability:
@@ -62,7 +56,10 @@ def test_what_these_tests_run_on_is_able() -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("task", ["train on CUDA", *GPU_TASKS, "run trt", "build with TensorRT"])
+@pytest.mark.parametrize(
+    "task",
+    ["train on CUDA", "run ort on CUDA", "run ort-trt", "run ort-rtx", "run trt", "build with TensorRT"],
+)
 def test_without_a_gpu_what_needs_one_is_not_able(task: str) -> None:
     capability = _found(task)
     assert not capability.able
@@ -174,34 +171,6 @@ def test_gpu_that_pytorch_has_no_kernels_for_is_not_able(monkeypatch: pytest.Mon
     assert "kernels for this GPU" in capability.fix
 
 
-@pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
-def test_a_provider_that_is_listed_and_does_not_load_is_not_able(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], task: str, provider: str
-) -> None:
-    OrtDouble(missing="libcublasLt.so.13: no such file").install(monkeypatch)
-    capability = _found(task)
-    assert not capability.able
-    assert capability.provided_by == f"{provider} does not load (libcublasLt.so.13: no such file)"
-    assert "NVIDIA" in capability.fix
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
-def test_a_provider_that_runs_is_able(monkeypatch: pytest.MonkeyPatch, task: str, provider: str) -> None:
-    OrtDouble().install(monkeypatch)
-    plugin = ", onnxruntime-ep-nv-tensorrt-rtx 0.5" if task == "run ort-rtx" else ""
-    assert _found(task).provided_by == f"onnxruntime {onnxruntime.__version__}{plugin}, {provider}"
-
-
-@pytest.mark.parametrize(("task", "provider"), GPU_TASKS.items())
-def test_a_provider_whose_call_fails_is_not_able(
-    monkeypatch: pytest.MonkeyPatch, task: str, provider: str
-) -> None:
-    OrtDouble().install(monkeypatch)
-    monkeypatch.setattr(SessionDouble, "fails_from_the_start", True)
-    assert f"{provider} does not run (" in _found(task).provided_by
-
-
 def test_a_runtime_that_computes_nothing_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("illegal instruction\nand more")
@@ -233,14 +202,6 @@ def test_builder_whose_libraries_do_not_load_is_not_able(
     capability = _found("build with TensorRT for RTX")
     assert not capability.able
     assert capability.provided_by == f"TensorRT for RTX cannot be imported ({message})"
-
-
-def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    capability = _found("run ort on CUDA")
-    assert not capability.able
-    assert "no CUDAExecutionProvider" in capability.provided_by
-    assert capability.fix == "pip install onnxruntime-gpu (Linux and Windows, x86-64)"
 
 
 @pytest.mark.parametrize(
