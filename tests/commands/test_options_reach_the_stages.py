@@ -72,11 +72,6 @@ def reached(skipfold: Skipfold, monkeypatch: pytest.MonkeyPatch, place: str, *co
         )
     ]
     + [
-        (VERIFY, "verify", (), {"cuda_graphs": None}),
-        pytest.param(
-            *(VERIFY, "verify", ("--no-cuda-graphs",), {"cuda_graphs": False}),
-            marks=pytest.mark.xfail(strict=True, reason="workflow.measure.verified drops the option"),
-        ),
         (BENCHMARK, "benchmark", (), {"seconds": 1.0}),
         (BENCHMARK, "benchmark", ("--seconds", 0.25), {"seconds": 0.25}),
         (SEARCH, "calibrate", ("--search",), {"threads": None, "allow_saturation": False, "force": False}),
