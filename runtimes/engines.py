@@ -103,6 +103,20 @@ _TABLE = (
         opens_plans=True,
         only_device=Device.cuda,
     ),
+    EngineSpec(
+        "ort-trt",
+        "runtimes.ort_tensorrt_runtime:OrtTrtRuntime",
+        {Precision.fp32: MODEL, Precision.fp16: MODEL_FP16, Precision.int8: MODEL_INT8_GPU},
+        colour="#be185d",
+        only_device=Device.cuda,
+    ),
+    EngineSpec(
+        "ort-rtx",
+        "runtimes.ort_tensorrt_runtime:OrtRtxRuntime",
+        {Precision.fp32: MODEL, Precision.fp16: MODEL_FP16, Precision.int8: MODEL_INT8_RTX},
+        colour="#7c3aed",
+        only_device=Device.cuda,
+    ),
     # This engine shows the numerics of the graphs for TensorRT on machines without a GPU.
     EngineSpec(
         "reference",

@@ -9,15 +9,16 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from errors import UserError
 from graphs.card import Batch, GraphCard
 from graphs.evaluation import session_options
 from graphs.onnx_file import graph_from_file
 from graphs.rounding import ExplicitRounding
+from runtimes.ort_providers import CUDA, nodes_by_provider, session_on_gpu
 from runtimes.runtime import Runtime
 from vocabulary import Device, Flavour, Precision
 
-_PROVIDERS = {Device.cpu: "CPUExecutionProvider", Device.cuda: "CUDAExecutionProvider"}
+# The CUDA provider would compute float32 convolutions in TF32, which keeps 10 bits of a mantissa.
+_CUDA_SETTINGS = {"use_tf32": "0"}
 
 
 class OrtRuntime(Runtime):
@@ -54,22 +55,9 @@ class OrtRuntime(Runtime):
         options.inter_op_num_threads = 1
         options.graph_optimization_level = self._optimization
         options.optimized_model_filepath = str(optimized)
-        provider = _PROVIDERS[self.device]
-        if provider not in onnxruntime.get_available_providers():
-            raise UserError(
-                f"this ONNX Runtime has no {provider}",
-                "pip install onnxruntime-gpu (Linux and Windows, x86-64), or use --device cpu",
-            )
-        # The CUDA provider would compute float32 convolutions in TF32, which keeps 10 bits of a mantissa.
-        settings = {"use_tf32": "0"} if self.device == Device.cuda else {}
-        session = onnxruntime.InferenceSession(self._graph(), options, providers=[(provider, settings)])
-        # ONNX Runtime drops a provider that cannot load, writes one line to the log and uses the CPU.
-        if session.get_providers()[0] != provider:
-            raise UserError(
-                f"ONNX Runtime could not load {provider}",
-                "install the CUDA and cuDNN versions it was built for, or use --device cpu",
-            )
-        return session
+        if self.device == Device.cuda:
+            return session_on_gpu(self._graph(), options, CUDA, _CUDA_SETTINGS)
+        return onnxruntime.InferenceSession(self._graph(), options, providers=["CPUExecutionProvider"])
 
     def _graph(self) -> str | bytes:
         return str(self.path)
@@ -98,7 +86,14 @@ class OrtRuntime(Runtime):
             "device": self._session.get_providers()[0],
             "threads": self.threads,
             "convolutions": {name: n for name, n in self._operators.items() if "Conv" in name},
+            **self._evidence(),
         }
+
+    def _evidence(self) -> dict[str, Any]:
+        """Return what shows that CUDA computes all of the graph; nothing on the CPU."""
+        if self.device == Device.cpu:
+            return {}
+        return {"nodes": nodes_by_provider(self._session), "provider_options": _CUDA_SETTINGS}
 
 
 class ReferenceRuntime(OrtRuntime):

@@ -1,5 +1,6 @@
 """TensorRT and TensorRT for RTX engines on an NVIDIA GPU."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from errors import UserError
 from graphs.card import Batch, GraphCard
 from machine.gpu import gpus
-from runtimes.runtime import Runtime
+from runtimes.runtime import LayerTime, Runtime, parts_of
 from runtimes.tensorrt.cuda import Cuda, TorchCuda
 from runtimes.tensorrt.engine_card import FLAVOURS, EngineCard, card_of_engine
 from runtimes.tensorrt.fit import fitting_gpu
@@ -36,15 +37,36 @@ class TrtRuntime(Runtime):
         self._sidecar, self._gpu = sidecar, gpu
         self._version = f"{builder.title} {sidecar.version}"
         cuda = self.cuda(gpu.index)  # type: ignore[call-arg]
-        self._session = EngineSession(builder.load(), self._version, self.path, cuda, gpu.compute_capability)
+        self._session = EngineSession(
+            *(builder.load(), self._version, self.path, cuda, gpu.compute_capability, self.cuda_graphs)
+        )
         return sidecar.graph
 
     def _infer(self, images: Batch) -> Batch:
-        largest = self._session.largest
-        if len(images) > largest:
-            parts = np.array_split(images, -(-len(images) // largest))
-            return np.concatenate([self._infer(np.ascontiguousarray(part)) for part in parts])
-        return self._session.run(images)
+        return np.concatenate([self._session.run(part) for part in self._parts(images)])
+
+    def device_ms(self, images: Batch) -> float:
+        """Return the time of the GPU; a batch that is cut into parts takes the sum of the parts' times."""
+        self._check_images(images)
+        return sum(self._session.device_ms(part) for part in self._parts(images))
+
+    def layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
+        """Return the profile of TensorRT; a layer of a batch that is cut takes the sum over the parts.
+
+        Raises:
+            ValueError: the images are not what `infer` takes, or there are no calls.
+            UserError: TensorRT reports no layers.
+        """
+        self._check_images(images)
+        if calls < 1:
+            raise ValueError(f"a profile needs at least one call, not {calls}")
+        times: Counter[str] = Counter()
+        for part in self._parts(images):
+            times.update(self._session.layer_times(part, calls))
+        return [LayerTime(name, ms) for name, ms in times.items()]
+
+    def _parts(self, images: Batch) -> list[Batch]:
+        return parts_of(images, self._session.largest)
 
     def _close(self) -> None:
         self._session.close()

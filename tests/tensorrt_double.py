@@ -7,6 +7,12 @@ Logit k of an image is k plus the sum of the image's values. The double is stric
 - A method that TensorRT would answer with False or None does so where the test says (`refuse`), and where the
   caller's use is wrong: a shape outside the profile, a profile that does not exist.
 - Running without an address or a shape, or on another GPU than the current one, is a `Violation`.
+- The GPU has a clock, and what a measurement should leave out takes far longer than what it should count: a
+  copy, the first launch of a shape, a launch with a profiler, a gap in which the GPU waits for the host.
+- A context with a profiler reports `LAYERS` after each launch, but not from inside a graph. A profiler that
+  is gone while its context runs is a `Violation`.
+
+Longer than 300 lines because the parts of the double check one another.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +20,7 @@ from contextlib import contextmanager
 from enum import Enum, IntEnum
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +29,17 @@ from graphs.card import INPUT, OUTPUT
 
 CHANNELS, SIZE, CLASSES = 3, 32, 4
 PROFILES = ((1, 1, 1), (1, 32, 128))
+# The layers of the double's engines with the milliseconds that an image takes in each.
+LAYERS = {"stem": 0.001, "add": 0.002, "head": 0.001}
+COPY_MS, COMPILE_MS, PROFILE_MS, GAP_MS = 10.0, 1000.0, 100.0, 5.0
+
+
+def expected_ms(count: int) -> float:
+    """How long the double works on a batch."""
+    return count * sum(LAYERS.values())
+
+
+Work = Callable[[], None]
 
 
 class Violation(AssertionError):
@@ -44,8 +62,10 @@ class CudaDouble:
         self.stream = 1000 + index
         self.is_current = False
         self.memory: dict[int, Memory] = {}
-        self._queue: list[Callable[[], None]] = []
-        self._recording: list[Callable[[], None]] | None = None
+        self.clock = 0.0
+        self._pending_launches = 0
+        self._queue: list[Work] = []
+        self._recording: list[Work] | None = None
         CudaDouble.instances.append(self)
 
     @property
@@ -71,18 +91,40 @@ class CudaDouble:
     def to_device(self, target: "Memory", source: "Memory", count: int) -> None:
         def copy() -> None:
             target.array[:count] = source.array[:count]
+            self.clock += COPY_MS
 
         self.enqueue(copy)
 
     to_host = to_device
 
-    def enqueue(self, work: Callable[[], None]) -> None:
+    def launch(self, work: Work) -> None:
+        """Enqueue what takes so long that the host keeps ahead of the GPU meanwhile."""
+        self._pending_launches += self._recording is None
+        self.enqueue(work)
+
+    def enqueue(self, work: Work) -> None:
         if self._recording is None:
             self._queue.append(work)
         else:
             self._recording.append(work)
 
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+    def milliseconds(self, work: Work) -> float:
+        if not self.is_current:
+            raise Violation("an event was recorded on whichever GPU is current")
+        times: list[float] = []
+        has_work = self._pending_launches > 0
+        self.enqueue(lambda: times.append(self.clock))
+        work()
+        if not has_work:
+            self.enqueue(self._wait_for_the_host)
+        self.enqueue(lambda: times.append(self.clock))
+        self.synchronize()
+        return times[1] - times[0]
+
+    def _wait_for_the_host(self) -> None:
+        self.clock += GAP_MS
+
+    def capture(self, work: Work) -> Work:
         if self._queue:
             raise Violation("captured while other work of the stream was pending")
         self._recording = recorded = []
@@ -90,12 +132,17 @@ class CudaDouble:
             work()
         finally:
             self._recording = None
-        return lambda: self._queue.extend(recorded)
+
+        def replay() -> None:
+            for kernel in recorded:
+                self.launch(kernel)
+
+        return replay
 
     def synchronize(self) -> None:
         if self._recording is not None:
             raise Violation("synchronized while a graph was captured")
-        queue, self._queue = self._queue, []
+        queue, self._queue, self._pending_launches = self._queue, [], 0
         for work in queue:
             work()
 
@@ -116,6 +163,13 @@ class ILogger:
     """TensorRT's base class of loggers."""
 
     Severity = Severity
+
+    def __init__(self) -> None:
+        self.initialised = True
+
+
+class IProfiler:
+    """TensorRT's base class of profilers."""
 
     def __init__(self) -> None:
         self.initialised = True
@@ -146,7 +200,7 @@ class TensorRtDouble:
         self.calls: list[str] = []
         self.contexts: list[Context] = []
         self.configs: list[SimpleNamespace] = []
-        self.ILogger = ILogger
+        self.ILogger, self.IProfiler = ILogger, IProfiler
         self.DynamicShapesKernelSpecializationStrategy = Enum("Strategy", "LAZY EAGER NONE")
         self.CudaGraphStrategy = Enum("CudaGraphStrategy", "DISABLED WHOLE_GRAPH_CAPTURE")
 
@@ -247,6 +301,30 @@ class Context:
         self.shape: tuple[int, ...] | None = None
         self.addresses: dict[str, int] = {}
         self.launches = 0
+        self._profiler: Callable[[], Any] | None = None
+        self._compiled: set[tuple[int, ...]] = set()
+
+    @property
+    def profiler(self) -> Any:
+        return self._profiler and self._profiler()
+
+    @profiler.setter
+    def profiler(self, profiler: Any) -> None:
+        if not getattr(profiler, "initialised", False):
+            raise Violation("a profiler whose base class was not initialised")
+        self._profiler = ref(profiler)
+
+    def _report(self, count: int, extra: float) -> None:
+        """Report the layers of a launch, the first of them with what compiling took."""
+        if self.profiler is None:
+            raise Violation("a context ran with a profiler that is gone")
+        whole = self.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        if self.config is not None and self.config.cuda_graph_strategy == whole:
+            return
+        if "report_layer_time" in self.trt.refuse:
+            return
+        for name, ms in LAYERS.items():
+            self.profiler.report_layer_time(name, count * ms + (extra - PROFILE_MS))
 
     @property
     def _cuda(self) -> CudaDouble:
@@ -287,12 +365,19 @@ class Context:
         if self.config is not None:
             self.config.cache.kernels.add(f"batch{shape[0]}".encode())
 
+        extra = 0.0 if shape in self._compiled else COMPILE_MS
+        self._compiled.add(shape)
+        if self._profiler is not None:
+            extra += PROFILE_MS
+            self._report(shape[0], extra)
+
         def run() -> None:
+            cuda.clock += expected_ms(shape[0]) + extra
             source, target = (cuda.memory[addresses[name]].array for name in (INPUT, OUTPUT))
             images = source[: int(np.prod(shape))].reshape(shape)
             target[: shape[0] * CLASSES] = expected_logits(images).reshape(-1)
 
-        cuda.enqueue(run)
+        cuda.launch(run)
         return self.trt.answer("execute_async_v3", True)
 
     def _require_current(self, what: str) -> None:

@@ -5,7 +5,6 @@ lists of providers are not enough, because ONNX Runtime lists its CUDA provider 
 where the provider's library does not load.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,13 +16,15 @@ from typing import Any
 from artifacts.versions import version_of
 from errors import UserError
 from machine.description import Machine, this_machine
-from machine.gpu import Gpu, gpus
+from machine.gpu import Gpu, gpu_state_or_reason, gpus
+from runtimes.native_output import native_output
+from runtimes.ort_providers import CUDA, RTX, TENSORRT, Provider, session_on_gpu
 from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.fit import rtx_supports
 from runtimes.tensorrt.package import BUILDERS, Builder
-from workflow.native_output import native_output
 
 _LEAST_FREE_BYTES = 2**30
+_ORT_AGAIN = "install ONNX Runtime again"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,14 @@ def capabilities() -> tuple[Machine, list[Capability]]:
     tasks: dict[str, Callable[[], str]] = {
         "train on the CPU": partial(_train, "cpu"),
         "train on CUDA": partial(_train, "cuda"),
-        "run ort on the CPU": partial(_ort, "CPUExecutionProvider"),
-        "run ort on CUDA": partial(_ort, "CUDAExecutionProvider"),
+        "run ort on the CPU": _ort_on_cpu,
+        "run ort on CUDA": partial(_ort_on_gpu, CUDA),
+        "run ort-trt": partial(_ort_on_gpu, TENSORRT),
+        "run ort-rtx": partial(_ort_on_gpu, RTX),
         "run openvino": _openvino,
         **{f"build with {builder.title}": partial(_build, builder) for builder in BUILDERS.values()},
         "run trt": _run_trt,
+        "read clocks and power of a GPU": _gpu_clocks,
         "INT8 at full speed on the CPU": partial(_vnni, machine),
         "free disk space": _disk,
     }
@@ -85,32 +89,30 @@ def _train(device: str) -> str:
     return f"torch {torch.__version__}, {where}"
 
 
-def _ort(provider: str) -> str:
-    """Open a session with a provider and run it; ONNX Runtime drops a provider that does not load."""
-    try:
+def _ort_on_cpu() -> str:
+    with _onnx_runtime_loads():
         import onnxruntime
-    except ImportError as error:
-        raise UserError(f"ONNX Runtime does not load ({error})", _fix_of("CPUExecutionProvider")) from error
-    if provider not in onnxruntime.get_available_providers():
-        raise UserError(
-            f"this ONNX Runtime has no {provider}", "pip install onnxruntime-gpu (Linux and Windows, x86-64)"
-        )
-    with native_output() as log, _failure_means(f"{provider} does not run", _fix_of(provider)):
-        session = onnxruntime.InferenceSession(_tiny_graph(), providers=[provider])
+    with _failure_means("CPUExecutionProvider does not run", _ORT_AGAIN):
+        session = onnxruntime.InferenceSession(_tiny_graph(), providers=["CPUExecutionProvider"])
         session.run(None, {"x": _tiny_image()})
-    if session.get_providers()[0] != provider:
-        reason = re.search(r"with error: (.*)", log.getvalue())
-        raise UserError(
-            f"{provider} does not load ({reason[1] if reason else 'ONNX Runtime gives no reason'})",
-            _fix_of(provider),
-        )
-    return f"onnxruntime {onnxruntime.__version__}, {provider}"
+    return f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider"
 
 
-def _fix_of(provider: str) -> str:
-    if provider == "CPUExecutionProvider":
-        return "install ONNX Runtime again"
-    return "use a machine with an NVIDIA GPU, CUDA 13 and cuDNN 9"
+def _ort_on_gpu(provider: Provider) -> str:
+    with _onnx_runtime_loads():
+        import onnxruntime
+    session = session_on_gpu(_tiny_graph(), onnxruntime.SessionOptions(), provider, {})
+    with _failure_means(f"{provider.name} does not run", provider.fix):
+        session.run(None, {"x": _tiny_image()})
+    return f"onnxruntime {provider.version}, {provider.name}"
+
+
+@contextmanager
+def _onnx_runtime_loads() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"ONNX Runtime does not load ({error})", _ORT_AGAIN) from error
 
 
 def _openvino() -> str:
@@ -193,6 +195,16 @@ def _failure_means(problem: str, fix: str, logger: Any = None) -> Iterator[None]
     except Exception as error:
         reasons = logger.errors if logger is not None else []
         raise UserError(f"{problem} ({'; '.join(reasons) or _first_line(error)})", fix) from error
+
+
+def _gpu_clocks() -> str:
+    _require_gpu()
+    state = gpu_state_or_reason(0)
+    if isinstance(state, str):
+        raise UserError(state, "update the NVIDIA driver")
+    told = {"MHz": state.sm_clock_mhz, "W": state.power_w, "°C": state.temperature_c}
+    known = [f"{value:.0f} {unit}" for unit, value in told.items() if value is not None]
+    return ", ".join(known) or "NVML answers, and the GPU tells none of them"
 
 
 def _vnni(machine: Machine) -> str:

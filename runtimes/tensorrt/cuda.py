@@ -72,6 +72,10 @@ class Cuda(Protocol):
         """Record the kernels that `work` launches, and return what launches all of them at once."""
         ...
 
+    def milliseconds(self, work: Callable[[], None]) -> float:
+        """Wait for what `work` launches, and return how long the GPU took from its start to its end."""
+        ...
+
     def synchronize(self) -> None:
         """Wait until the stream is through."""
         ...
@@ -174,6 +178,16 @@ class TorchCuda:
                 graph.replay()
 
         return replay
+
+    def milliseconds(self, work: Callable[[], None]) -> float:
+        """Record events on the stream before and after what `work` launches, and return their distance."""
+        first, last = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with self.current():
+            first.record(self._stream)
+            work()
+            last.record(self._stream)
+        last.synchronize()
+        return first.elapsed_time(last)
 
     def synchronize(self) -> None:
         """Wait until the stream is through."""

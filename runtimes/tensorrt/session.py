@@ -7,6 +7,9 @@ False instead of raising, and an engine whose shape was not set computes with th
 TensorRT for RTX captures graphs itself (`CudaGraphStrategy.WHOLE_GRAPH_CAPTURE`), and compiles kernels for
 each shape before the first call returns (`EAGER`); by default it would compile while a slower kernel runs,
 and a measurement would time both. With TensorRT the graph of each batch size is captured here.
+
+A profile of the layers runs in an execution context of its own and without graphs, because a context with a
+profiler waits after every call, and the kernels of a graph report to no profiler.
 """
 
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from errors import UserError
 from graphs.card import INPUT, OUTPUT, Batch
 from runtimes.tensorrt.collecting_logger import collecting_logger
 from runtimes.tensorrt.cuda import Buffer, Cuda
+from runtimes.tensorrt.layer_profile import collecting_profiler
 from runtimes.tensorrt.plan_options import Profile, profile_serving
 from runtimes.tensorrt.runtime_cache import RuntimeCache
 from runtimes.tensorrt.validity import refuse_unfit_engine
@@ -29,12 +33,14 @@ class Lane:
     """One profile with an execution context of its own, so that no call has to change profiles.
 
     Attributes:
+        captures: whether launches are captured here, in one graph for each batch size.
         batch: the batch whose shape is set; 0 before the first.
         graphs: captured launches by batch.
     """
 
     profile: Profile
     context: Any
+    captures: bool
     batch: int = 0
     graphs: dict[int, Callable[[], None]] = field(default_factory=dict)
 
@@ -57,7 +63,7 @@ class EngineSession:
     def __init__(
         self, trt: ModuleType, title: str, plan: Path, cuda: Cuda, capability: int, captures: bool = True
     ) -> None:
-        self._title, self._path, self._cuda, self._captures = title, plan, cuda, captures
+        self._trt, self._title, self._path, self._cuda, self._captures = trt, title, plan, cuda, captures
         self._logger = collecting_logger(trt)
         content = plan.read_bytes()
         with cuda.current():
@@ -67,9 +73,13 @@ class EngineSession:
             self._require(self._engine, "load")
             self._is_rtx = hasattr(self._engine, "create_runtime_config")
             self._cache: RuntimeCache | None = None
-            self._config = self._runtime_config(trt) if self._is_rtx else None
+            self._config = self._runtime_config(captures) if self._is_rtx else None
             self._allocate()
-            self._lanes = [self._lane(index) for index in range(self._engine.num_optimization_profiles)]
+            # TensorRT for RTX captures by itself, as its configuration says.
+            self._lanes = [
+                self._lane(index, self._config, captures and not self._is_rtx)
+                for index in range(self._engine.num_optimization_profiles)
+            ]
 
     @property
     def largest(self) -> int:
@@ -94,14 +104,51 @@ class EngineSession:
         Raises:
             UserError: no profile serves the batch, or TensorRT fails; with its reason.
         """
-        count = len(images)
-        lane = self._lane_for(count)
+        lane = self._lanes[self._index_for(len(images))]
         with self._cuda.current():
-            if lane.batch != count:
-                self._set_shape(lane, images.shape)
-            self._input.upload(images)
+            self._prepare(lane, images)
             self._launch(lane)
-            return self._output.download((count, self._classes))
+            return self._output.download((len(images), self._classes))
+
+    def device_ms(self, images: Batch) -> float:
+        """Milliseconds that the GPU works on images [N, C, H, W], N at most `largest`, without the copies.
+
+        The batch is launched twice, and the second launch is timed. The first launch may compile. The first
+        launch also keeps the GPU busy while the host enqueues the second one, whose time would otherwise
+        contain gaps in which the GPU waits for the host.
+
+        Raises:
+            UserError: as in `run`.
+        """
+        lane = self._lanes[self._index_for(len(images))]
+        with self._cuda.current():
+            self._prepare(lane, images)
+            self._launch(lane)
+            return self._cuda.milliseconds(lambda: self._launch(lane))
+
+    def layer_times(self, images: Batch, calls: int) -> dict[str, float]:
+        """Milliseconds of each layer in a call, as the mean of `calls` calls, N at most `largest`.
+
+        Raises:
+            UserError: as in `run`, or TensorRT reports no layers.
+        """
+        profiler = collecting_profiler(self._trt)
+        with self._cuda.current():
+            config = self._runtime_config(captures=False) if self._is_rtx else None
+            lane = self._lane(self._index_for(len(images)), config, captures=False)
+            self._prepare(lane, images)
+            # The first call compiles, so that the profiler is attached after it.
+            self._enqueue(lane)
+            self._cuda.synchronize()
+            lane.context.profiler = profiler
+            for _ in range(calls):
+                self._enqueue(lane)
+                self._cuda.synchronize()
+        # The context goes before the profiler, which it points to.
+        del lane
+        if not profiler.totals:
+            raise self._failure("report the time of any layer of")
+        return {name: total / calls for name, total in profiler.totals.items()}
 
     def close(self) -> None:
         """Wait for the GPU, keep the kernels that were compiled, and release everything in order."""
@@ -111,16 +158,18 @@ class EngineSession:
         self._lanes.clear()
         del self._config, self._engine, self._runtime, self._input, self._output
 
-    def _runtime_config(self, trt: ModuleType) -> Any:
+    def _runtime_config(self, captures: bool) -> Any:
+        """How contexts of TensorRT for RTX run; all of them share one cache of compiled kernels."""
         config = self._engine.create_runtime_config()
         self._require(config, "make a runtime configuration for")
         config.dynamic_shapes_kernel_specialization_strategy = (
-            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
-        strategy = trt.CudaGraphStrategy
-        config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if self._captures else strategy.DISABLED
-        self._cache = RuntimeCache(self._path, config.create_runtime_cache())
-        self._cache.load()
+        strategy = self._trt.CudaGraphStrategy
+        config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if captures else strategy.DISABLED
+        if self._cache is None:
+            self._cache = RuntimeCache(self._path, config.create_runtime_cache())
+            self._cache.load()
         self._require(config.set_runtime_cache(self._cache.kernels), "use the runtime cache of")
         return config
 
@@ -138,9 +187,14 @@ class EngineSession:
         self._input = Buffer(self._cuda, self.largest * channels * height * width)
         self._output = Buffer(self._cuda, self.largest * self._classes)
 
-    def _lane(self, index: int) -> "Lane":
-        """An execution context for a profile, with the buffers bound."""
-        arguments = () if self._config is None else (self._config,)
+    def _lane(self, index: int, config: Any, captures: bool) -> "Lane":
+        """An execution context for a profile, with the buffers bound.
+
+        Args:
+            config: of `_runtime_config`; None for TensorRT, which has none.
+            captures: as in `Lane`.
+        """
+        arguments = () if config is None else (config,)
         context = self._engine.create_execution_context(*arguments)
         self._require(context, "make an execution context for")
         chosen = context.set_optimization_profile_async(index, self._cuda.stream)
@@ -148,10 +202,10 @@ class EngineSession:
         self._cuda.synchronize()
         for name, buffer in ((INPUT, self._input), (OUTPUT, self._output)):
             self._require(context.set_tensor_address(name, buffer.address), f"bind {name} of")
-        return Lane(self._profiles()[index], context)
+        return Lane(self._profiles()[index], context, captures)
 
-    def _lane_for(self, count: int) -> "Lane":
-        """The lane that serves a batch and whose profile is tuned for the nearest one."""
+    def _index_for(self, count: int) -> int:
+        """The profile that serves a batch and is tuned for the nearest one."""
         profiles = [lane.profile for lane in self._lanes]
         index = profile_serving(profiles, count)
         if index is None:
@@ -160,7 +214,15 @@ class EngineSession:
                 f"{self._path.name} has no profile for a batch of {count}, only for {ranges}",
                 "build it again with a profile for this batch",
             )
-        return self._lanes[index]
+        return index
+
+    def _prepare(self, lane: "Lane", images: Batch) -> None:
+        """Set the shape, where the lane has another, copy the images, and capture a launch of it once."""
+        if lane.batch != len(images):
+            self._set_shape(lane, images.shape)
+        self._input.upload(images)
+        if lane.captures and lane.batch not in lane.graphs:
+            self._capture(lane)
 
     def _set_shape(self, lane: "Lane", shape: tuple[int, ...]) -> None:
         lane.batch = 0
@@ -169,16 +231,17 @@ class EngineSession:
             raise self._failure(f"run without a shape of {', '.join(missing)}")
         lane.batch = shape[0]
 
+    def _capture(self, lane: "Lane") -> None:
+        # The first call of a shape may allocate memory, which a capture must not contain.
+        self._enqueue(lane)
+        self._cuda.synchronize()
+        lane.graphs[lane.batch] = self._cuda.capture(lambda: self._enqueue(lane))
+
     def _launch(self, lane: "Lane") -> None:
-        if self._is_rtx or not self._captures:
-            self._enqueue(lane)
-        elif lane.batch in lane.graphs:
+        if lane.captures:
             lane.graphs[lane.batch]()
         else:
-            # The first call of a shape may allocate memory, which a capture must not contain.
             self._enqueue(lane)
-            self._cuda.synchronize()
-            lane.graphs[lane.batch] = self._cuda.capture(lambda: self._enqueue(lane))
 
     def _enqueue(self, lane: "Lane") -> None:
         self._require(lane.context.execute_async_v3(self._cuda.stream), "run")

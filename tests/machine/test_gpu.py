@@ -1,13 +1,72 @@
 import ctypes
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from machine.gpu import Gpu, gpus
+from machine.gpu import Gpu, GpuState, gpu_state, gpu_state_or_reason, gpus
 
 ROOT = Path(__file__).parents[2]
+
+
+STATES = [GpuState(1980, 2619, 412.5, 61), GpuState(210, 405, 18.25, 33)]
+
+
+def bus_id(index: int) -> bytes:
+    """CUDA counts the fastest GPU first, and here the fastest is in the last slot."""
+    return f"0000:{len(STATES) - index}0:00.0".encode()
+
+
+class NvmlError(Exception):
+    """What `pynvml` raises."""
+
+
+class FakeNvml:
+    """As much of `pynvml` as is asked for, with one handle for each of `STATES`.
+
+    Args:
+        missing: names of functions that raise.
+    """
+
+    NVMLError = NvmlError
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+    def __init__(self, *missing: str) -> None:
+        self.missing = missing
+        self.open = 0
+
+    def _require(self, name: str, is_open: int = 1) -> None:
+        if name in self.missing:
+            raise NvmlError("Not Supported")
+        if self.open < is_open:
+            raise NvmlError("Uninitialized")
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self._require("nvmlInit", 0)
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self._require("nvmlShutdown")
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByPciBusId(self, name: bytes) -> GpuState:  # noqa: N802
+        self._require("nvmlDeviceGetHandleByPciBusId")
+        return STATES[[bus_id(index) for index in range(len(STATES))].index(name)]
+
+    def nvmlDeviceGetClockInfo(self, device: GpuState, clock: int) -> int | None:  # noqa: N802
+        self._require("nvmlDeviceGetClockInfo")
+        return {1: device.sm_clock_mhz, 2: device.memory_clock_mhz}[clock]
+
+    def nvmlDeviceGetPowerUsage(self, device: GpuState) -> int:  # noqa: N802
+        self._require("nvmlDeviceGetPowerUsage")
+        assert device.power_w is not None
+        return int(1000 * device.power_w)
+
+    def nvmlDeviceGetTemperature(self, device: GpuState, sensor: int) -> int | None:  # noqa: N802
+        self._require("nvmlDeviceGetTemperature")
+        return {0: device.temperature_c}[sensor]
 
 
 class FakeDriver:
@@ -29,6 +88,11 @@ class FakeDriver:
     def cuDeviceGet(self, device: object, ordinal: int) -> int:  # noqa: N802
         # Handles need not be ordinals.
         device._obj.value = 100 + ordinal  # type: ignore[attr-defined]
+        return 0 if ordinal < len(self.devices) else 101
+
+    def cuDeviceGetPCIBusId(self, text: ctypes.Array, length: int, device: ctypes.c_int) -> int:  # noqa: N802
+        text.value = bus_id(device.value - 100)
+        assert len(text.value) < length
         return 0
 
     def cuDeviceGetName(self, name: ctypes.Array, length: int, device: ctypes.c_int) -> int:  # noqa: N802
@@ -51,11 +115,12 @@ def set_driver(monkeypatch: pytest.MonkeyPatch):
     return set_to
 
 
-def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise OSError(f"{name}: cannot open shared object file")
+def missing_library(name: str) -> None:
+    raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(ctypes, "CDLL", missing)
+
+def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", missing_library)
     assert gpus() == []
 
 
@@ -74,6 +139,64 @@ def test_driver_without_a_device_is_no_gpu(set_driver) -> None:
 def test_driver_that_fails_is_no_gpu(set_driver, failing: str) -> None:
     set_driver(FakeDriver(Gpu("NVIDIA A10", 86), **{failing: 100}))
     assert gpus() == []
+
+
+@pytest.fixture
+def nvml(set_driver, monkeypatch: pytest.MonkeyPatch):
+    def set_to(*missing: str) -> FakeNvml:
+        fake = FakeNvml(*missing)
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        set_driver(FakeDriver(Gpu("NVIDIA H100", 90), Gpu("NVIDIA T4", 75)))
+        return fake
+
+    return set_to
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_state_is_that_of_the_gpu_with_the_number_that_cuda_gives_it(nvml, index: int) -> None:
+    fake = nvml()
+    assert gpu_state(index) == STATES[index]
+    assert fake.open == 0
+
+
+def test_what_a_gpu_does_not_tell_is_none(nvml) -> None:
+    fake = nvml("nvmlDeviceGetPowerUsage")
+    assert gpu_state(0) == replace(STATES[0], power_w=None)
+    assert fake.open == 0
+
+
+def test_no_gpu_has_no_state_and_a_reason(nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml()
+    assert gpu_state(2) is None
+    assert gpu_state_or_reason(2) == "the NVIDIA driver reports no GPU 2"
+    monkeypatch.setattr(ctypes, "CDLL", missing_library)
+    assert gpu_state(0) is None
+    assert gpu_state_or_reason(0) == "the NVIDIA driver reports no GPU 0"
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("nvmlInit", "NVML does not load (Not Supported)"),
+        (
+            "nvmlDeviceGetHandleByPciBusId",
+            "NVML does not know the GPU 0 at 0000:20:00.0 (Not Supported)",
+        ),
+    ],
+)
+def test_nvml_that_fails_says_why(nvml, missing: str, reason: str) -> None:
+    fake = nvml(missing)
+    assert gpu_state(0) is None
+    assert gpu_state_or_reason(0) == reason
+    assert fake.open == 0
+
+
+def test_the_real_binding_has_what_the_double_has(monkeypatch: pytest.MonkeyPatch, set_driver) -> None:
+    import pynvml
+
+    names = [name for name in dir(FakeNvml) if name.lower().startswith("nvml")]
+    assert [name for name in names if not hasattr(pynvml, name)] == []
+    assert [pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM, pynvml.NVML_TEMPERATURE_GPU] == [1, 2, 0]
 
 
 def test_asking_loads_no_framework() -> None:

@@ -1,12 +1,17 @@
-"""One table of runtimes and checks: what every runtime that runs on a CPU must do with images."""
+"""One table of runtimes and checks: what every runtime must do with images.
+
+What needs a GPU and ONNX Runtime runs on a double, which computes on the CPU.
+"""
 
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ort_double import OrtDouble
 
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
@@ -33,6 +38,19 @@ RUNTIMES = [
 ]
 
 
+ON_DOUBLE = [
+    ("ort", "fp32"),
+    ("ort", "fp16"),
+    ("ort-trt", "fp32"),
+    ("ort-trt", "fp16"),
+    ("ort-trt", "int8"),
+    ("ort-rtx", "fp32"),
+    ("ort-rtx", "fp16"),
+    ("ort-rtx", "int8"),
+]
+ALL = [*((*named, "cpu") for named in RUNTIMES), *((*named, "cuda") for named in ON_DOUBLE)]
+
+
 # The largest difference between batch sizes, relative to the largest logit. A library may choose another
 # kernel for another batch size. In INT8 and FP8 that may move a code by one, in FP16 the last of 11 bits and
 # in bfloat16 the last of 8 bits.
@@ -50,24 +68,34 @@ OVERFLOWING = [
 ]
 
 
-def _opened(run: RunDirectory, engine: str, precision: str) -> Runtime:
-    return open_subject(run, subject_in(run, engine, precision))
+def _opened(run: RunDirectory, engine: str, precision: str, device: str = "cpu") -> Runtime:
+    return open_subject(run, subject_in(run, engine, precision, device))
 
 
-def _id(case: tuple[str, tuple[str, str]]) -> str:
+def _id(case: tuple[str, tuple[str, str, str]]) -> str:
     return "-".join((case[0], *case[1]))
 
 
-@pytest.fixture(params=RUNTIMES, ids="-".join)
-def named(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param
+@contextmanager
+def _doubled(device: str) -> Iterator[None]:
+    """Put the double into the place of ONNX Runtime's GPU providers."""
+    with pytest.MonkeyPatch.context() as patched:
+        if device == "cuda":
+            OrtDouble().install(patched)
+        yield
 
 
-@pytest.fixture(scope="module", params=itertools.product(VARIANTS, RUNTIMES), ids=_id)
+@pytest.fixture(params=ALL, ids="-".join)
+def named(request: pytest.FixtureRequest) -> Iterator[tuple[str, str, str]]:
+    with _doubled(request.param[-1]):
+        yield request.param
+
+
+@pytest.fixture(scope="module", params=itertools.product(VARIANTS, ALL), ids=_id)
 def runtime(request: pytest.FixtureRequest, trained_runs: dict[str, Path]) -> Iterator[Runtime]:
     """A runtime that is open for all checks of this module."""
     variant, named = request.param
-    with _opened(RunDirectory(trained_runs[variant]), *named) as opened:
+    with _doubled(named[-1]), _opened(RunDirectory(trained_runs[variant]), *named) as opened:
         yield opened
 
 
@@ -181,7 +209,9 @@ def test_logits_of_another_shape_or_type_are_a_failed_check(
         runtime.infer(images)
 
 
-def test_closed_runtime_raises(trained_runs: dict[str, Path], named: tuple[str, str], images: Batch) -> None:
+def test_closed_runtime_raises(
+    trained_runs: dict[str, Path], named: tuple[str, str, str], images: Batch
+) -> None:
     runtime = _opened(RunDirectory(trained_runs["preact"]), *named)
     with pytest.raises(RuntimeError, match="is not open"):
         runtime.infer(images)
@@ -192,13 +222,18 @@ def test_closed_runtime_raises(trained_runs: dict[str, Path], named: tuple[str, 
 
 
 def test_runtime_can_be_opened_again(
-    trained_runs: dict[str, Path], named: tuple[str, str], images: Batch
+    trained_runs: dict[str, Path], named: tuple[str, str, str], images: Batch
 ) -> None:
     runtime = _opened(RunDirectory(trained_runs["preact"]), *named)
     with runtime:
         first = runtime.infer(images)
     with runtime:
         np.testing.assert_array_equal(runtime.infer(images), first)
+
+
+def test_what_has_no_clock_of_a_device_gives_no_time(runtime: Runtime, images: Batch) -> None:
+    assert runtime.device_ms(images) is None
+    assert runtime.layer_times(images, calls=1) is None
 
 
 def test_card_describes_the_artifact(runtime: Runtime, digits: Dataset) -> None:
@@ -217,7 +252,7 @@ def test_all_runtimes_open_the_same_network(trained_runs: dict[str, Path]) -> No
 
 
 def test_description_is_json_with_version_device_and_threads(
-    trained_runs: dict[str, Path], named: tuple[str, str]
+    trained_runs: dict[str, Path], named: tuple[str, str, str]
 ) -> None:
     run = RunDirectory(trained_runs["preact"])
     with open_subject(run, subject_in(run, *named), threads=1) as runtime:
@@ -230,3 +265,8 @@ def test_description_is_json_with_version_device_and_threads(
 
 def test_nothing_that_runs_on_a_cpu_is_left_out_of_the_table() -> None:
     assert [(engine, p) for engine in ENGINES for p in precisions_of(engine, "cpu")] == RUNTIMES
+
+
+def test_nothing_of_onnx_runtime_that_runs_on_cuda_is_left_out_of_the_table() -> None:
+    of_ort = [engine for engine in ENGINES if engine.split("-")[0] == "ort"]
+    assert [(engine, p) for engine in of_ort for p in precisions_of(engine, "cuda")] == ON_DOUBLE

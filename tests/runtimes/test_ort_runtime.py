@@ -1,12 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.parser
-import onnxruntime
 import pytest
 from fault_injection import bypass_dequantize, graph_in, publish, set_card
 from onnx.reference import ReferenceEvaluator
+from ort_double import OrtDouble
 
 from artifacts.names import MODEL, MODEL_BF16, MODEL_FP8_GPU, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_GPU
 from artifacts.run_directory import RunDirectory
@@ -22,46 +23,28 @@ def folder(trained_runs: dict[str, Path]) -> Path:
     return trained_runs["preact"]
 
 
-def test_provider_that_is_not_built_in_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with (
-        pytest.raises(UserError, match="this ONNX Runtime has no CUDAExecutionProvider"),
-        OrtRuntime(folder / MODEL, "fp32", "cuda"),
-    ):
-        pass
+@pytest.mark.parametrize(("name", "precision"), [(MODEL, "fp32"), (MODEL_FP16, "fp16")])
+def test_cuda_computes_every_node_without_tf32(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
+) -> None:
+    ort = OrtDouble().install(monkeypatch)
+    with OrtRuntime(folder / name, precision, "cuda") as runtime:
+        described = runtime.describe()
+    (session,) = ort.sessions
+    assert session.settings == described["provider_options"] == {"use_tf32": "0"}
+    assert described["device"] == "CUDAExecutionProvider"
+    assert described["nodes"] == {"CUDAExecutionProvider": len(onnx.load(folder / name).graph.node)}
+    assert described["convolutions"]["Conv"] == 9
 
 
-def test_session_that_dropped_the_provider_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime drops the CUDA provider where CUDA cannot load; the test does so on every machine."""
-    opened = onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda path, options, providers: opened(path, options, providers=["CPUExecutionProvider"]),
-    )
-    with (
-        pytest.raises(UserError, match="could not load CUDAExecutionProvider") as refusal,
-        OrtRuntime(folder / MODEL, "fp32", "cuda"),
-    ):
-        pass
-    assert "--device cpu" in refusal.value.fix
-
-
-def test_tf32_is_off_on_cuda(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-
-    def refuse(path: str, options: object, providers: list[object]) -> None:
-        asked.extend(providers)
-        raise InterruptedError
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
-    with pytest.raises(InterruptedError):
+@pytest.mark.parametrize("how", [{"missing": "libcublasLt.so.13: no such file"}, {"leaves": 1}])
+def test_cuda_that_computes_less_than_every_node_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    OrtDouble(**how).install(monkeypatch)
+    with pytest.raises(UserError, match="CUDAExecutionProvider does not") as refusal:
         OrtRuntime(folder / MODEL, "fp32", "cuda").__enter__()
-    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    assert "--device cpu" in refusal.value.fix
 
 
 @pytest.mark.skipif(bool(gpus()), reason="an NVIDIA GPU is here, where CUDA may load")

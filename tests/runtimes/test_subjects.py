@@ -109,7 +109,9 @@ def test_precision_an_engine_does_not_compute_in_is_refused(
 def test_unknown_engine_is_refused_and_the_known_are_listed(trained_runs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="unknown --engine 'tflite'") as refusal:
         subject_in(RunDirectory(trained_runs["preact"]), "tflite", "fp32")
-    assert refusal.value.fix == "use torch or ort or openvino or trt or reference or reference-rtx"
+    assert refusal.value.fix == (
+        "use torch or ort or openvino or trt or ort-trt or ort-rtx or reference or reference-rtx"
+    )
 
 
 @pytest.mark.parametrize("name", [MODEL, MODEL_INT8_CPU])
@@ -130,6 +132,13 @@ def test_artifact_that_was_not_made_is_not_opened(tmp_path: Path) -> None:
 def test_threads_are_passed_on(trained_runs: dict[str, Path]) -> None:
     run = RunDirectory(trained_runs["preact"])
     assert open_subject(run, subject_in(run, "ort", "fp32"), threads=1).threads == 1
+
+
+@pytest.mark.parametrize(("given", "captured"), [(None, True), (True, True), (False, False)])
+def test_cuda_graphs_are_passed_on(trained_runs: dict[str, Path], given: bool | None, captured: bool) -> None:
+    run = RunDirectory(trained_runs["preact"])
+    opened = open_subject(run, subject_in(run, "ort", "fp32"), cuda_graphs=given)
+    assert opened.cuda_graphs is captured
 
 
 @pytest.mark.parametrize("gpus_here", [[], [L4]])

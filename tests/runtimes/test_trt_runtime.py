@@ -5,7 +5,15 @@ import pytest
 import torch
 from fault_injection import publish_engine
 from pretended_gpus import set_gpus
-from tensorrt_double import CHANNELS, SIZE, CudaDouble, TensorRtDouble, expected_logits
+from tensorrt_double import (
+    CHANNELS,
+    LAYERS,
+    SIZE,
+    CudaDouble,
+    TensorRtDouble,
+    expected_logits,
+    expected_ms,
+)
 
 import runtimes.tensorrt.package
 from artifacts.names import CHECKPOINT
@@ -14,6 +22,7 @@ from data.dataset import Dataset
 from errors import UserError
 from machine.gpu import Gpu, gpus
 from runtimes.engines import GPU_GRAPHS
+from runtimes.runtime import LayerTime
 from runtimes.subjects import open_subject, subject_in
 from runtimes.tensorrt.engine_from_onnx import engine_from_onnx
 from runtimes.tensorrt.package import BUILDERS, Builder, installed_builder
@@ -132,11 +141,57 @@ def test_plan_or_sidecar_that_was_changed_is_not_opened(
 def test_batch_larger_than_every_profile_is_cut_in_order(
     plan: Path, on_the_double: TensorRtDouble, count: int
 ) -> None:
-    images = np.random.default_rng(0).normal(size=(count, CHANNELS, SIZE, SIZE)).astype(np.float32)
+    images = _images(count)
     with TrtRuntime(plan, "fp16", "cuda") as runtime:
         logits = runtime._infer(images)
     np.testing.assert_allclose(logits, expected_logits(images), rtol=1e-4, atol=1e-3)
     assert on_the_double.calls.count("execute_async_v3") == -(-count // 128)
+
+
+@pytest.mark.parametrize("cuda_graphs", [True, False, None])
+@pytest.mark.parametrize("rtx", [True, False])
+def test_graphs_are_captured_unless_they_are_turned_off(
+    plan: Path, on_the_double: TensorRtDouble, rtx: bool, cuda_graphs: bool | None
+) -> None:
+    on_the_double.rtx = rtx
+    with TrtRuntime(plan, "fp16", "cuda", cuda_graphs=cuda_graphs) as runtime:
+        said = runtime.describe()["cuda_graph"]
+        for _ in range(3):
+            runtime._infer(_images(2))
+    captured = "whole graph, captured by TensorRT" if rtx else "captured for each batch size"
+    assert said == ("none" if cuda_graphs is False else captured)
+    if not rtx:
+        assert on_the_double.calls.count("execute_async_v3") == (3 if cuda_graphs is False else 2)
+
+
+@pytest.mark.parametrize("count", [1, 128, 129, 300])
+@pytest.mark.parametrize("cuda_graphs", [True, False])
+def test_device_time_of_a_batch_that_is_cut_is_the_sum_of_its_parts(
+    plan: Path, on_the_double: TensorRtDouble, count: int, cuda_graphs: bool
+) -> None:
+    with TrtRuntime(plan, "fp16", "cuda", cuda_graphs=cuda_graphs) as runtime:
+        assert runtime.device_ms(_images(count)) == pytest.approx(expected_ms(count))
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_profile_names_each_layer_once(plan: Path, on_the_double: TensorRtDouble, count: int) -> None:
+    with TrtRuntime(plan, "fp16", "cuda") as runtime:
+        times = runtime.layer_times(_images(count), calls=2)
+    assert times == [LayerTime(name, pytest.approx(count * ms)) for name, ms in LAYERS.items()]
+
+
+def test_what_is_measured_is_checked_like_what_is_run(plan: Path, on_the_double: TensorRtDouble) -> None:
+    with TrtRuntime(plan, "fp16", "cuda") as runtime:
+        with pytest.raises(ValueError, match="trt takes float32"):
+            runtime.device_ms(np.zeros((2, 3, 16, 16), np.float32))
+        with pytest.raises(ValueError, match="no images"):
+            runtime.layer_times(_images(0), calls=1)
+        with pytest.raises(ValueError, match="at least one call, not 0"):
+            runtime.layer_times(_images(1), calls=0)
+
+
+def _images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, CHANNELS, SIZE, SIZE)).astype(np.float32)
 
 
 @pytest.mark.gpu

@@ -10,6 +10,7 @@ import torch
 from cpu_engines import ON_CPU
 from fault_injection import graph_in, publish, set_card
 from made_up_tables import subjects_in
+from recorded_calls import opened_runtimes
 from safetensors.torch import load_file, save_file
 from seeded_faults import put_nan, swap_two_classes, with_few_test_images
 
@@ -92,6 +93,16 @@ def test_verified_artifact_is_up_to_date(preact_run: RunDirectory, few: Dataset)
     assert done
     assert verdicts_from_artifacts(preact_run, few, subjects) == (rows, False)
     assert verdicts_from_artifacts(preact_run, few, subjects, force=True) == (rows, True)
+
+
+def test_engine_is_verified_again_without_cuda_graphs(
+    preact_run: RunDirectory, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = subjects_in(preact_run, ("ort", "fp32"))
+    verdicts_from_artifacts(preact_run, few, subjects)
+    opened = opened_runtimes(monkeypatch)
+    assert verdicts_from_artifacts(preact_run, few, subjects, cuda_graphs=False)[1]
+    assert [(runtime.name, runtime.cuda_graphs) for runtime in opened] == [("torch", True), ("ort", False)]
 
 
 def test_changed_artifact_is_verified_again(preact_run: RunDirectory, few: Dataset) -> None:

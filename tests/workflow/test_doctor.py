@@ -1,4 +1,3 @@
-import os
 import sys
 from collections import namedtuple
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import torch
 
 from errors import UserError
 from machine.description import this_machine
-from machine.gpu import Gpu
+from machine.gpu import Gpu, GpuState
 from runtimes.tensorrt.package import BUILDERS, Builder
 from workflow import doctor
 from workflow.doctor import Capability, capabilities
@@ -57,7 +56,10 @@ def test_what_these_tests_run_on_is_able() -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("task", ["train on CUDA", "run ort on CUDA", "run trt", "build with TensorRT"])
+@pytest.mark.parametrize(
+    "task",
+    ["train on CUDA", "run ort on CUDA", "run ort-trt", "run ort-rtx", "run trt", "build with TensorRT"],
+)
 def test_without_a_gpu_what_needs_one_is_not_able(task: str) -> None:
     capability = _found(task)
     assert not capability.able
@@ -169,31 +171,6 @@ def test_gpu_that_pytorch_has_no_kernels_for_is_not_able(monkeypatch: pytest.Mon
     assert "kernels for this GPU" in capability.fix
 
 
-class Session:
-    """An ONNX Runtime session that has dropped the provider it was asked for."""
-
-    def __init__(self, graph: bytes, providers: list[str]) -> None:
-        os.write(2, b"FAIL : Failed to load library x.so with error: libcublasLt.so.13: no such file\n")
-
-    def run(self, names: object, inputs: object) -> None: ...
-
-    def get_providers(self) -> list[str]:
-        return ["CPUExecutionProvider"]
-
-
-def test_a_provider_that_is_listed_and_does_not_load_is_not_able(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    capability = _found("run ort on CUDA")
-    assert not capability.able
-    assert capability.provided_by == ("CUDAExecutionProvider does not load (libcublasLt.so.13: no such file)")
-    assert capfd.readouterr().err == ""
-
-
 def test_a_runtime_that_computes_nothing_is_not_able(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("illegal instruction\nand more")
@@ -227,12 +204,21 @@ def test_builder_whose_libraries_do_not_load_is_not_able(
     assert capability.provided_by == f"TensorRT for RTX cannot be imported ({message})"
 
 
-def test_onnx_runtime_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    capability = _found("run ort on CUDA")
-    assert not capability.able
-    assert "no CUDAExecutionProvider" in capability.provided_by
-    assert capability.fix == "pip install onnxruntime-gpu (Linux and Windows, x86-64)"
+@pytest.mark.parametrize(
+    ("state", "able", "told"),
+    [
+        (GpuState(1980, 2619, 412.5, 61), True, "1980 MHz, 412 W, 61 °C"),
+        (GpuState(1980, 2619, None, 61), True, "1980 MHz, 61 °C"),
+        ("NVML does not load (Driver Not Loaded)", False, "NVML does not load (Driver Not Loaded)"),
+    ],
+)
+def test_clocks_of_a_gpu_are_read_or_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch, state: GpuState | str, able: bool, told: str
+) -> None:
+    monkeypatch.setattr(doctor, "gpus", lambda: [L4])
+    monkeypatch.setattr(doctor, "gpu_state_or_reason", lambda index: state)
+    capability = doctor._tried("read clocks and power of a GPU", doctor._gpu_clocks)
+    assert (capability.able, capability.provided_by) == (able, told)
 
 
 def test_missing_openvino_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

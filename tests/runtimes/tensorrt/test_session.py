@@ -7,10 +7,12 @@ import pytest
 from tensorrt_double import (
     CHANNELS,
     CLASSES,
+    LAYERS,
     SIZE,
     CudaDouble,
     TensorRtDouble,
     expected_logits,
+    expected_ms,
 )
 
 from errors import UserError
@@ -162,6 +164,61 @@ def test_warnings_are_kept(plan: Path) -> None:
 def test_the_gpu_is_the_one_that_was_asked_for(plan: Path) -> None:
     session = opened(TensorRtDouble(), plan, index=3)
     assert session.describe()["gpu_index"] == 3
+
+
+# The clock of the GPU, and the profile of the layers
+
+
+@pytest.mark.parametrize("rtx", [True, False])
+@pytest.mark.parametrize("captures", [True, False])
+def test_device_time_is_of_the_launch_alone(plan: Path, rtx: bool, captures: bool) -> None:
+    session = opened(TensorRtDouble(rtx), plan, captures=captures)
+    for count in (7, 1, 7, 128):
+        assert session.device_ms(images(count)) == pytest.approx(expected_ms(count))
+    batch = images(7)
+    np.testing.assert_allclose(session.run(batch), expected_logits(batch), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["set_input_shape", "execute_async_v3"])
+def test_what_tensorrt_refuses_while_timing_is_said(plan: Path, method: str) -> None:
+    session = opened(TensorRtDouble(refuse=(method,)), plan)
+    for measure in (session.device_ms, lambda batch: session.layer_times(batch, 1)):
+        with pytest.raises(UserError, match=r"int8.rtx.engine on NVIDIA double 0 .GPU 0."):
+            measure(images(3))
+
+
+@pytest.mark.parametrize("rtx", [True, False])
+@pytest.mark.parametrize("captures", [True, False])
+def test_profile_is_the_mean_of_each_layer_and_disturbs_no_timing(
+    plan: Path, rtx: bool, captures: bool
+) -> None:
+    trt = TensorRtDouble(rtx)
+    session = opened(trt, plan, captures=captures)
+    session.run(images(5))
+    times = session.layer_times(images(5), calls=4)
+    assert list(times) == list(LAYERS)
+    assert times == {name: pytest.approx(5 * ms) for name, ms in LAYERS.items()}
+    # One context for each profile of the engine and one for the profiler, with the tuned profile of a batch.
+    assert [context.profile for context in trt.contexts] == [0, 1, 1]
+    assert session.device_ms(images(5)) == pytest.approx(expected_ms(5))
+
+
+def test_profile_of_rtx_uses_the_kernels_that_are_compiled(plan: Path) -> None:
+    trt = TensorRtDouble()
+    opened(trt, plan).layer_times(images(2), calls=1)
+    timed, profiled = trt.configs
+    assert profiled.cache is timed.cache
+    assert profiled.cuda_graph_strategy.name == "DISABLED"
+    assert profiled.dynamic_shapes_kernel_specialization_strategy.name == "EAGER"
+
+
+@pytest.mark.parametrize("rtx", [True, False])
+def test_tensorrt_that_reports_no_layers_is_told(plan: Path, rtx: bool) -> None:
+    session = opened(TensorRtDouble(rtx, refuse=("report_layer_time",)), plan)
+    with pytest.raises(
+        UserError, match=r"TensorRT 1.7 cannot report the time of any layer of int8.rtx.engine"
+    ):
+        session.layer_times(images(2), calls=1)
 
 
 # The runtime cache

@@ -6,18 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
-from tensorrt_double import CHANNELS, SIZE, CudaDouble, TensorRtDouble, expected_logits
+from tensorrt_double import (
+    CHANNELS,
+    LAYERS,
+    SIZE,
+    CudaDouble,
+    TensorRtDouble,
+    expected_logits,
+    expected_ms,
+)
 
 from errors import UserError
 
 ROOT = Path(__file__).parents[3]
-ORDER = ("cuda", "plan_options", "collecting_logger", "runtime_cache", "validity", "session")
+ORDER = ("cuda", "layer_profile", "plan_options", "collecting_logger", "runtime_cache", "validity", "session")
+
+_PREPARED_AND_LAUNCHED = "            self._prepare(lane, images)\n            self._launch(lane)\n"
 
 MUTANTS = [
-    ("session", "if lane.batch != count:", "if not lane.batch:"),
+    ("session", "if lane.batch != len(images):", "if not lane.batch:"),
     ("session", "        lane.batch = 0\n", ""),
     ("session", "if missing := lane.context.infer_shapes():", "if missing := []:"),
     (
@@ -35,15 +46,24 @@ MUTANTS = [
     ("session", 'self._require(chosen, f"choose', 'ignored(chosen, f"choose'),
     ("session", "KernelSpecializationStrategy.EAGER", "KernelSpecializationStrategy.LAZY"),
     ("session", "strategy.WHOLE_GRAPH_CAPTURE if", "strategy.DISABLED if"),
-    ("session", "() if self._config is None else (self._config,)", "()"),
-    (
-        "session",
-        "        with self._cuda.current():\n            if lane",
-        "        if True:\n            if lane",
+    ("session", "if captures else strategy.DISABLED", "if True else strategy.DISABLED"),
+    ("session", "() if config is None else (config,)", "()"),
+    *(
+        ("session", f"        with self._cuda.current():\n{inside}", f"        if True:\n{inside}")
+        for inside in (
+            f"{_PREPARED_AND_LAUNCHED}            return self._output",
+            f"{_PREPARED_AND_LAUNCHED}            return self._cuda",
+            "            config",
+        )
     ),
     ("session", "        with cuda.current():", "        if True:"),
     ("session", "self._runtime = trt.Runtime(self._logger)", "self._runtime = trt.Runtime(trt.Logger())"),
-    ("session", "            self._cuda.synchronize()\n            lane.graphs", "            lane.graphs"),
+    ("session", "        self._cuda.synchronize()\n        lane.graphs", "        lane.graphs"),
+    (
+        "session",
+        "        self._enqueue(lane)\n        self._cuda.synchronize()\n        lane.graphs",
+        "        lane.graphs",
+    ),
     ("session", "self._cache.save()", "pass"),
     ("session", "self._cache.load()", "pass"),
     ("session", "refuse_unfit_engine(self._runtime", "ignored(self._runtime"),
@@ -53,7 +73,43 @@ MUTANTS = [
         "key=lambda index: -known[index].largest",
     ),
     ("plan_options", "if profile.serves(batch)]", "]"),
-    ("session", "elif lane.batch in lane.graphs:", "elif lane.graphs:"),
+    ("session", "lane.batch not in lane.graphs:", "not lane.graphs:"),
+    (
+        "session",
+        "            self._launch(lane)\n            return self._cuda.milliseconds",
+        "            return self._cuda.milliseconds",
+    ),
+    (
+        "session",
+        "return self._cuda.milliseconds(lambda: self._launch(lane))",
+        "return self._cuda.milliseconds(lambda: (self._input.upload(images), self._launch(lane)))",
+    ),
+    (
+        "session",
+        "return self._cuda.milliseconds(lambda: self._launch(lane))",
+        "return self._cuda.milliseconds(lambda: (self._launch(lane), self._launch(lane)))",
+    ),
+    (
+        "session",
+        "lane = self._lane(self._index_for(len(images)), config, captures=False)",
+        "lane = self._lanes[self._index_for(len(images))]",
+    ),
+    (
+        "session",
+        "config = self._runtime_config(captures=False) if self._is_rtx else None",
+        "config = self._config",
+    ),
+    (
+        "session",
+        "            self._enqueue(lane)\n            self._cuda.synchronize()\n            lane.context",
+        "            lane.context",
+    ),
+    ("session", "lane.context.profiler = profiler", "lane.context.profiler = collecting_profiler(self._trt)"),
+    ("session", "if not profiler.totals:", "if False:"),
+    ("session", "total / calls", "total"),
+    ("session", "if self._cache is None:", "if True:"),
+    ("layer_profile", "            super().__init__()\n", ""),
+    ("layer_profile", "self.totals[layer_name] += ms", "self.totals[layer_name] = ms"),
     ("cuda", "        self._cuda.synchronize()\n        return self._host", "        return self._host"),
     ("cuda", ".reshape(shape).copy()", ".reshape(shape)"),
     ("validity", 'plan[: getattr(runtime, "engine_header_size", _HEADER_BYTES)]', "plan"),
@@ -123,6 +179,32 @@ def check_recovery(module: ModuleType, plan: Path, rtx: bool) -> None:
     np.testing.assert_allclose(session.run(batch), expected_logits(batch), rtol=1e-4, atol=1e-3)
 
 
+def check_measurements(trt: TensorRtDouble, session: Any) -> None:
+    """The clock and the profile, on a session that has run batches of 7."""
+    for count in (5, 7, 1):
+        assert session.device_ms(images(count, 0)) == pytest.approx(expected_ms(count))
+    times = session.layer_times(images(5, 0), calls=3)
+    assert times == {name: pytest.approx(5 * ms) for name, ms in LAYERS.items()}
+    assert session.device_ms(images(5, 0)) == pytest.approx(expected_ms(5))
+    assert len({id(config.cache) for config in trt.configs}) == len(trt.configs[:1])
+    trt.refuse = ("report_layer_time",)
+    with pytest.raises(UserError, match="time of any layer"):
+        session.layer_times(images(5, 0), calls=1)
+    trt.refuse = ()
+
+
+def check_no_graphs(module: ModuleType, plan: Path, rtx: bool) -> None:
+    """Without CUDA graphs every call launches the kernels one by one."""
+    trt = TensorRtDouble(rtx, profiles=((1, 8, 16),))
+    session = module.EngineSession(trt, "TensorRT", plan, CudaDouble(0), 89, False)
+    for _ in range(3):
+        session.run(images(7, 0))
+    assert [context.launches for context in trt.contexts] == [3]
+    assert {c.cuda_graph_strategy.name for c in trt.configs} <= {"DISABLED"}
+    assert session.describe()["cuda_graph"] == "none"
+    session.close()
+
+
 def check(module: ModuleType, folder: Path) -> None:
     """Everything that a session promises; AssertionError where it does not hold."""
     for rtx in (True, False):
@@ -141,7 +223,9 @@ def check(module: ModuleType, folder: Path) -> None:
             assert {c.cuda_graph_strategy.name for c in trt.configs} == {"WHOLE_GRAPH_CAPTURE"}
         else:
             assert [context.launches for context in trt.contexts] == [2, 6]
+        check_measurements(trt, session)
         session.close()
+        check_no_graphs(module, plan, rtx)
         with np.testing.assert_raises(UserError):
             module.EngineSession(trt, "TensorRT", plan, CudaDouble(0), 89).run(images(129, 0))
         for method in ("set_input_shape", "infer_shapes", "set_tensor_address", "execute_async_v3"):
@@ -153,7 +237,7 @@ def check(module: ModuleType, folder: Path) -> None:
         assert "magic tag" in refusal(module, plan, rtx=rtx, refuse=("deserialize_cuda_engine",))
         assert "driver is too old" in refusal(module, plan, rtx=rtx, diagnostics=4)
     cache = folder / "True.runtime-cache"
-    assert cache.read_bytes() == b"cache:batch1 batch128 batch2 batch7"
+    assert cache.read_bytes() == b"cache:batch1 batch128 batch2 batch5 batch7"
     again = module.EngineSession(TensorRtDouble(), "TensorRT", folder / "True.engine", CudaDouble(0), 89)
     assert again.describe()["runtime_cache"] == "loaded"
     cache.write_bytes(b"of another machine")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.native_output import native_output
+from runtimes.native_output import native_output
 
 ROOT = Path(__file__).parents[2]
 
