@@ -21,6 +21,21 @@ class Gpu:
     index: int = 0
 
 
+@dataclass(frozen=True)
+class GpuState:
+    """What NVML reports of a GPU at one moment; a figure that the GPU does not report is None."""
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    power_w: float | None
+    temperature_c: int | None
+
+
+def gpu_state(index: int) -> GpuState | None:
+    """The clocks, power and temperature of a GPU; None where NVML does not know the GPU."""
+    return None
+
+
 def gpus() -> list[Gpu]:
     """The GPUs that the driver reports through the CUDA driver API; none without a driver or a GPU."""
     try:

@@ -7,6 +7,7 @@ adds four hooks. A runtime computes in the precision and on the device that were
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +76,19 @@ def require_made_for(
         )
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """How long the device works on one layer of a network.
+
+    Attributes:
+        name: the layer, as the library calls it.
+        ms: the mean of all calls that were profiled, in milliseconds.
+    """
+
+    name: str
+    ms: float
+
+
 class Runtime(ABC):
     """One artifact that is open for inference; a context manager.
 
@@ -85,6 +99,7 @@ class Runtime(ABC):
         threads: the number of CPU threads of one call; None takes all available cores.
         allow_saturation: True opens a graph with full 8-bit weights even on a CPU whose kernels add two
             products in 16 bits, where the logits are wrong.
+        cuda_graphs: whether a runtime that can capture its kernels in CUDA graphs does so; None captures.
 
     Raises:
         UserError: the runtime does not compute in this precision on this device.
@@ -112,6 +127,7 @@ class Runtime(ABC):
         device: str = Device.cpu,
         threads: int | None = None,
         allow_saturation: bool = False,
+        cuda_graphs: bool | None = None,
     ) -> None:
         self.require_support(precision, device)
         self.path = path
@@ -119,6 +135,7 @@ class Runtime(ABC):
         self.device = Device(device)
         self.threads = threads or available_threads()
         self.allow_saturation = allow_saturation
+        self.cuda_graphs = cuda_graphs is not False
         self._card: GraphCard | None = None
 
     @classmethod
@@ -163,6 +180,28 @@ class Runtime(ABC):
         logits = self._infer(np.ascontiguousarray(images))
         self._check_logits(logits, len(images))
         return logits
+
+    def device_ms(self, images: Batch) -> float | None:
+        """Return how many milliseconds the device works on one batch, without the copies to and from it.
+
+        The figure comes from CUDA events that are recorded around the execution. It is None where the
+        runtime has no such clock, for example on a CPU.
+
+        Raises:
+            ValueError: the images are not what `infer` takes.
+        """
+        return None
+
+    def layer_times(self, images: Batch, calls: int) -> list[LayerTime] | None:
+        """Return how long each layer takes, in the order of execution, as the mean of `calls` calls.
+
+        A profile slows the call down, so that its sum is larger than `device_ms`. The result is None where
+        the runtime has no profile on the device.
+
+        Raises:
+            ValueError: the images are not what `infer` takes, or there are no calls.
+        """
+        return None
 
     def _check_images(self, images: Batch) -> None:
         expected = (len(self.card.mean), IMAGE_SIZE, IMAGE_SIZE)
