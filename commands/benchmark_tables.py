@@ -34,7 +34,7 @@ def _show_latencies(screen: Screen, rows: list[Row]) -> None:
 
     on_device = any(row["device_ms"] is not None for row in rows)
     screen.table(
-        "Latency of a call from host to host; × is over float32 PyTorch on the same device, with 95 % limits",
+        "Latency from host to host; × is over float32 PyTorch, with 95 % limits",
         [
             *("engine", "", "batch", "p50 ms", "p99 ms"),
             *(["device ms"] if on_device else []),

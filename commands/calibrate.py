@@ -7,7 +7,7 @@ from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
 from commands.tables import show_search
 from errors import UserError
-from workflow.options import QuantizeOptions, RedoOptions, RunOptions, RuntimeOptions, SearchOptions
+from workflow.options import CpuOptions, QuantizeOptions, RedoOptions, RunOptions, SearchOptions
 
 
 @flattened
@@ -15,7 +15,7 @@ def calibrate(
     run: RunOptions,
     quantize: QuantizeOptions,
     search: SearchOptions,
-    runtime: RuntimeOptions,
+    runtime: CpuOptions,
     redo: RedoOptions,
     output: OutputOptions,
 ) -> None:
@@ -40,7 +40,7 @@ def calibrate(
     screen.finish("calibrate", run=str(session.run.path), files=list(FILES.values()), **more)
 
 
-def _refuse_options_of_a_search(search: SearchOptions, runtime: RuntimeOptions) -> None:
+def _refuse_options_of_a_search(search: SearchOptions, runtime: CpuOptions) -> None:
     if search.max_drop is not None:
         raise UserError("--max-drop is the limit of a search", "add --search")
     if runtime.allow_saturation:

@@ -35,6 +35,12 @@ def infer_in_batches(runtime: "Runtime", batches: Iterable[Batch], size: int) ->
     return np.concatenate(parts)
 
 
+def parts_of(images: Batch, largest: int) -> list[Batch]:
+    """Cut a batch that is larger than `largest` into parts of about one size, in order."""
+    count = -(-len(images) // largest)
+    return [np.ascontiguousarray(part) for part in np.array_split(images, count)]
+
+
 def require_sums_that_fit(name: str, saturation: str) -> None:
     """Refuse full 8-bit weights on a CPU whose kernels add two products in 16 bits.
 

@@ -85,14 +85,22 @@ def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cp
 
 
 def open_subject(
-    run: RunDirectory, subject: Subject, threads: int | None = None, allow_saturation: bool = False
+    run: RunDirectory,
+    subject: Subject,
+    threads: int | None = None,
+    allow_saturation: bool = False,
+    cuda_graphs: bool | None = None,
 ) -> Runtime:
-    """Verify the files of a subject and return the runtime, which is a context manager."""
+    """Verify the files of a subject and return the runtime, which is a context manager.
+
+    Args:
+        threads, allow_saturation, cuda_graphs: as in `Runtime`.
+    """
     spec = engine_named(subject.engine)
     path = run.verified(subject.artifact)
     if spec.opens_weights or spec.opens_plans:
         run.verified(_description_of(subject.artifact))
-    return spec.runtime()(path, subject.precision, subject.device, threads, allow_saturation)
+    return spec.runtime()(path, subject.precision, subject.device, threads, allow_saturation, cuda_graphs)
 
 
 def gpu_index_of(run: RunDirectory, subject: Subject) -> int | None:

@@ -109,11 +109,14 @@ class TorchCompileRuntime(TorchRuntime):
     name = "torch-compile"
     title = "torch.compile"
     mode = "torch.compile"
+    #: What compiles the graphs that TorchDynamo captures.
+    backend = "inductor"
 
     def _prepared(self, model: nn.Module) -> Any:
         self._from_cache: dict[int, bool] = {}
         return torch.compile(  # type: ignore[call-overload]
             model,
+            backend=self.backend,
             # With `fullgraph`, what cannot be compiled is an error; PyTorch would run it in eager mode.
             fullgraph=True,
             dynamic=False,
@@ -129,7 +132,7 @@ class TorchCompileRuntime(TorchRuntime):
             logits = super()._infer(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise UserError(
-                f"torch.compile does not compile the network ({_first_line(error)})",
+                f"torch.compile does not compile the network ({_beginning(error)})",
                 "install a C++ compiler, for example g++, which a CPU needs for that, or use --engine torch",
             ) from error
         self._from_cache.setdefault(len(images), _cache_hits() > hits)
@@ -148,8 +151,10 @@ def _cache_hits() -> int:
     return torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"]
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _beginning(error: Exception) -> str:
+    """The first two lines of an error; the first one may say no more than which backend failed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
 
 
 def graph_card_of_checkpoint(card: CheckpointCard, weights: Path) -> GraphCard:

@@ -61,6 +61,7 @@ def opened(
     subjects: Iterable[Subject],
     threads: int | None = None,
     allow_saturation: bool = False,
+    cuda_graphs: bool | None = None,
 ) -> tuple[list[Contestant], list[Refusal]]:
     """Open each subject until the stack is left.
 
@@ -70,7 +71,7 @@ def opened(
     contestants, refusals = [], []
     for subject in subjects:
         try:
-            runtime = open_subject(run, subject, threads, allow_saturation)
+            runtime = open_subject(run, subject, threads, allow_saturation, cuda_graphs)
             _, cost = with_cost(partial(stack.enter_context, runtime))
         except UserError as error:
             refusals.append(refusal_of(error, subject.engine, subject.precision, subject.device))

@@ -53,6 +53,7 @@ def benchmark_from_artifacts(
     progress: Progress = silent,
     allow_saturation: bool = False,
     batches: Sequence[int] = BATCH_SIZES,
+    cuda_graphs: bool | None = None,
 ) -> Benchmark:
     """Time each subject, and the PyTorch original on its device, and write benchmark.json.
 
@@ -70,6 +71,7 @@ def benchmark_from_artifacts(
             "batches": batches,
             "seconds": seconds,
             "threads": threads,
+            "cuda_graphs": cuda_graphs,
             "machine": machine,
         },
         inputs=tuple(dict.fromkeys((CHECKPOINT, CHECKPOINT_CARD, *(s.artifact for s in everyone)))),
@@ -82,7 +84,7 @@ def benchmark_from_artifacts(
             rows = [row for row in rows_of(everyone, document["rows"]) if row["batch"] in batches]
             return Benchmark(rows, [], False)
     with run.writing(step) as folder, ExitStack() as stack:
-        contestants, refusals = opened(stack, run, everyone, threads, allow_saturation)
+        contestants, refusals = opened(stack, run, everyone, threads, allow_saturation, cuda_graphs)
         _require_one_of(subjects, [entry.subject for entry in contestants], refusals)
         images = dataset.normalised(dataset.test.images[: max(batches)])
         measured: list[Measured] = []

@@ -33,6 +33,7 @@ def profiles_of(
     threads: int | None = None,
     allow_saturation: bool = False,
     progress: Progress = silent,
+    cuda_graphs: bool | None = None,
 ) -> list[LayerProfile]:
     """Profile engines one after the other, each in `CALLS` calls.
 
@@ -44,7 +45,7 @@ def profiles_of(
     images = filled(dataset.normalised(dataset.test.images[:batch]), batch)
     profiles = []
     for subject in progress(subjects, "profiling", len(subjects)):
-        with open_subject(run, subject, threads, allow_saturation) as runtime:
+        with open_subject(run, subject, threads, allow_saturation, cuda_graphs) as runtime:
             layers = runtime.layer_times(images, CALLS)
         ordered = None if layers is None else tuple(sorted(layers, key=lambda layer: -layer.ms))
         profiles.append(LayerProfile(subject, batch, ordered))

@@ -16,6 +16,7 @@ from verification.refusal import MEASURED
 MARGIN = 0.05
 # What of a machine decides a ratio; a new minor version of Python, which is also recorded, does not.
 _OF_MACHINE = ("cpu", "instruction_sets", "cores", "gpus")
+_OF_OPTIONS = ("threads", "cuda_graphs")
 Document = Mapping[str, Any]
 _Key = tuple[str, str, str, int]
 
@@ -65,13 +66,13 @@ class Changes:
     margin: float = MARGIN
 
 
-def require_comparable(before: Document, now: Document, name: str) -> None:
-    """Refuse to compare ratios of another network, another machine or another number of threads.
+def require_comparable(before: Document, now: Document, file: str) -> None:
+    """Refuse to compare ratios of another network, another machine or other options of the runtimes.
 
     Args:
         before: the earlier document; see `workflow.benchmark_file`.
         now: the same fields of this benchmark; it needs no rows.
-        name: of the earlier document's file, for the error.
+        file: of the earlier document, for the error.
 
     Raises:
         UserError: the two are not comparable; names what differs.
@@ -79,13 +80,13 @@ def require_comparable(before: Document, now: Document, name: str) -> None:
     pairs = [
         *((field, before["machine"].get(field), now["machine"].get(field)) for field in _OF_MACHINE),
         ("network", before["network"], now["network"]),
-        ("threads", before["options"]["threads"], now["options"]["threads"]),
+        *((name, before["options"].get(name), now["options"][name]) for name in _OF_OPTIONS),
     ]
     for what, old, new in pairs:
         if old != new:
             raise UserError(
-                f"{name} is of other {what.replace('_', ' ')} ({_plain(old)}) than this ({_plain(new)})",
-                "compare with a benchmark of this network on this machine, with the same --threads",
+                f"{file} is of other {what.replace('_', ' ')} ({_plain(old)}) than this ({_plain(new)})",
+                "compare with a benchmark of this network on this machine, with the same options",
             )
 
 

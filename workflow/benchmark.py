@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from errors import UserError
 from runtimes.engines import ENGINES, ORIGINAL, TIMED, EngineSpec
 from vocabulary import Device, Precision
-from workflow.benchmark_file import Document, benchmark_from_file, document_of, write_document
+from workflow.benchmark_file import (
+    Document,
+    benchmark_from_file,
+    document_of,
+    require_place_for,
+    write_document,
+)
 from workflow.choice import Session
 from workflow.measure import Row, benchmarked, offered_precisions, subjects_of
 from workflow.options import EVERY_ENGINE, BenchmarkOptions, RuntimeOptions, TimedSubjectOptions
@@ -89,11 +95,10 @@ def benchmark_of(
     """
     from verification.regressions import changes_between, require_comparable
 
-    before = None
-    if options.compare is not None:
-        before = benchmark_from_file(options.compare)
-    candidates = candidates_from_options(subjects, device)
-    prepared, refused = _prepared(session, candidates)
+    before = None if options.compare is None else benchmark_from_file(options.compare)
+    if options.save is not None:
+        require_place_for(options.save)
+    prepared, refused = _prepared(session, candidates_from_options(subjects, device))
     if before is not None:
         require_comparable(before, document_of(session, runtime, options, []), str(options.compare))
     benchmark = benchmarked(session, prepared, runtime, options, options.batch)
@@ -215,6 +220,7 @@ def _profiles(
         runtime.threads,
         runtime.allow_saturation,
         session.listener.progress,
+        runtime.cuda_graphs,
     )
 
 

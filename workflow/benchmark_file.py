@@ -39,11 +39,22 @@ def document_of(
         },
         "options": {
             "threads": runtime.threads or available_threads(),
+            "cuda_graphs": runtime.cuda_graphs,
             "seconds": options.seconds or DEFAULT_SECONDS,
             "batches": options.batch or list(BATCH_SIZES),
         },
         "rows": rows,
     }
+
+
+def require_place_for(path: Path) -> None:
+    """Refuse a place that a document cannot be written to, before minutes are spent on measuring.
+
+    Raises:
+        UserError: the folder is not there, or the path is a folder.
+    """
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"--save {path} is no place for a file", "name a FILE.json in a folder that exists")
 
 
 def write_document(path: Path, document: Document) -> None:

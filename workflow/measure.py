@@ -122,6 +122,7 @@ def benchmarked(
         session.listener.progress,
         runtime.allow_saturation,
         batches or BATCH_SIZES,
+        runtime.cuda_graphs,
     )
     latency_plot_from_benchmark(session.run)
     state = "" if benchmark.done else "up to date: "

@@ -3,6 +3,8 @@
 Every field is None, or False for a switch, where the user said nothing. A default is filled in where the
 value is used, so that an option that was given is never mistaken for one that was not: `--seed 0` is a
 choice, and no seed is none. `commands.flatten` reads the names and the help texts for the command line.
+
+Longer than 300 lines because the options of every command stand here, so that no two of them differ in words.
 """
 
 from dataclasses import dataclass, field, replace
@@ -283,12 +285,22 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True)
-class RuntimeOptions:
+class CpuOptions:
     """How engines are run on a CPU."""
 
     threads: int | None = flag("--threads", help="CPU threads of a call. Default: all cores.", least=1)
     allow_saturation: bool = switch(
         "--allow-saturation", help="Run a graph of --saturation full on a CPU without VNNI."
+    )
+
+
+@dataclass(frozen=True)
+class RuntimeOptions(CpuOptions):
+    """How engines are run."""
+
+    cuda_graphs: bool | None = flag(
+        "--cuda-graphs/--no-cuda-graphs",
+        help="Launch a TensorRT engine's kernels at once, or one by one. Default: at once.",
     )
 
 

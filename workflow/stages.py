@@ -8,7 +8,7 @@ from errors import UserError
 from vocabulary import Precision
 from workflow.choice import Session
 from workflow.listener import busy
-from workflow.options import BuildOptions, LimitOptions, QuantizeOptions, RuntimeOptions
+from workflow.options import BuildOptions, CpuOptions, LimitOptions, QuantizeOptions
 from workflow.weights import ensure_checkpoint
 
 MAX_OPTIMIZATION_LEVEL = 5
@@ -79,7 +79,7 @@ def calibrated(session: Session, plan: "Plan") -> None:
 
 
 def searched(
-    session: Session, options: QuantizeOptions, limit: LimitOptions, runtime: RuntimeOptions
+    session: Session, options: QuantizeOptions, limit: LimitOptions, runtime: CpuOptions
 ) -> "tuple[SearchResult, bool]":
     """Search for the best INT8 graphs, write them, and measure the error of each block.
 

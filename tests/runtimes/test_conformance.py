@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import runtimes.subjects
+import runtimes.torch_runtime
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import CheckFailed
@@ -16,9 +18,13 @@ from models.config import VARIANTS
 from runtimes.engines import ENGINES
 from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, precisions_of, subject_in
+from runtimes.torch_runtime import TorchCompileRuntime
 
 RUNTIMES = [
     ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("torch-compile", "fp32"),
+    ("torch-compile", "bf16"),
     ("ort", "fp32"),
     ("ort", "int8"),
     ("openvino", "fp32"),
@@ -43,6 +49,8 @@ ACROSS_BATCHES = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2, "fp8":
 # NaN into 0 and INT8 codes saturate.
 OVERFLOWING = [
     ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("torch-compile", "fp32"),
     ("ort", "fp32"),
     ("reference", "fp32"),
     ("reference", "fp16"),
@@ -56,6 +64,19 @@ def _opened(run: RunDirectory, engine: str, precision: str) -> Runtime:
 
 def _id(case: tuple[str, tuple[str, str]]) -> str:
     return "-".join((case[0], *case[1]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation_and_bfloat16() -> Iterator[None]:
+    """TorchDynamo captures the graphs and PyTorch runs them, since a C++ compiler takes 10 s for each.
+
+    bfloat16 computes the same where the CPU only emulates it, in more time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchCompileRuntime, "backend", "eager")
+        for module in (runtimes.torch_runtime, runtimes.subjects):
+            patch.setattr(module, "computes_in_bfloat16", lambda device: True)
+        yield
 
 
 @pytest.fixture(params=RUNTIMES, ids="-".join)
