@@ -1,7 +1,7 @@
 """Runtimes on a made-up clock, in place of those that a benchmark would open.
 
-Every call of a stub moves the clock on by the stub's own time, and nothing else does, so that every figure of a
-benchmark can be computed by hand.
+Every call of a stub moves the clock on by the stub's own time, and nothing else does, so that every figure of
+a benchmark can be computed by hand.
 """
 
 from collections.abc import Callable, Mapping

@@ -67,7 +67,7 @@ def test_same_figures_give_the_same_limits() -> None:
 
 
 def test_interval_of_95_per_cent_holds_the_truth_nine_times_of_ten() -> None:
-    """On 300 made-up benchmarks of ten rounds; a percentile bootstrap of so few is known to fall short of 95."""
+    """On 300 made-up benchmarks of ten rounds; a bootstrap of so few is known to fall short of 95 %."""
     generator = np.random.default_rng(2)
     hits = 0
     for _ in range(300):
