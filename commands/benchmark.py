@@ -1,8 +1,9 @@
 """`benchmark`: engines timed in turns with PyTorch."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from commands.benchmark_tables import show_benchmark
 from commands.flatten import flattened
 from commands.screen import OutputOptions, Screen
 from workflow.options import (
@@ -13,6 +14,10 @@ from workflow.options import (
     RuntimeOptions,
     TimedSubjectOptions,
 )
+
+if TYPE_CHECKING:
+    from reporting.benchmark import Table
+    from workflow.benchmark import Outcome
 
 
 @flattened
@@ -35,7 +40,35 @@ def benchmark(
     screen = Screen.from_options(output)
     session = session_from_options(run, screen, redo.force)
     outcome = benchmark_of(session, subjects, device.device, runtime, timing)
-    show_benchmark(screen, outcome)
+    _show(screen, outcome)
     screen.finish("benchmark", run=str(session.run.path), **outcome_fields(outcome))
     if outcome.exit_status:
         raise typer.Exit(outcome.exit_status)
+
+
+def _show(screen: Screen, outcome: "Outcome") -> None:
+    from reporting.benchmark import (
+        best_lines,
+        change_lines,
+        cost_table,
+        latency_table,
+        layer_table,
+        profile_title,
+        refusal_lines,
+    )
+
+    _show_table(screen, latency_table(outcome.rows))
+    if screen.verbose:
+        _show_table(screen, cost_table(outcome.rows))
+    for profile in outcome.profiles:
+        if (table := layer_table(profile, screen.verbose)) is not None:
+            _show_table(screen, table)
+        else:
+            screen.say("profile", f"{profile_title(profile)}: this runtime tells no times of layers")
+    changes = [] if outcome.changes is None else change_lines(outcome.changes)
+    for stage, text in (*refusal_lines(outcome.refusals), *best_lines(outcome.rows), *changes):
+        screen.say(stage, text)
+
+
+def _show_table(screen: Screen, table: "Table") -> None:
+    screen.table(table.title, table.columns, table.rows, table.words)

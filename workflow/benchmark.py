@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from verification.refusal import Refusal
     from verification.regressions import Changes
 
+_Who = tuple[str, str, str]
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -48,6 +50,11 @@ class Candidate:
     device: Device
     named: bool = False
 
+    @property
+    def who(self) -> _Who:
+        """What tells this candidate from every other one."""
+        return self.spec.name, str(self.precision), str(self.device)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -56,7 +63,7 @@ class Outcome:
     Attributes:
         rows: what was measured.
         refusals: what was not, with the reasons.
-        named: the engines that the user named.
+        named: engine, precision and device of those that the user named.
         changes: what has changed since an earlier benchmark, if there was one to compare with.
         profiles: the layers of each engine, if they were asked for.
         document: all of it, for `--json` and `--save`.
@@ -64,7 +71,7 @@ class Outcome:
 
     rows: list[Row]
     refusals: "list[Refusal]"
-    named: frozenset[str]
+    named: frozenset[_Who]
     document: Document
     changes: "Changes | None" = None
     profiles: "list[LayerProfile]" = field(default_factory=list)
@@ -77,7 +84,8 @@ class Outcome:
         regressed = self.changes is not None and bool(self.changes.regressions)
         if regressed or any(refusal.status == FAILED for refusal in self.refusals):
             return 1
-        return 2 if any(refusal.engine in self.named for refusal in self.refusals) else 0
+        refused = {(refusal.engine, refusal.precision, refusal.device) for refusal in self.refusals}
+        return 2 if refused & self.named else 0
 
 
 def benchmark_of(
@@ -98,7 +106,8 @@ def benchmark_of(
     before = None if options.compare is None else benchmark_from_file(options.compare)
     if options.save is not None:
         require_place_for(options.save)
-    prepared, refused = _prepared(session, candidates_from_options(subjects, device))
+    candidates = candidates_from_options(subjects, device)
+    prepared, refused = _prepared(session, candidates)
     if before is not None:
         require_comparable(before, document_of(session, runtime, options, []), str(options.compare))
     benchmark = benchmarked(session, prepared, runtime, options, options.batch)
@@ -111,7 +120,7 @@ def benchmark_of(
     return Outcome(
         benchmark.rows,
         refusals,
-        frozenset(subjects.engine or ()) - {EVERY_ENGINE},
+        frozenset(candidate.who for candidate in candidates if candidate.named),
         document,
         None if before is None else changes_between(before, document),
         _profiles(session, prepared, benchmark.rows, runtime) if options.profile else [],
@@ -138,7 +147,7 @@ def candidates_from_options(options: TimedSubjectOptions, device: Device | None)
         raise UserError("no engine runs that precision here", "see `python cli.py doctor`")
     # A name counts, whether `all` stands before it or behind it.
     found.sort(key=lambda candidate: not candidate.named)
-    unique = {(one.spec.name, one.precision, one.device): one for one in reversed(found)}
+    unique = {one.who: one for one in reversed(found)}
     order = [(name, precision) for name in TIMED for precision in Precision]
     return sorted(unique.values(), key=lambda one: (order.index((one.spec.name, one.precision)), one.device))
 
