@@ -45,6 +45,6 @@ _ALL = (
     Stage("benchmark", "benchmark", 2, "verification.latency"),
     Stage("latency-plot", "benchmark", 1, "reporting.latency_plot"),
     Stage("analyze", "analyze", 1, "analysis.both_variants"),
-    Stage("report", "deploy", 1, "reporting.report"),
+    Stage("report", "deploy", 2, "reporting.report"),
 )
 STAGES = {stage.name: stage for stage in _ALL}

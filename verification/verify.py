@@ -52,6 +52,7 @@ def verdicts_from_artifacts(
     force: bool = False,
     progress: Progress = silent,
     allow_saturation: bool = False,
+    cuda_graphs: bool | None = None,
 ) -> tuple[list[Row], bool]:
     """Verify each subject and write parity.json and accuracy.json.
 
@@ -73,6 +74,7 @@ def verdicts_from_artifacts(
             "machine": machine,
             "saturation_rules": RULES,
             "tolerances": {name: asdict(limit) for name, limit in TOLERANCES.items()},
+            "cuda_graphs": cuda_graphs,
         },
         inputs=(CHECKPOINT, CHECKPOINT_CARD, *dict.fromkeys(s.artifact for s in subjects)),
         outputs=(PARITY, ACCURACY),
@@ -81,7 +83,9 @@ def verdicts_from_artifacts(
     if run.is_current(step) and not force:
         return rows_of(subjects, read_table(run.path / PARITY)["rows"]), False
     with run.writing(step) as folder:
-        verdicts, original = _measure(run, dataset, subjects, threads, progress, allow_saturation)
+        verdicts, original = _measure(
+            run, dataset, subjects, threads, progress, allow_saturation, cuda_graphs
+        )
         parity = [row_of(run, v.subject, _parity_figures(v)) for v in verdicts]
         accuracy = [row_of(run, v.subject, _accuracy_figures(v)) for v in verdicts]
         head: Row = {
@@ -103,6 +107,7 @@ def _measure(
     threads: int | None,
     progress: Progress,
     allow_saturation: bool,
+    cuda_graphs: bool | None,
 ) -> tuple[list[Verdict], dict[str, Any]]:
     with open_subject(run, subject_in(run, "torch", "fp32"), threads) as runtime:
         reference = runtime.card
@@ -115,7 +120,7 @@ def _measure(
         original = logits_of_split(runtime, dataset, dataset.test, "PyTorch original", progress)
     verdicts = []
     for subject in subjects:
-        with open_subject(run, subject, threads, allow_saturation) as runtime:
+        with open_subject(run, subject, threads, allow_saturation, cuda_graphs) as runtime:
             card = runtime.card
             if not card.is_same_network(reference):
                 raise UserError(

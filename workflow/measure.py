@@ -87,6 +87,7 @@ def verified(session: Session, subjects: "list[Subject]", runtime: RuntimeOption
         session.force,
         session.listener.progress,
         runtime.allow_saturation,
+        runtime.cuda_graphs,
     )
     passed = sum(row["passed"] for row in rows)
     state = "" if done else "up to date: "

@@ -62,7 +62,8 @@ def predictions_from_pictures(
     subject = subjects_of(session, spec, [options.precision or Precision.fp32], device.device)[0]
     if not session.card.trained:
         session.listener.say("warning", "the weights are freshly initialised: the classes mean nothing")
-    with open_subject(session.run, subject, runtime.threads, runtime.allow_saturation) as opened:
+    how = (runtime.threads, runtime.allow_saturation, runtime.cuda_graphs)
+    with open_subject(session.run, subject, *how) as opened:
         card = opened.card
         logits = opened.infer(normalised(pictures, card.mean, card.std))
     ranked = likeliest(probabilities(logits), card.classes, top)

@@ -63,7 +63,7 @@ def test_table_fits_into_100_columns_and_names_the_best_pytorch(
 def test_verbose_shows_loading_first_call_and_memory(skipfold: Skipfold) -> None:
     command = ("benchmark", *QUICK, "--engine", "torch", "--precision", "fp32", "--batch", 1, "--force")
     assert "load ms" not in skipfold(*command).out
-    text = skipfold(*command, "-v").out.split("What comes before")[1]
+    text = skipfold(*command, "-v").out.split("Before that")[1]
     row = line_with(text, "torch", "fp32", "1")
     assert row[3:7] == ["4", "4.000", "30", "74"]
 

@@ -73,6 +73,8 @@ def reached(skipfold: Skipfold, monkeypatch: pytest.MonkeyPatch, place: str, *co
         )
     ]
     + [
+        (VERIFY, "verify", (), {"cuda_graphs": None}),
+        (VERIFY, "verify", ("--no-cuda-graphs",), {"cuda_graphs": False}),
         (BENCHMARK, "benchmark", (), {"batches": BATCH_SIZES, "cuda_graphs": None}),
         (BENCHMARK, "benchmark", ("--batch", 4, "--batch", 2), {"batches": [4, 2]}),
         (BENCHMARK, "benchmark", ("--no-cuda-graphs",), {"cuda_graphs": False}),
@@ -160,7 +162,7 @@ def test_options_reach_the_deployment(skipfold: Skipfold, monkeypatch: pytest.Mo
     arguments = reached(
         *(skipfold, monkeypatch, "workflow.deploy.deploy", "deploy", *DEPTH, "--seed", 7, "--epochs", 5),
         *("--saturation", "proved", "--max-drop", 2.5, "--target", "sm89", "--device", "cuda"),
-        *("--threads", 3, "--seconds", 0.25, "--force"),
+        *("--threads", 3, "--seconds", 0.25, "--no-cuda-graphs", "--force"),
     )
     assert isinstance(arguments.pop("listener"), Screen)
     assert arguments == {
@@ -171,7 +173,7 @@ def test_options_reach_the_deployment(skipfold: Skipfold, monkeypatch: pytest.Mo
         "limit": LimitOptions(max_drop=2.5),
         "build": BuildOptions(target="sm89"),
         "device": DeviceOptions(Device.cuda),
-        "runtime": RuntimeOptions(threads=3),
+        "runtime": RuntimeOptions(threads=3, cuda_graphs=False),
         "timing": TimingOptions(seconds=0.25),
         "redo": RedoOptions(force=True),
     }
@@ -200,7 +202,14 @@ def test_options_reach_the_runtime_that_classifies_pictures(
 
     fp32 = Subject("ort", "fp32", MODEL, "cpu")
     torch = Subject("torch", "fp32", CHECKPOINT, "cpu")
-    assert opened() == {"subject": fp32, "threads": None, "allow_saturation": False}
+    assert opened() == {
+        "subject": fp32,
+        "threads": None,
+        "allow_saturation": False,
+        "cuda_graphs": None,
+    }
+    assert opened("--no-cuda-graphs")["cuda_graphs"] is False
+    assert opened("--cuda-graphs")["cuda_graphs"] is True
     assert opened("--threads", 3)["threads"] == 3
     assert opened("--allow-saturation")["allow_saturation"] is True
     assert opened("--precision", "int8")["subject"] == INT8

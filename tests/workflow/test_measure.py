@@ -62,6 +62,7 @@ def test_verified_hands_every_option_down(
             "force": force,
             "progress": session.listener.progress,
             "allow_saturation": runtime.allow_saturation,
+            "cuda_graphs": runtime.cuda_graphs,
         }
     ]
 
