@@ -87,7 +87,7 @@ def test_every_group_reaches_its_stages(
         "calibrated_as_chosen": {"options": QUANTIZE},
         "built": {"options": BUILD, "precisions": None},
         "verified": {"subjects": [subject], "runtime": RUNTIME},
-        "benchmarked": {"subjects": [subject], "runtime": RUNTIME, "timing": TIMING},
+        "benchmarked": {"subjects": [subject], "runtime": RUNTIME, "timing": TIMING, "batches": None},
         "reported": {"skipped": []},
     }
     del expected["calibrated_as_chosen" if limit == LIMIT else "searched"]
