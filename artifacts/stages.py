@@ -42,8 +42,9 @@ _ALL = (
     Stage("block-error", "calibrate --search", 1, "calibration.searching.block_error"),
     Stage("build", "build", 1, "runtimes.tensorrt.engine_from_onnx"),
     Stage("verify", "verify", 2, "verification.verify"),
-    Stage("benchmark", "benchmark", 1, "verification.latency"),
+    Stage("benchmark", "benchmark", 2, "verification.latency"),
+    Stage("latency-plot", "benchmark", 1, "reporting.latency_plot"),
     Stage("analyze", "analyze", 1, "analysis.both_variants"),
-    Stage("report", "deploy", 1, "reporting.report"),
+    Stage("report", "deploy", 2, "reporting.report"),
 )
 STAGES = {stage.name: stage for stage in _ALL}

@@ -1,4 +1,4 @@
-"""How many bytes of memory a process may use: those of the host or its container, and those of a GPU.
+"""How many bytes of memory a process may use on the host, in its container and on a GPU, and how many it has.
 
 POSIX systems tell the size of the host's memory through `sysconf`, and Windows through
 `GlobalMemoryStatusEx`. A container may use less than the host has: cgroup v2 keeps that limit in the file
@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# Linux tells a process its memory in pages: the size of its address space, then the pages that are resident.
+_OWN_PAGES = Path("/proc/self/statm")
 
 
 class _MemoryStatus(ctypes.Structure):
@@ -40,6 +42,23 @@ def gpu_memory() -> int:
     import torch
 
     return torch.cuda.mem_get_info()[1]
+
+
+def resident_memory() -> int | None:
+    """Bytes of this process that lie in the host's memory; None where the system is not Linux."""
+    if not _OWN_PAGES.is_file():
+        return None
+    return int(_OWN_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def gpu_memory_in_use() -> int | None:
+    """Bytes in use on PyTorch's current CUDA device, by all processes; None where there is no such device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return total - free
 
 
 def _posix_memory() -> int:

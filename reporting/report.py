@@ -13,7 +13,8 @@ from calibration.searching.search import search_in
 from machine.description import package_versions
 from plots import svg
 from reporting.engines import engine_tables
-from reporting.summary import Summary, engine_title, summary_of, tables_of
+from reporting.latency_plot import latency_plot
+from reporting.summary import Summary, engine_title, number, summary_of, tables_of
 from runtimes.engines import ENGINES
 
 
@@ -42,7 +43,8 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
         summary=summary,
         audit=audit,
         notes=notes,
-        latency_plot=_latency_plot(run),
+        throughput_plot=_throughput_plot(run),
+        latency_plot=latency_plot(run),
         engines=engine_tables(run),
         block_error_plot=_block_error_plot(run),
         search=search_in(run),
@@ -52,7 +54,7 @@ def _page(run: RunDirectory, summary: Summary, notes: list[str]) -> str:
     )
 
 
-def _latency_plot(run: RunDirectory) -> str | None:
+def _throughput_plot(run: RunDirectory) -> str | None:
     """Images a second by engine and precision, a panel for each batch size."""
     tables = tables_of(run)
     if BENCHMARK not in tables:
@@ -66,9 +68,9 @@ def _latency_plot(run: RunDirectory) -> str | None:
             labels = [f"{engine_title(row['engine'], row['device'])} {row['precision']}" for row in of_batch]
             rates = [row["images_per_s"] for row in of_batch]
             bars = axes.barh(labels, rates, color=[ENGINES[row["engine"]].colour for row in of_batch])
-            axes.bar_label(bars, [f"{row['speedup']:.2f}×" for row in of_batch], padding=3, fontsize=8)
+            axes.bar_label(bars, [f"{number(row['speedup'], 2)}×" for row in of_batch], padding=3, fontsize=8)
             axes.set_title(f"batch {batch}", fontsize=10)
-            axes.set_xlabel("images/s (label: over PyTorch)", fontsize=8)
+            axes.set_xlabel("images/s (label: over float32 PyTorch)", fontsize=8)
             axes.margins(x=0.3)
             if batch != batches[0]:
                 axes.set_yticklabels([])

@@ -24,7 +24,7 @@ class Line:
     """One engine in one precision; a figure is None where it has not been measured.
 
     Attributes:
-        latency_ms: median by batch size; `speedup` is PyTorch's median over it.
+        latency_ms: median by batch size; `speedup` is PyTorch's median over it, None without PyTorch.
         size: bytes of the artifact.
         verdict: "pass", "FAIL: …", "original", or why it was not run.
         saturation: of INT8 graphs for CPUs, "saturation-free" or which operators may not be.
@@ -40,7 +40,7 @@ class Line:
     agreement: float | None = None
     snr_db: float | None = None
     latency_ms: dict[int, float] | None = None
-    speedup: dict[int, float] | None = None
+    speedup: dict[int, float | None] | None = None
     verdict: str = "–"
     saturation: str = ""
 
@@ -170,7 +170,7 @@ def _line(
             figures |= row
     timed = [row for row in of_subject.get(BENCHMARK, []) if row["batch"] in _SHOWN_BATCHES]
     names = [CHECKPOINT, CHECKPOINT_CARD] if subject.artifact == CHECKPOINT else [subject.artifact]
-    if engine_named(subject.engine).is_original:
+    if subject.is_original:
         figures["accuracy"] = accuracy_of_original
     return Line(
         **vars(subject),
@@ -193,7 +193,7 @@ def _elsewhere(machine: Row) -> str | None:
 
 
 def _verdict(subject: Subject, figures: Row) -> str:
-    if engine_named(subject.engine).is_original:
+    if subject.is_original:
         return "original"
     if "passed" not in figures:
         return "–"

@@ -65,8 +65,8 @@ class EngineSpec:
     is_timed: bool = True
 
     @property
-    def is_original(self) -> bool:
-        """Whether the engine runs the trained weights, which all other engines are compared with."""
+    def opens_weights(self) -> bool:
+        """Whether the engine is PyTorch, which runs the trained weights themselves."""
         return not self.graphs
 
     def device(self, wanted: str) -> str:
@@ -74,13 +74,19 @@ class EngineSpec:
         return self.only_device or wanted
 
     def runtime(self) -> "type[Runtime]":
-        """Import the adapter and return its class."""
+        """Import the adapter and return its class; UserError if its library does not load."""
         module, _, name = self.adapter.partition(":")
-        return getattr(import_module(module), name)
+        try:
+            return getattr(import_module(module), name)
+        except ImportError as error:
+            raise UserError(
+                f"the engine {self.name} does not load ({error})", "see `python cli.py doctor`"
+            ) from error
 
 
 _TABLE = (
     EngineSpec("torch", "runtimes.torch_runtime:TorchRuntime", {}, colour="#6b7280"),
+    EngineSpec("torch-compile", "runtimes.torch_runtime:TorchCompileRuntime", {}, colour="#c2410c"),
     EngineSpec(
         "ort",
         "runtimes.ort_runtime:OrtRuntime",
@@ -135,7 +141,10 @@ _TABLE = (
     ),
 )
 ENGINES: Mapping[str, EngineSpec] = {spec.name: spec for spec in _TABLE}
-ORIGINAL = next(spec for spec in _TABLE if spec.is_original)
+# The engines whose latency means anything.
+TIMED = tuple(spec.name for spec in _TABLE if spec.is_timed)
+# In float32 this engine is what all others are compared with.
+ORIGINAL = ENGINES["torch"]
 
 
 def engine_named(name: str) -> EngineSpec:

@@ -1,12 +1,13 @@
 """OpenVINO on the CPU, in float32 and INT8."""
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import openvino
 
 from graphs.card import Batch, GraphCard
-from runtimes.runtime import Runtime
+from runtimes.runtime import LayerTime, Runtime
 from vocabulary import Device, Flavour, Precision
 
 
@@ -46,7 +47,7 @@ class OpenVinoRuntime(Runtime):
             self._requests[batch] = request
         return self._requests[batch]
 
-    def _compiled(self, batch: int) -> openvino.CompiledModel:
+    def _compiled(self, batch: int, **more: Any) -> openvino.CompiledModel:
         model = self._model.clone()
         model.reshape([batch, *list(model.input().partial_shape)[1:]])
         options = {
@@ -54,6 +55,7 @@ class OpenVinoRuntime(Runtime):
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
+            **more,
         }
         return self._core.compile_model(model, "CPU", options)
 
@@ -61,6 +63,18 @@ class OpenVinoRuntime(Runtime):
         request = self._request(len(images))
         request.infer({0: images}, share_inputs=True, share_outputs=True)
         return request.get_output_tensor(0).data.copy()
+
+    def layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
+        self._check_images(images)
+        request = self._compiled(len(images), PERF_COUNT=True).create_infer_request()
+        totals: Counter[str] = Counter()
+        for _ in range(calls):
+            request.infer({0: images})
+            for layer in request.get_profiling_info():
+                totals[f"{layer.node_name} ({layer.exec_type})"] += layer.real_time / timedelta(
+                    milliseconds=1
+                )
+        return [LayerTime(name, ms / calls) for name, ms in totals.items() if ms]
 
     def _close(self) -> None:
         del self._requests, self._model, self._core

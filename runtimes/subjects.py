@@ -8,11 +8,12 @@ from typing import Any
 from artifacts.names import CHECKPOINT, ENGINE_FOLDER
 from artifacts.run_directory import RunDirectory
 from errors import UserError
+from machine.bfloat16 import computes_in_bfloat16
 from machine.gpu import gpus
-from runtimes.engines import engine_named
+from runtimes.engines import ORIGINAL, engine_named
 from runtimes.runtime import Runtime
 from runtimes.tensorrt.engine_card import card_of_engine
-from runtimes.tensorrt.fit import misfit
+from runtimes.tensorrt.fit import fitting_gpu, misfit
 from runtimes.tensorrt.targets import precisions_here
 from vocabulary import Device, Precision
 
@@ -33,6 +34,16 @@ class Subject:
     artifact: str
     device: Device
 
+    @property
+    def is_original(self) -> bool:
+        """Whether this is PyTorch in float32, which all other subjects are compared with."""
+        return self.engine == ORIGINAL.name and self.precision == Precision.fp32
+
+    @property
+    def opens_weights(self) -> bool:
+        """Whether this is PyTorch in one of its forms."""
+        return engine_named(self.engine).opens_weights
+
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> "Subject":
         """Whom a row of a table is about; KeyError if it does not say so."""
@@ -42,12 +53,15 @@ class Subject:
 def precisions_of(engine: str, device: str) -> list[Precision]:
     """Return the precisions that an engine computes in on a device, fp32 first.
 
-    TensorRT has the precisions that every GPU of this machine has.
+    TensorRT has the precisions that every GPU of this machine has, and PyTorch has bfloat16 where the device
+    has instructions for it.
     """
     spec = engine_named(engine)
     offered = {precision for at, precision in spec.runtime().supports if at == device}
     if spec.opens_plans:
         offered &= set(precisions_here())
+    if spec.opens_weights and not computes_in_bfloat16(device):
+        offered -= {Precision.bf16}
     return [precision for precision in Precision if precision in offered]
 
 
@@ -61,7 +75,7 @@ def subject_in(run: RunDirectory, engine: str, precision: str, device: str = "cp
     spec = engine_named(engine)
     at = spec.device(device)
     spec.runtime().require_support(precision, at)
-    if spec.is_original:
+    if spec.opens_weights:
         artifact = CHECKPOINT
     elif spec.opens_plans:
         artifact = _engine_in(run, precision)
@@ -84,9 +98,21 @@ def open_subject(
     """
     spec = engine_named(subject.engine)
     path = run.verified(subject.artifact)
-    if spec.is_original or spec.opens_plans:
+    if spec.opens_weights or spec.opens_plans:
         run.verified(_description_of(subject.artifact))
     return spec.runtime()(path, subject.precision, subject.device, threads, allow_saturation, cuda_graphs)
+
+
+def gpu_index_of(run: RunDirectory, subject: Subject) -> int | None:
+    """The number of the GPU that an open subject runs on; None on a CPU.
+
+    A plan runs on the first GPU that it was built for, and every other engine on the first GPU.
+    """
+    if subject.device != Device.cuda:
+        return None
+    if not engine_named(subject.engine).opens_plans:
+        return 0
+    return fitting_gpu(card_of_engine(run.path / subject.artifact), gpus()).index
 
 
 def _description_of(artifact: str) -> str:

@@ -7,7 +7,7 @@ call of every turn is not timed, because the caches then hold the data of anothe
 """
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,6 +44,30 @@ class Latency:
     images_per_s: float
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """The timed calls of one runtime at one batch size.
+
+    Attributes:
+        batch: the number of images in each call.
+        seconds: the durations of the calls of each turn, one tuple a turn. Turns of the same number in the
+            `Rounds` of two runtimes follow one another, so that they saw the machine at the same speed.
+    """
+
+    batch: int
+    seconds: tuple[tuple[float, ...], ...]
+
+    @property
+    def latency(self) -> Latency:
+        """The percentiles of all calls."""
+        return summary([duration for turn in self.seconds for duration in turn], self.batch)
+
+    @property
+    def medians_ms(self) -> list[float]:
+        """The median of each turn, in milliseconds."""
+        return [1000 * float(np.median(turn)) for turn in self.seconds]
+
+
 def latencies(
     runtimes: Mapping[Key, Runtime],
     images: Batch,
@@ -51,6 +75,19 @@ def latencies(
     seconds: float,
     progress: Progress = silent,
 ) -> dict[Key, Latency]:
+    """The latency of each runtime; the arguments are those of `timed_rounds`."""
+    timed = timed_rounds(runtimes, images, batch, seconds, progress)
+    return {key: rounds.latency for key, rounds in timed.items()}
+
+
+def timed_rounds(
+    runtimes: Mapping[Key, Runtime],
+    images: Batch,
+    batch: int,
+    seconds: float,
+    progress: Progress = silent,
+    after_turn: Callable[[Key], None] = lambda key: None,
+) -> dict[Key, Rounds]:
     """Time open runtimes in turns on the first `batch` images.
 
     Args:
@@ -60,19 +97,26 @@ def latencies(
         seconds: the time to spend on each runtime in all rounds together. Each round has at least two
             timed calls, so that slow runtimes take longer.
         progress: wraps the loop over the rounds, so that a display can follow.
+        after_turn: is called with the key of a runtime behind the last call of each of its turns.
 
     Returns:
-        the latency of each runtime, under the same keys.
+        the calls of each runtime, under the same keys.
     """
-    inputs = np.resize(images, (batch, *images.shape[1:]))
+    inputs = filled(images, batch)
     for runtime in runtimes.values():
         for _ in range(_WARM_UP_CALLS):
             runtime.infer(inputs)
-    samples: dict[Key, list[float]] = {key: [] for key in runtimes}
+    turns: dict[Key, list[tuple[float, ...]]] = {key: [] for key in runtimes}
     for _ in progress(range(ROUNDS), f"timing batch {batch}", ROUNDS):
         for key, runtime in runtimes.items():
-            samples[key] += _timed_calls(runtime, inputs, seconds / ROUNDS)
-    return {key: summary(times, batch) for key, times in samples.items()}
+            turns[key].append(_timed_calls(runtime, inputs, seconds / ROUNDS))
+            after_turn(key)
+    return {key: Rounds(batch, tuple(of_key)) for key, of_key in turns.items()}
+
+
+def filled(images: Batch, batch: int) -> Batch:
+    """A batch of so many images, which repeat if there are fewer."""
+    return np.resize(images, (batch, *images.shape[1:]))
 
 
 def summary(seconds: Sequence[float], batch: int) -> Latency:
@@ -81,7 +125,7 @@ def summary(seconds: Sequence[float], batch: int) -> Latency:
     return Latency(batch, len(seconds), p50, p90, p99, 1000 * batch / p50)
 
 
-def _timed_calls(runtime: Runtime, inputs: Batch, seconds: float) -> list[float]:
+def _timed_calls(runtime: Runtime, inputs: Batch, seconds: float) -> tuple[float, ...]:
     runtime.infer(inputs)
     times: list[float] = []
     total = 0.0
@@ -90,4 +134,4 @@ def _timed_calls(runtime: Runtime, inputs: Batch, seconds: float) -> list[float]
         runtime.infer(inputs)
         times.append(time.perf_counter() - started)
         total += times[-1]
-    return times
+    return tuple(times)

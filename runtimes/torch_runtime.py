@@ -1,17 +1,27 @@
-"""PyTorch in float32 and eager mode: the original that every artifact is measured against."""
+"""PyTorch: the original that every artifact is measured against, and what else PyTorch offers for speed.
+
+In float32 and eager mode PyTorch runs the original. In 16 bits and through torch.compile the same weights run
+faster, so that these are the rows that an engine has to beat on the same device.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from artifacts.files import sha256_of
 from artifacts.names import CHECKPOINT_CARD
 from errors import UserError
 from graphs.card import Batch, GraphCard
+from machine.bfloat16 import computes_in_bfloat16
 from models.checkpoint import CheckpointCard, model_from_checkpoint
 from runtimes.runtime import Runtime
 from vocabulary import Device, Precision
+
+_TYPES = {Precision.fp32: torch.float32, Precision.fp16: torch.float16, Precision.bf16: torch.bfloat16}
+# TorchDynamo gives a network up after 8 compilations by default, and a sweep may have more batch sizes.
+_MOST_BATCH_SIZES = 256
 
 
 class TorchRuntime(Runtime):
@@ -19,23 +29,62 @@ class TorchRuntime(Runtime):
 
     name = "torch"
     title = "PyTorch"
-    supports = frozenset({(Device.cpu, Precision.fp32), (Device.cuda, Precision.fp32)})
-    refusal = ("PyTorch runs the float32 original", "use --precision fp32, or another --engine")
+    mode = "eager"
+    supports = frozenset(
+        {
+            (Device.cpu, Precision.fp32),
+            (Device.cpu, Precision.bf16),
+            (Device.cuda, Precision.fp32),
+            (Device.cuda, Precision.fp16),
+            (Device.cuda, Precision.bf16),
+        }
+    )
+    refusal = (
+        "PyTorch runs the weights in float32 and bfloat16, and on CUDA in float16",
+        "use --precision fp32 or bf16, or another --engine",
+    )
 
     def _open(self) -> GraphCard:
         if self.device == Device.cuda and not torch.cuda.is_available():
             raise UserError("PyTorch sees no CUDA device here", "use --device cpu")
+        if self.precision == Precision.bf16 and not computes_in_bfloat16(self.device):
+            raise UserError(
+                f"this {self.device} computes bfloat16 in emulation only, many times slower than float32",
+                "use --precision fp32",
+            )
         torch.set_num_threads(self.threads)
         # TF32 keeps 10 bits of a mantissa, so the original would be less exact than the float32 artifacts.
         torch.backends.cudnn.allow_tf32 = False
         model, card = model_from_checkpoint(self.path, self.path.with_name(CHECKPOINT_CARD))
-        # Eager PyTorch is fastest in channels_last, and a slower baseline would flatter every other engine.
-        self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return graph_card_of_checkpoint(card, self.path)
+        # PyTorch is fastest in channels_last, and a slower baseline would flatter every other engine.
+        model = model.to(self.device, _TYPES[self.precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = self._prepared(model)
+        return graph_card_of_checkpoint(card, self.path).with_precision(self.precision)
+
+    def _prepared(self, model: nn.Module) -> Any:
+        """Return what is called with the images; an adapter may compile the network."""
+        return model
 
     def _infer(self, images: Batch) -> Batch:
         with torch.inference_mode():
-            return self._model(torch.from_numpy(images).to(self.device)).cpu().numpy()
+            return self._model(self._on_device(images)).float().cpu().numpy()
+
+    def _on_device(self, images: Batch) -> torch.Tensor:
+        return torch.from_numpy(images).to(self.device).to(_TYPES[self.precision])
+
+    def device_ms(self, images: Batch) -> float | None:
+        # On a CPU the whole call is the work of the device, and `infer` has timed that.
+        if self.device != Device.cuda:
+            return None
+        self._check_images(images)
+        batch = self._on_device(images)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with torch.inference_mode():
+            begin.record()
+            self._model(batch)
+            end.record()
+        end.synchronize()
+        return begin.elapsed_time(end)
 
     def _close(self) -> None:
         del self._model
@@ -45,8 +94,67 @@ class TorchRuntime(Runtime):
             "version": torch.__version__,
             "device": torch.cuda.get_device_name() if self.device == Device.cuda else "cpu",
             "threads": self.threads,
-            "arithmetic": "float32, eager, channels_last",
+            "arithmetic": f"{str(_TYPES[self.precision]).removeprefix('torch.')}, {self.mode}, channels_last",
         }
+
+
+class TorchCompileRuntime(TorchRuntime):
+    """Runs the network through torch.compile, which compiles a graph of fixed shapes for each batch size.
+
+    The first call at a batch size compiles, which takes seconds to minutes. On CUDA the compiled kernels are
+    captured in CUDA graphs ("reduce-overhead"), because launching them one by one takes longer than they run
+    at small batch sizes.
+    """
+
+    name = "torch-compile"
+    title = "torch.compile"
+    mode = "torch.compile"
+    #: What compiles the graphs that TorchDynamo captures.
+    backend = "inductor"
+
+    def _prepared(self, model: nn.Module) -> Any:
+        self._from_cache: dict[int, bool] = {}
+        return torch.compile(  # type: ignore[call-overload]
+            model,
+            backend=self.backend,
+            # With `fullgraph`, what cannot be compiled is an error; PyTorch would run it in eager mode.
+            fullgraph=True,
+            dynamic=False,
+            mode="reduce-overhead" if self.device == Device.cuda else None,
+            recompile_limit=_MOST_BATCH_SIZES,
+            # Another precision of the same network would otherwise count as a compilation of this one.
+            isolate_recompiles=True,
+        )
+
+    def _infer(self, images: Batch) -> Batch:
+        hits = _cache_hits()
+        try:
+            logits = super()._infer(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise UserError(
+                f"torch.compile does not compile the network ({_beginning(error)})",
+                "install a C++ compiler, for example g++, which a CPU needs for that, or use --engine torch",
+            ) from error
+        self._from_cache.setdefault(len(images), _cache_hits() > hits)
+        return logits
+
+    def describe(self) -> dict[str, Any]:
+        compiled = {
+            str(batch): "from the cache of an earlier compilation" if cached else "anew"
+            for batch, cached in self._from_cache.items()
+        }
+        return super().describe() | {"compiled": compiled}
+
+
+def _cache_hits() -> int:
+    """Return how many graphs PyTorch took from its cache on the disk, in this process."""
+    return torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"]
+
+
+def _beginning(error: Exception) -> str:
+    """The first two lines of an error; the first one may say no more than which backend failed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
 
 
 def graph_card_of_checkpoint(card: CheckpointCard, weights: Path) -> GraphCard:

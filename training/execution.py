@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from errors import UserError
+from machine.bfloat16 import computes_in_bfloat16
 from machine.memory import gpu_memory, host_memory
 from vocabulary import Arithmetic, Device
 
@@ -84,9 +85,7 @@ class Execution:
         return activations > _SHARE_FOR_ACTIVATIONS * memory
 
     def _has_bfloat16(self) -> bool:
-        if self.device == Device.cuda:
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return computes_in_bfloat16(self.device)
 
 
 ON_CPU = Execution()

@@ -99,7 +99,8 @@ def deploy(
     subjects = _deployable(session, device.device, attempts)
     rows = verified(session, subjects, runtime)
     timed = [subject for subject in subjects if ENGINES[subject.engine].is_timed]
-    benchmarked(session, timed, runtime, timing)
+    for refusal in benchmarked(session, timed, runtime, timing).refusals:
+        attempts.pass_over(f"benchmark of {refusal.engine} {refusal.precision}", refusal.error)
     summary = reported(session, attempts.skipped)
     return Deployment(session, summary, rows, attempts.skipped, search, searched_now)
 
@@ -115,12 +116,16 @@ class _Attempts:
         """The result of `work`, or None where a part is missing; a failed check is never passed over."""
         try:
             return work()
-        except CheckFailed:
-            raise
         except UserError as error:
-            self.skipped.append(f"{stage}: {error.problem} ({error.fix})")
-            self.session.listener.say(stage, f"skipped: {error.problem} ({error.fix})")
+            self.pass_over(stage, error)
             return None
+
+    def pass_over(self, stage: str, error: UserError) -> None:
+        """Note what cannot be done here; a failed check is raised again."""
+        if isinstance(error, CheckFailed):
+            raise error
+        self.skipped.append(f"{stage}: {error.problem} ({error.fix})")
+        self.session.listener.say(stage, f"skipped: {error.problem} ({error.fix})")
 
 
 def _refuse_contradictions(

@@ -1,5 +1,6 @@
 """What is measured of a run: which engines, whether they still are the network, and how fast they are."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from artifacts.names import CHECKPOINT, REPORT
@@ -15,6 +16,7 @@ from workflow.weights import ensure_checkpoint
 if TYPE_CHECKING:
     from reporting.summary import Summary
     from runtimes.subjects import Subject
+    from verification.latency import Benchmark
 
 DEFAULT_SECONDS = 1.0
 Row = dict[str, Any]
@@ -35,7 +37,7 @@ def subjects_from_options(
     wanted = specs or [spec for spec in ENGINES.values() if spec.by_default]
     subjects = []
     for spec in wanted:
-        offered = _precisions_of(spec, device)
+        offered = offered_precisions(spec, device)
         precisions = options.precision or offered
         if not specs:
             precisions = [precision for precision in precisions if precision in offered]
@@ -51,7 +53,7 @@ def subjects_of(
     """One engine in some precisions, with the artifacts made that are missing."""
     from runtimes.subjects import subject_in
 
-    if not spec.is_original:
+    if not spec.opens_weights:
         ensure_graphs(session, precisions)
     if spec.opens_plans:
         ensure_engines(session, precisions)
@@ -60,7 +62,8 @@ def subjects_of(
     return [subject_in(session.run, spec.name, precision, device or Device.cpu) for precision in precisions]
 
 
-def _precisions_of(spec: EngineSpec, device: Device | None) -> list[Precision]:
+def offered_precisions(spec: EngineSpec, device: Device | None) -> list[Precision]:
+    """The precisions that an engine computes in on this machine."""
     from runtimes.subjects import precisions_of
 
     offered = precisions_of(spec.name, spec.device(device or Device.cpu))
@@ -84,6 +87,7 @@ def verified(session: Session, subjects: "list[Subject]", runtime: RuntimeOption
         session.force,
         session.listener.progress,
         runtime.allow_saturation,
+        runtime.cuda_graphs,
     )
     passed = sum(row["passed"] for row in rows)
     state = "" if done else "up to date: "
@@ -95,16 +99,21 @@ def verified(session: Session, subjects: "list[Subject]", runtime: RuntimeOption
 
 
 def benchmarked(
-    session: Session, subjects: "list[Subject]", runtime: RuntimeOptions, timing: TimingOptions
-) -> list[Row]:
-    """Time engines in turns with PyTorch.
+    session: Session,
+    subjects: "list[Subject]",
+    runtime: RuntimeOptions,
+    timing: TimingOptions,
+    batches: Sequence[int] | None = None,
+) -> "Benchmark":
+    """Time engines in turns with PyTorch, and draw latency.svg from all that is known of the run.
 
-    Returns:
-        the rows of benchmark.json, those of the original among them.
+    Raises:
+        UserError: none of the engines runs here.
     """
-    from verification.latency import benchmark_from_artifacts
+    from reporting.latency_plot import latency_plot_from_benchmark
+    from verification.latency import BATCH_SIZES, benchmark_from_artifacts
 
-    rows, done = benchmark_from_artifacts(
+    benchmark = benchmark_from_artifacts(
         session.run,
         session.dataset,
         subjects,
@@ -113,10 +122,13 @@ def benchmarked(
         session.force,
         session.listener.progress,
         runtime.allow_saturation,
+        batches or BATCH_SIZES,
+        runtime.cuda_graphs,
     )
-    state = "" if done else "up to date: "
-    session.listener.say("benchmark", f"{state}{len(rows)} rows, in turns with PyTorch")
-    return rows
+    latency_plot_from_benchmark(session.run)
+    state = "" if benchmark.done else "up to date: "
+    session.listener.say("benchmark", f"{state}{len(benchmark.rows)} rows, in turns with PyTorch")
+    return benchmark
 
 
 def reported(session: Session, skipped: list[str]) -> "Summary":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runtimes.engines import ENGINES
+from runtimes.engines import ENGINES, TIMED
 from vocabulary import (
     Arithmetic,
     Block,
@@ -23,6 +23,9 @@ from vocabulary import (
     Stream,
     Variant,
 )
+
+# What `benchmark --engine` takes in place of a name.
+EVERY_ENGINE = "all"
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,18 @@ class SubjectOptions:
 
 
 @dataclass(frozen=True)
+class TimedSubjectOptions(SubjectOptions):
+    """Which engines are timed, and in which precisions."""
+
+    engine: list[str] | None = flag(
+        "--engine",
+        help="Repeatable. all: every engine on every device, with a row for what cannot run here. "
+        "Default: what runs here by default, and PyTorch in 16 bits.",
+        choices=(*TIMED, EVERY_ENGINE),
+    )
+
+
+@dataclass(frozen=True)
 class OneSubjectOptions:
     """Which artifact classifies pictures."""
 
@@ -295,6 +310,23 @@ class TimingOptions:
 
     seconds: float | None = flag(
         "--seconds", help="Timing of each engine and batch size. Default: 1.", least=0.01
+    )
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions(TimingOptions):
+    """At which batch sizes engines are timed, and what becomes of the figures."""
+
+    batch: list[int] | None = flag(
+        "--batch", help="Images in a call. Repeatable. Default: 1, 8 and 32.", least=1
+    )
+    save: Path | None = flag("--save", help="Write machine, versions, options and rows to FILE.json.")
+    compare: Path | None = flag(
+        "--compare",
+        help="A FILE.json of --save: exit status 1 if an engine has lost ground to PyTorch beyond the noise.",
+    )
+    profile: bool = switch(
+        "--profile", help="How long each layer takes, at the largest batch size (openvino, trt)."
     )
 
 

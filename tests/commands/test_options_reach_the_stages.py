@@ -19,6 +19,7 @@ from calibration.ranges.methods import Method
 from commands.screen import Screen
 from runtimes.subjects import Subject
 from training.recipes import recipe_from_name
+from verification.latency import BATCH_SIZES
 from vocabulary import Device, Saturation
 from workflow.options import (
     BuildOptions,
@@ -72,6 +73,11 @@ def reached(skipfold: Skipfold, monkeypatch: pytest.MonkeyPatch, place: str, *co
         )
     ]
     + [
+        (VERIFY, "verify", (), {"cuda_graphs": None}),
+        (VERIFY, "verify", ("--no-cuda-graphs",), {"cuda_graphs": False}),
+        (BENCHMARK, "benchmark", (), {"batches": BATCH_SIZES, "cuda_graphs": None}),
+        (BENCHMARK, "benchmark", ("--batch", 4, "--batch", 2), {"batches": [4, 2]}),
+        (BENCHMARK, "benchmark", ("--no-cuda-graphs",), {"cuda_graphs": False}),
         (BENCHMARK, "benchmark", (), {"seconds": 1.0}),
         (BENCHMARK, "benchmark", ("--seconds", 0.25), {"seconds": 0.25}),
         (SEARCH, "calibrate", ("--search",), {"threads": None, "allow_saturation": False, "force": False}),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from machine import memory
-from machine.memory import gpu_memory, host_memory
+from machine.memory import gpu_memory, gpu_memory_in_use, host_memory, resident_memory
 
 GIB = 2**30
 
@@ -83,3 +83,31 @@ def test_memory_of_this_host_is_what_the_kernel_reports() -> None:
 def test_memory_of_a_gpu_is_all_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 * GIB, 8 * GIB))
     assert gpu_memory() == 8 * GIB
+
+
+def test_resident_memory_is_the_second_number_of_pages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "statm").write_text("9000 250 30 1 0 700 0\n")
+    monkeypatch.setattr(memory, "_OWN_PAGES", tmp_path / "statm")
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096}.__getitem__)
+    assert resident_memory() == 250 * 4096
+    monkeypatch.setattr(memory, "_OWN_PAGES", tmp_path / "not there")
+    assert resident_memory() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_resident_memory_grows_with_what_is_written() -> None:
+    before = resident_memory()
+    written = bytearray(b"x" * 2**26)
+    after = resident_memory()
+    assert before is not None and after is not None
+    assert after - before == pytest.approx(len(written), rel=0.2)
+
+
+def test_gpu_memory_in_use_is_what_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 * GIB, 8 * GIB))
+    assert gpu_memory_in_use() == 3 * GIB
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_memory_in_use() is None

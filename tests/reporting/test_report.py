@@ -122,16 +122,17 @@ def test_page_names_the_network_its_training_and_the_machine(preact_run: RunDire
     assert "torch 2" in text
 
 
-def test_both_plots_are_drawn_with_their_labels(preact_run: RunDirectory) -> None:
+def test_all_plots_are_drawn_with_their_labels(preact_run: RunDirectory) -> None:
     _add_figures(preact_run)
     page = _page(preact_run)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     for label in (
         "batch 1",
         "batch 8",
         "batch 32",
         "ort fp32",
         "3.20×",
+        "median latency of a call, ms",
         "training loss",
         "held-out accuracy, %",
     ):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from ort_double import OrtDouble
 
+import runtimes.subjects
+import runtimes.torch_runtime
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import CheckFailed
@@ -21,9 +23,13 @@ from models.config import VARIANTS
 from runtimes.engines import ENGINES
 from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, precisions_of, subject_in
+from runtimes.torch_runtime import TorchCompileRuntime
 
 RUNTIMES = [
     ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("torch-compile", "fp32"),
+    ("torch-compile", "bf16"),
     ("ort", "fp32"),
     ("ort", "int8"),
     ("openvino", "fp32"),
@@ -61,6 +67,8 @@ ACROSS_BATCHES = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2, "fp8":
 # NaN into 0 and INT8 codes saturate.
 OVERFLOWING = [
     ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("torch-compile", "fp32"),
     ("ort", "fp32"),
     ("reference", "fp32"),
     ("reference", "fp16"),
@@ -82,6 +90,19 @@ def _doubled(device: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         if device == "cuda":
             OrtDouble().install(patched)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation_and_bfloat16() -> Iterator[None]:
+    """TorchDynamo captures the graphs and PyTorch runs them, since a C++ compiler takes 10 s for each.
+
+    bfloat16 computes the same where the CPU only emulates it, in more time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchCompileRuntime, "backend", "eager")
+        for module in (runtimes.torch_runtime, runtimes.subjects):
+            patch.setattr(module, "computes_in_bfloat16", lambda device: True)
         yield
 
 

@@ -21,7 +21,7 @@ from artifacts.run_directory import RunDirectory
 from errors import UserError
 from machine.gpu import Gpu
 from runtimes.engines import ENGINES
-from runtimes.subjects import Subject, open_subject, precisions_of, subject_in
+from runtimes.subjects import Subject, gpu_index_of, open_subject, precisions_of, subject_in
 from vocabulary import Precision
 
 T4, A10 = Gpu("NVIDIA T4", 75), Gpu("NVIDIA A10", 86)
@@ -39,6 +39,9 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("torch", "fp32", "cpu", CHECKPOINT),
         ("torch", "fp32", "cuda", CHECKPOINT),
+        ("torch", "bf16", "cpu", CHECKPOINT),
+        ("torch", "fp16", "cuda", CHECKPOINT),
+        ("torch-compile", "fp32", "cpu", CHECKPOINT),
         ("ort", "fp32", "cpu", MODEL),
         ("ort", "int8", "cpu", MODEL_INT8_CPU),
         ("ort", "fp32", "cuda", MODEL),
@@ -64,7 +67,9 @@ def test_each_engine_opens_the_file_made_for_it(
 @pytest.mark.parametrize(
     ("engine", "device", "precisions"),
     [
-        ("torch", "cpu", ["fp32"]),
+        ("torch", "cpu", ["fp32", "bf16"]),
+        ("torch", "cuda", ["fp32", "fp16", "bf16"]),
+        ("torch-compile", "cpu", ["fp32", "bf16"]),
         ("ort", "cpu", ["fp32", "int8"]),
         ("ort", "cuda", ["fp32", "fp16"]),
         ("openvino", "cpu", ["fp32", "int8"]),
@@ -78,7 +83,44 @@ def test_precisions_are_those_of_the_engine_fp32_first(
     monkeypatch: pytest.MonkeyPatch, engine: str, device: str, precisions: list[str]
 ) -> None:
     set_gpus(monkeypatch)
+    monkeypatch.setattr("runtimes.subjects.computes_in_bfloat16", lambda device: True)
     assert precisions_of(engine, device) == precisions
+
+
+def test_pytorch_has_no_bfloat16_where_that_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimes.subjects.computes_in_bfloat16", lambda device: device == "cuda")
+    assert precisions_of("torch", "cpu") == ["fp32"]
+    assert precisions_of("torch", "cuda") == ["fp32", "fp16", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "original"),
+    [
+        ("torch", "fp32", True),
+        ("torch", "bf16", False),
+        ("torch-compile", "fp32", False),
+        ("ort", "fp32", False),
+    ],
+)
+def test_only_float32_in_eager_pytorch_is_the_original(
+    trained_runs: dict[str, Path], engine: str, precision: str, original: bool
+) -> None:
+    run = RunDirectory(trained_runs["preact"])
+    subject = subject_in(run, engine, precision)
+    assert subject.is_original == original
+    assert subject.opens_weights == engine.startswith("torch")
+
+
+def test_gpu_of_a_plan_is_the_one_it_fits_and_of_others_the_first(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_engine(preact_run, "engines/int8.rtx-sm89.engine", targets=("sm89",))
+    set_gpus(monkeypatch, Gpu("NVIDIA A10", 86, 0), Gpu("NVIDIA L4", 89, 1))
+    run = RunDirectory(preact_run.path)
+    plan = subject_in(run, "trt", "int8", "cuda")
+    assert gpu_index_of(run, plan) == 1
+    assert gpu_index_of(run, subject_in(run, "torch", "fp32", "cuda")) == 0
+    assert gpu_index_of(run, subject_in(run, "torch", "fp32", "cpu")) is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +152,8 @@ def test_unknown_engine_is_refused_and_the_known_are_listed(trained_runs: dict[s
     with pytest.raises(UserError, match="unknown --engine 'tflite'") as refusal:
         subject_in(RunDirectory(trained_runs["preact"]), "tflite", "fp32")
     assert refusal.value.fix == (
-        "use torch or ort or openvino or trt or ort-trt or ort-rtx or reference or reference-rtx"
+        "use torch or torch-compile or ort or openvino or trt or ort-trt or ort-rtx or reference or "
+        "reference-rtx"
     )
 
 

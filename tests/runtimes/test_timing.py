@@ -9,7 +9,7 @@ import pytest
 from graphs.card import Batch
 from runtimes import timing
 from runtimes.subjects import Subject
-from runtimes.timing import ROUNDS, latencies, summary
+from runtimes.timing import ROUNDS, Rounds, latencies, summary, timed_rounds
 
 A, B = Subject("ort", "fp32", "a", "cpu"), Subject("ort", "int8", "b", "cpu")
 
@@ -108,3 +108,26 @@ def test_batch_is_filled_with_the_images_there_are(bench: Bench, batch: int) -> 
     runtime = FakeRuntime("a", bench, 0.001)
     _timed({A: runtime}, batch)
     assert runtime.shapes == {(batch, 3, 32, 32)}
+
+
+IMAGES = np.zeros((2, 3, 32, 32), np.float32)
+
+
+def test_calls_are_kept_turn_by_turn(bench: Bench) -> None:
+    fast, slow = FakeRuntime("a", bench, 2**-10), FakeRuntime("b", bench, 2**-7)
+    rounds: Any = timed_rounds({A: fast, B: slow}, IMAGES, 2, seconds=ROUNDS * 0.25)
+    assert rounds[A] == Rounds(2, ((2**-10,) * 2**8,) * ROUNDS)
+    assert rounds[B] == Rounds(2, ((2**-7,) * 2**5,) * ROUNDS)
+
+
+def test_medians_of_the_turns_and_percentiles_of_all_calls() -> None:
+    rounds = Rounds(4, ((0.001, 0.003, 0.002), (0.005, 0.004)))
+    assert rounds.medians_ms == pytest.approx([2, 4.5])
+    assert rounds.latency == summary([0.001, 0.003, 0.002, 0.005, 0.004], 4)
+
+
+def test_one_looks_at_the_machine_behind_each_turn_of_each_runtime(bench: Bench) -> None:
+    seen: list[tuple[Any, str]] = []
+    runtimes: Any = {A: FakeRuntime("a", bench, 0.001), B: FakeRuntime("b", bench, 0.001)}
+    timed_rounds(runtimes, IMAGES, 1, 0.0, after_turn=lambda key: seen.append((key, bench.calls[-1])))
+    assert seen == [(A, "a"), (B, "b")] * ROUNDS

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from errors import UserError
 from graphs.onnx_file import card_from_file
 from models.checkpoint import model_in
 from runtimes.subjects import open_subject, subject_in
-from runtimes.torch_runtime import TorchRuntime
+from runtimes.torch_runtime import TorchCompileRuntime, TorchRuntime
 
 
 def test_logits_are_those_of_the_unfolded_network(run: RunDirectory, digits: Dataset) -> None:
@@ -66,3 +67,148 @@ def test_description_that_was_changed_is_refused(preact_run: RunDirectory) -> No
     path.write_text(path.read_text().replace('"trained": true', '"trained": false'))
     with pytest.raises(UserError, match=f"{CHECKPOINT_CARD} is not the file"):
         open_subject(preact_run, subject_in(preact_run, "torch", "fp32"))
+
+
+BFLOAT16 = "runtimes.torch_runtime.computes_in_bfloat16"
+
+
+def test_bfloat16_computes_in_bfloat16(
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BFLOAT16, lambda device: True)
+    images = digits.normalised(digits.test.images[:5])
+    model, _ = model_in(preact_run)
+    with torch.inference_mode():
+        expected = model.to(torch.bfloat16)(torch.from_numpy(images).to(torch.bfloat16)).float().numpy()
+    with TorchRuntime(preact_run.verified(CHECKPOINT), "bf16") as runtime:
+        logits = runtime.infer(images)
+        assert runtime.describe()["arithmetic"] == "bfloat16, eager, channels_last"
+        assert runtime.card.precision == "bf16"
+    # channels_last adds in another order, and each sum is rounded to 8 bits.
+    assert np.abs(logits - expected).max() <= 0.05 * np.abs(expected).max()
+    # What was rounded to bfloat16 has no bits below the upper 16.
+    assert not (logits.view(np.uint32) & 0xFFFF).any()
+
+
+@pytest.mark.parametrize("kind", [TorchRuntime, TorchCompileRuntime])
+def test_bfloat16_in_emulation_is_refused(
+    trained_runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: type[TorchRuntime]
+) -> None:
+    monkeypatch.setattr(BFLOAT16, lambda device: False)
+    with pytest.raises(UserError, match="cpu computes bfloat16 in emulation only"):
+        kind(trained_runs["preact"] / CHECKPOINT, "bf16").__enter__()
+
+
+def test_float16_is_for_cuda_alone(trained_runs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="torch cannot run fp16 on cpu"):
+        TorchRuntime(trained_runs["preact"] / CHECKPOINT, "fp16")
+
+
+class FakeEvent:
+    """A CUDA event on a clock that moves on by 1 ms for each image of a call of the network."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at: float | None = None
+        self.reached = False
+
+    def record(self) -> None:
+        self.at = FakeEvent.now
+
+    def synchronize(self) -> None:
+        self.reached = True
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        assert end.reached and self.at is not None and end.at is not None
+        return end.at - self.at
+
+
+def test_device_time_is_between_events_around_the_network_and_leaves_out_the_copies(
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = digits.normalised(digits.test.images[:3])
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    with TorchRuntime(preact_run.verified(CHECKPOINT), "fp32") as runtime:
+        assert runtime.device_ms(images) is None
+
+        def model(batch: torch.Tensor) -> torch.Tensor:
+            FakeEvent.now += len(batch)
+            return batch
+
+        def copied(batch: np.ndarray) -> torch.Tensor:
+            FakeEvent.now += 100
+            return torch.from_numpy(batch)
+
+        monkeypatch.setattr(runtime, "device", "cuda")
+        monkeypatch.setattr(runtime, "_model", model)
+        monkeypatch.setattr(runtime, "_on_device", copied)
+        assert runtime.device_ms(images) == 3
+        with pytest.raises(ValueError, match="torch takes float32"):
+            runtime.device_ms(images[0])
+        runtime._model = None
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchDynamo captures, and PyTorch runs what was captured, without a C++ compiler."""
+    monkeypatch.setattr(TorchCompileRuntime, "backend", "eager")
+
+
+@pytest.mark.usefixtures("quick")
+def test_each_batch_size_is_compiled_once_with_its_own_shape(
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[Any, ...]] = []
+
+    def backend(graph: torch.fx.GraphModule, examples: list[torch.Tensor]) -> Any:
+        images = [example for example in examples if example.shape[1:] == (3, 32, 32)]
+        shapes.extend(tuple(example.shape) for example in images)
+        return graph.forward
+
+    monkeypatch.setattr(TorchCompileRuntime, "backend", staticmethod(backend))
+    images = digits.normalised(digits.test.images[:4])
+    with TorchCompileRuntime(preact_run.verified(CHECKPOINT), "fp32") as runtime:
+        for batch in (1, 2, 4, 2, 1):
+            runtime.infer(images[:batch])
+        assert shapes == [(batch, 3, 32, 32) for batch in (1, 2, 4)]
+        assert set(runtime.describe()["compiled"]) == {"1", "2", "4"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_more_batch_sizes_than_dynamo_compiles_by_default(preact_run: RunDirectory, digits: Dataset) -> None:
+    """PyTorch would give up after 8, here after 2, and run the rest in eager mode."""
+    images = digits.normalised(digits.test.images[:4])
+    with (
+        torch._dynamo.config.patch(recompile_limit=2),
+        TorchCompileRuntime(preact_run.verified(CHECKPOINT), "fp32") as runtime,
+    ):
+        for batch in range(1, 5):
+            runtime.infer(images[:batch])
+        assert len(runtime.describe()["compiled"]) == 4
+
+
+@pytest.mark.filterwarnings("ignore:dynamo_pgo")
+def test_compilation_without_a_compiler_says_so(preact_run: RunDirectory, digits: Dataset) -> None:
+    import torch._inductor.config as inductor
+
+    images = digits.normalised(digits.test.images[:3])
+    with (
+        inductor.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
+        TorchCompileRuntime(preact_run.verified(CHECKPOINT), "fp32") as runtime,
+        pytest.raises(UserError, match=r"torch.compile does not compile .*no-such-compiler") as refusal,
+    ):
+        runtime.infer(images)
+    assert "C++ compiler" in refusal.value.fix
+
+
+@pytest.mark.slow
+def test_compiled_logits_are_those_of_the_network(run: RunDirectory, digits: Dataset) -> None:
+    images = digits.normalised(digits.test.images[:3])
+    with TorchRuntime(run.verified(CHECKPOINT), "fp32") as runtime:
+        expected = runtime.infer(images)
+    with TorchCompileRuntime(run.verified(CHECKPOINT), "fp32") as runtime:
+        logits = runtime.infer(images)
+        assert runtime.describe()["arithmetic"] == "float32, torch.compile, channels_last"
+    assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()

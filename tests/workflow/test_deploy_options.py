@@ -7,7 +7,10 @@ from recorded_calls import Arguments, HeardProgress, ReachedError, answered_at, 
 
 from artifacts.names import CHECKPOINT, MODEL
 from artifacts.run_directory import RunDirectory
+from errors import CheckFailed
 from runtimes.subjects import Subject
+from verification.latency import Benchmark
+from verification.refusal import FAILED, NOT_RUN, Refusal
 from vocabulary import Device
 from workflow import deploy as deploy_module
 from workflow.deploy import deploy
@@ -37,7 +40,7 @@ STAGES = {
     "calibrated_as_chosen": None,
     "built": {},
     "verified": [],
-    "benchmarked": [],
+    "benchmarked": Benchmark([], [], True),
     "reported": SimpleNamespace(lines=[]),
 }
 
@@ -84,7 +87,7 @@ def test_every_group_reaches_its_stages(
         "calibrated_as_chosen": {"options": QUANTIZE},
         "built": {"options": BUILD, "precisions": None},
         "verified": {"subjects": [subject], "runtime": RUNTIME},
-        "benchmarked": {"subjects": [subject], "runtime": RUNTIME, "timing": TIMING},
+        "benchmarked": {"subjects": [subject], "runtime": RUNTIME, "timing": TIMING, "batches": None},
         "reported": {"skipped": []},
     }
     del expected["calibrated_as_chosen" if limit == LIMIT else "searched"]
@@ -125,3 +128,19 @@ def test_engines_are_chosen_for_the_device(
         ("reference", "fp16", "bf16", "int8", "fp8", "cpu"),
         ("reference-rtx", "int8", "fp8", "cpu"),
     ]
+
+
+def refused(status: str) -> Benchmark:
+    return Benchmark([], [Refusal("ort", "int8", "cpu", 8, status, "no memory", "take less")], True)
+
+
+@pytest.mark.usefixtures("stages", "subject")
+def test_engine_that_is_not_timed_is_told_and_a_failed_check_ends_the_deployment(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered_at(monkeypatch, "workflow.deploy.benchmarked", refused(NOT_RUN))
+    done = deploy(RunOptions(run_dir=preact_run.path))
+    assert done.skipped == ["benchmark of ort int8: no memory (take less)"]
+    answered_at(monkeypatch, "workflow.deploy.benchmarked", refused(FAILED))
+    with pytest.raises(CheckFailed, match="no memory: take less"):
+        deploy(RunOptions(run_dir=preact_run.path))

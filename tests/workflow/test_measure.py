@@ -7,7 +7,7 @@ import pytest
 from recorded_calls import HeardProgress, answered_at, opened_runtimes
 from rewritten_files import rewritten, stamps_of
 
-from artifacts.names import BENCHMARK, PARITY, REPORT
+from artifacts.names import BENCHMARK, LATENCY_PLOT, PARITY, REPORT
 from artifacts.run_directory import RunDirectory
 from calibration.plan import Plan
 from errors import UserError
@@ -15,7 +15,7 @@ from runtimes import timing
 from runtimes.engines import ENGINES
 from runtimes.subjects import Subject, subject_in
 from runtimes.timing import ROUNDS
-from verification.latency import BATCH_SIZES
+from verification.latency import BATCH_SIZES, Benchmark
 from vocabulary import Device, Precision
 from workflow.choice import Session, session_from_options
 from workflow.measure import benchmarked, reported, subjects_from_options, subjects_of, verified
@@ -24,7 +24,11 @@ from workflow.stages import calibrated
 
 SHORTEST = TimingOptions(seconds=0.01)
 # One option at a time, so that two which were swapped are seen.
-RUNTIME_OPTIONS = [RuntimeOptions(threads=3), RuntimeOptions(allow_saturation=True)]
+RUNTIME_OPTIONS = [
+    RuntimeOptions(threads=3),
+    RuntimeOptions(allow_saturation=True),
+    RuntimeOptions(cuda_graphs=False),
+]
 
 
 def session_of(run: RunDirectory, force: bool = False) -> Session:
@@ -65,7 +69,9 @@ def test_verified_hands_every_option_down(
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("runtime", RUNTIME_OPTIONS)
-@pytest.mark.parametrize(("given", "seconds"), [(None, 1.0), (0.25, 0.25)])
+@pytest.mark.parametrize(
+    ("given", "seconds", "batches"), [(None, 1.0, None), (0.25, 0.25, None), (None, 1.0, [4, 2])]
+)
 def test_benchmarked_hands_every_option_down(
     preact_run: RunDirectory,
     monkeypatch: pytest.MonkeyPatch,
@@ -73,11 +79,13 @@ def test_benchmarked_hands_every_option_down(
     force: bool,
     given: float | None,
     seconds: float,
+    batches: list[int] | None,
 ) -> None:
-    calls = answered_at(monkeypatch, "verification.latency.benchmark_from_artifacts", ([], True))
+    nothing = Benchmark([], [], True)
+    calls = answered_at(monkeypatch, "verification.latency.benchmark_from_artifacts", nothing)
     session = session_of(preact_run, force)
     subjects = int8_in(session, "ort")
-    assert benchmarked(session, subjects, runtime, TimingOptions(given)) == []
+    assert benchmarked(session, subjects, runtime, TimingOptions(given), batches) is nothing
     assert calls == [
         {
             "run": session.run,
@@ -88,6 +96,8 @@ def test_benchmarked_hands_every_option_down(
             "force": force,
             "progress": session.listener.progress,
             "allow_saturation": runtime.allow_saturation,
+            "batches": batches or BATCH_SIZES,
+            "cuda_graphs": runtime.cuda_graphs,
         }
     ]
 
@@ -106,6 +116,7 @@ def test_runtimes_have_the_threads_that_were_asked_for(
     assert sorted(runtime.name for runtime in opened) == ["openvino", "ort", "torch"]
     assert {runtime.threads for runtime in opened} == {3}
     assert session.run.record(BENCHMARK).options["threads"] == 3
+    assert session.run.is_fresh(LATENCY_PLOT)
 
 
 def test_weights_that_overflow_16_bits_are_run_only_where_the_user_insists(
@@ -121,7 +132,7 @@ def test_weights_that_overflow_16_bits_are_run_only_where_the_user_insists(
     with pytest.raises(UserError, match="overflow 16 bits"):
         benchmarked(session, subjects, refused, SHORTEST)
     assert len(verified(session, subjects, insisting)) == 1
-    assert len(benchmarked(session, subjects, insisting, SHORTEST)) == 2 * len(BATCH_SIZES)
+    assert len(benchmarked(session, subjects, insisting, SHORTEST).rows) == 2 * len(BATCH_SIZES)
 
 
 def test_force_measures_again(preact_run: RunDirectory) -> None:
@@ -157,7 +168,7 @@ def test_engines_are_timed_for_the_seconds_that_were_asked_for(
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks) / 1024)
     session = session_of(preact_run)
     eight_calls_a_round = TimingOptions(seconds=8 * ROUNDS / 1024)
-    rows = benchmarked(session, int8_in(session, "ort"), RuntimeOptions(), eight_calls_a_round)
+    rows = benchmarked(session, int8_in(session, "ort"), RuntimeOptions(), eight_calls_a_round).rows
     assert {row["calls"] for row in rows} == {8 * ROUNDS}
     assert {row["p50_ms"] for row in rows} == {1000 / 1024}
 
