@@ -28,7 +28,7 @@ class OpenVinoRuntime(Runtime):
         self._model = self._core.read_model(self.path)
         self._requests: dict[int, openvino.InferRequest] = {}
         self._float_convolutions = card.float_convolutions
-        self._convolutions = _convolution_precisions(self._request(1))
+        self._convolutions = _convolution_precisions(self._request(card.batch or 1))
         return card
 
     def _left_float(self, convolutions: Counter[str]) -> str:
