@@ -73,17 +73,19 @@ def candidates_of(run: RunDirectory, judged: list[Judged]) -> list[Candidate]:
     """Return artifacts as candidates, in order of preference.
 
     Plans come first, because they are there for the sake of a GPU. Then the latency at batch 1 decides, as
-    `benchmark` measured it in this run. What was not timed comes last, narrow precisions first.
+    `benchmark` measured it in this run. What was not timed comes last, narrow precisions first. Adapted
+    graphs follow all others, because a program has to feed them in another way.
 
     Raises:
         UserError: an artifact or its sidecar is missing or was changed.
     """
     timed = _latencies(run)
 
-    def preference(candidate: Candidate) -> tuple[bool, float, int, int, str]:
+    def preference(candidate: Candidate) -> tuple[bool, bool, float, int, int, str]:
         subject = candidate.subject
         rank = _PRECISIONS.index(subject.precision), _ENGINES.index(subject.engine)
-        return (candidate.plan is None, timed.get(subject, float("inf")), *rank, candidate.id)
+        adapted = bool(_adapted(candidate.card))
+        return (candidate.plan is None, adapted, timed.get(subject, float("inf")), *rank, candidate.id)
 
     return sorted((_candidate(run, entry) for entry in judged), key=preference)
 
@@ -92,11 +94,17 @@ def _candidate(run: RunDirectory, judged: Judged) -> Candidate:
     subject = judged.subject
     path = run.verified(subject.artifact)
     if not ENGINES[subject.engine].opens_plans:
-        return Candidate(judged, f"{subject.engine}-{subject.precision}", card_from_file(path))
+        card = card_from_file(path)
+        return Candidate(judged, "-".join([subject.engine, subject.precision, *_adapted(card)]), card)
     run.verified(str(PurePosixPath(subject.artifact).with_suffix(".json")))
     plan = card_of_engine(path)
     runtime = "tensorrt" if plan.builder == BuilderName.tensorrt else "tensorrt-rtx"
     return Candidate(judged, "-".join([runtime, plan.precision, *plan.targets]), plan.graph, plan)
+
+
+def _adapted(card: GraphCard) -> list[str]:
+    """Return what tells an adapted graph from the one that it was made of, for example ["u8", "b8"]."""
+    return ["u8"] * card.takes_pixels + [f"b{card.batch}"] * (card.batch > 0)
 
 
 def _latencies(run: RunDirectory) -> dict[Subject, float]:

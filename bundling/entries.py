@@ -20,7 +20,7 @@ from bundling.document import (
 )
 from bundling.limits import golden_limit
 from data.dataset import CHANNELS, IMAGE_SIZE
-from graphs.card import INPUT, OUTPUT
+from graphs.card import INPUT, GraphCard
 from runtimes.engines import ENGINES
 from runtimes.tensorrt.engine_card import EngineCard
 from runtimes.tensorrt.fit import RTX_CAPABILITIES, RTX_DEFAULT_LEAST
@@ -71,10 +71,13 @@ def entry_of(candidate: Candidate) -> ArtifactEntry:
         file=candidate.file,
         format=_PLAN_FORMATS[candidate.plan.builder] if candidate.plan else "onnx",
         precision=subject.precision,
-        input=InputEntry(
-            INPUT, "float32", "NCHW", ("batch", CHANNELS, IMAGE_SIZE, IMAGE_SIZE), _batch_of(candidate.plan)
+        input=_input_of(card, _batch_of(candidate)),
+        output=OutputEntry(
+            card.output,
+            "float32",
+            (card.batch or "batch", len(card.classes)),
+            "probabilities" if card.takes_pixels else "logits",
         ),
-        output=OutputEntry(OUTPUT, "float32", ("batch", len(card.classes)), "logits"),
         runtime=_runtime_of(candidate),
         hardware=_hardware_of(candidate),
         golden=GoldenLogitsEntry(
@@ -91,9 +94,17 @@ def limit_of(candidate: Candidate) -> float:
     return golden_limit(candidate.subject.precision, candidate.card.trained, itself)
 
 
-def _batch_of(plan: EngineCard | None) -> BatchEntry:
+def _input_of(card: GraphCard, batch: BatchEntry) -> InputEntry:
+    size = card.batch or "batch"
+    if card.takes_pixels:
+        return InputEntry(INPUT, "uint8", "NHWC", (size, IMAGE_SIZE, IMAGE_SIZE, CHANNELS), batch)
+    return InputEntry(INPUT, "float32", "NCHW", (size, CHANNELS, IMAGE_SIZE, IMAGE_SIZE), batch)
+
+
+def _batch_of(candidate: Candidate) -> BatchEntry:
+    plan, fixed = candidate.plan, candidate.card.batch
     if plan is None:
-        return BatchEntry(1, None)
+        return BatchEntry(fixed or 1, fixed or None)
     return BatchEntry(min(least for least, _, _ in plan.batches), max(most for _, _, most in plan.batches))
 
 

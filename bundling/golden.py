@@ -24,6 +24,7 @@ from data.dataset import normalised
 from errors import CheckFailed
 from graphs.card import Batch, GraphCard
 from runtimes.runtime import Runtime, infer_in_batches
+from verification.probabilities import centred_logits
 
 COUNT = 32
 _DEVIATIONS = 6
@@ -38,7 +39,7 @@ class Golden:
         fitted: uint8 [N, 32, 32, 3].
         images: what the network takes: float32 [N, 3, 32, 32].
         labels: the answer of every artifact.
-        logits: float32 [N, classes] of each artifact, by its id.
+        logits: what each artifact gives, float32 [N, classes], by its id: logits, or probabilities.
     """
 
     pictures: tuple[bytes, ...]
@@ -63,7 +64,8 @@ def golden_from_runtimes(
     """
     fitted = np.stack([picture.fitted for picture in pool])
     images = normalised(fitted, card.mean, card.std)
-    outputs = [_logits(runtime, images) for runtime in runtimes.values()]
+    pixels = np.ascontiguousarray(fitted.transpose(0, 2, 3, 1))
+    outputs = [_logits(runtime, pixels, images) for runtime in runtimes.values()]
     # The logits of random weights hardly differ between classes, and noise turns their labels.
     deviations = [_deviation(logits, limit) for logits, limit in zip(outputs, limits.values(), strict=True)]
     least = [_DEVIATIONS * math.sqrt(2) * deviation * card.trained for deviation in deviations]
@@ -73,10 +75,10 @@ def golden_from_runtimes(
             f"of {len(pool)} pictures there is none on which all artifacts agree by a sufficient margin",
             "train longer, or choose fewer artifacts with --engine and --precision",
         )
-    logits = {name: _logits(runtime, images[chosen]) for name, runtime in runtimes.items()}
+    logits = {name: outputs_of(runtime, pixels[chosen], images[chosen]) for name, runtime in runtimes.items()}
     return Golden(
         pictures=tuple(pool[index].png for index in chosen),
-        fitted=np.ascontiguousarray(fitted[chosen].transpose(0, 2, 3, 1)),
+        fitted=pixels[chosen],
         images=images[chosen],
         labels=tuple(int(label) for label in outputs[0][chosen].argmax(1)),
         logits=logits,
@@ -124,10 +126,24 @@ def _labels_and_margins(outputs: list[Batch], least: list[float]) -> tuple[list[
     return labels[0].tolist(), np.where(agreed, np.min(excess, axis=0), -np.inf)
 
 
-def _logits(runtime: Runtime, images: Batch) -> Batch:
-    starts = range(0, len(images), COUNT)
-    size = min(COUNT, len(images))
-    return infer_in_batches(runtime, (images[start : start + COUNT] for start in starts), size)
+def outputs_of(runtime: Runtime, pixels: Pixels, images: Batch) -> Batch:
+    """Return what an artifact gives for pictures, in batches of 32 or of the artifact's fixed size.
+
+    Args:
+        pixels: the pictures as uint8 [N, 32, 32, 3].
+        images: the same pictures normalised, float32 [N, 3, 32, 32].
+    """
+    given = pixels if runtime.card.takes_pixels else images
+    size = runtime.card.batch or min(COUNT, len(given))
+    return infer_in_batches(
+        runtime, (given[start : start + size] for start in range(0, len(given), size)), size
+    )
+
+
+def _logits(runtime: Runtime, pixels: Pixels, images: Batch) -> Batch:
+    """Return the logits of an artifact, without their mean where the artifact gives probabilities."""
+    outputs = outputs_of(runtime, pixels, images)
+    return centred_logits(outputs) if runtime.card.takes_pixels else outputs
 
 
 def _deviation(logits: Batch, limit: float) -> float:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from artifacts.versions import version_of
 from bundling.document import Accepts, ArtifactEntry, BundleDocument
+from bundling.golden import outputs_of
 from data.dataset import IMAGE_SIZE, normalised
 from data.images import image_from_file
 from errors import CheckFailed, UserError
 from graphs.card import Batch
 from graphs.signal_to_noise import Noise
 from runtimes.engines import ENGINES
-from runtimes.runtime import Runtime, infer_in_batches
+from runtimes.runtime import Runtime
 from vocabulary import Device
 
 _ENGINES = {"ort": "ort", "openvino": "openvino", "tensorrt": "trt", "tensorrt-rtx": "trt"}
@@ -86,7 +87,7 @@ def trial_of(
     images = np.fromfile(folder / golden.input, "<f4").reshape(golden.count, -1, IMAGE_SIZE, IMAGE_SIZE)
     expected = np.fromfile(folder / artifact.golden.logits, "<f4").reshape(golden.count, -1)
     with artifact_runtime(folder, artifact, threads) as runtime:
-        logits = infer_in_batches(runtime, [images], golden.count)
+        logits = outputs_of(runtime, fitted_pixels(folder, document), images)
     return compared(expected, logits, golden.labels, artifact.golden.snr_db)
 
 

@@ -1,6 +1,6 @@
 """A run to a bundle, and a bundle that was received to verdicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,7 @@ def bundled(
 
     wanted = _subjects(session, subjects)
     _require_trained(session, options)
+    wanted += _adapted(session, wanted, options)
     judged = _judged(session, wanted, runtime)
     left_out = () if options.unverified else tuple(entry for entry in judged if not entry.passed)
     if left_out and (subjects != SubjectOptions() or len(left_out) == len(judged)):
@@ -103,6 +104,23 @@ def _plans(session: Session, spec: EngineSpec, options: SubjectOptions) -> "list
     if options.engine:
         ensure_engines(session, options.precision or precisions_for(()))
     return plans_in(session.run, options.precision or list(Precision))
+
+
+def _adapted(session: Session, subjects: "list[Subject]", options: BundleOptions) -> "list[Subject]":
+    """Return the graphs among the subjects once more for each adaptation that the options ask for."""
+    from export.adapted_graph import Adaptation, adapted_from_graph
+
+    adaptations = [Adaptation(pixels=True)] if options.u8 else []
+    if options.static_batch:
+        adaptations += [Adaptation(pixels, options.static_batch) for pixels in sorted({False, options.u8})]
+    graphs = [subject for subject in subjects if not ENGINES[subject.engine].opens_plans]
+    if adaptations and not graphs:
+        raise UserError("--u8 and --static-batch adapt ONNX graphs, and there are none", "add --engine ort")
+    return [
+        replace(subject, artifact=adapted_from_graph(session.run, subject.artifact, adaptation)[0])
+        for adaptation in adaptations
+        for subject in graphs
+    ]
 
 
 def _judged(session: Session, subjects: "list[Subject]", runtime: RuntimeOptions) -> "list[Judged]":

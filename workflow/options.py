@@ -294,6 +294,15 @@ class BundleOptions:
     unverified: bool = switch(
         "--unverified", help="Put in what has not passed `verify`, too; the bundle says so."
     )
+    u8: bool = switch(
+        "--u8", help="Add graphs that take uint8 pixels and give probabilities, verified by themselves."
+    )
+    static_batch: int | None = flag(
+        "--static-batch",
+        help="Add graphs that take just this many pictures, verified by themselves, for runtimes without "
+        "symbolic shapes.",
+        least=1,
+    )
     archive: bool = switch("--archive", help="Write FOLDER.tar.zst as well.")
     sign: Path | None = flag("--sign", help="Sign with this private key, through model-signing.")
 
