@@ -170,4 +170,9 @@ def _readme(document: BundleDocument) -> bytes:
 
     template = resources.files("bundling").joinpath("README.md.j2").read_text(encoding="utf-8")
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    return environment.from_string(template).render(bundle=document).encode()
+    examples = {
+        artifact.runtime.name: artifact
+        for artifact in reversed(document.artifacts)
+        if artifact.input.layout == "NCHW"
+    }
+    return environment.from_string(template).render(bundle=document, examples=examples).encode()

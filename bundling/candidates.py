@@ -1,5 +1,6 @@
 """Artifacts of a run that go into a bundle: verdict, name, file, and what computes their golden logits."""
 
+import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -72,20 +73,21 @@ class Candidate:
 def candidates_of(run: RunDirectory, judged: list[Judged]) -> list[Candidate]:
     """Return artifacts as candidates, in order of preference.
 
-    Plans come first, because they are there for the sake of a GPU. Then the latency at batch 1 decides, as
-    `benchmark` measured it in this run. What was not timed comes last, narrow precisions first. Adapted
-    graphs follow all others, because a program has to feed them in another way.
+    Verified artifacts come first, and plans before graphs, because a plan is there for the sake of a GPU.
+    Adapted graphs come behind the others, because a program has to feed them in another way. Then the latency
+    at batch 1 decides, as `benchmark` measured it in this run. What was not timed comes last, narrow
+    precisions first.
 
     Raises:
         UserError: an artifact or its sidecar is missing or was changed.
     """
     timed = _latencies(run)
 
-    def preference(candidate: Candidate) -> tuple[bool, bool, float, int, int, str]:
+    def preference(candidate: Candidate) -> tuple[bool, bool, bool, float, int, int, str]:
         subject = candidate.subject
+        kind = not candidate.judged.passed, candidate.plan is None, bool(_adapted(candidate.card))
         rank = _PRECISIONS.index(subject.precision), _ENGINES.index(subject.engine)
-        adapted = bool(_adapted(candidate.card))
-        return (candidate.plan is None, adapted, timed.get(subject, float("inf")), *rank, candidate.id)
+        return (*kind, timed.get(subject, math.inf), *rank, candidate.id)
 
     return sorted((_candidate(run, entry) for entry in judged), key=preference)
 
