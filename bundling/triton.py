@@ -44,25 +44,26 @@ _FOR_OPENVINO = """\
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository.
+    """A model repository in memory.
 
     Attributes:
+        files: the content of every file, by the path in the repository.
         models: the names of the models, by the id of the artifact.
         left_out: artifacts that Triton cannot serve, by id, each with the reason.
     """
 
+    files: dict[str, bytes]
     models: dict[str, str]
     left_out: dict[str, str]
 
 
-def triton_from_bundle(bundle: Path, document: BundleDocument, name: str, folder: Path) -> Repository:
-    """Write a model repository.
+def triton_from_bundle(bundle: Path, document: BundleDocument, name: str) -> Repository:
+    """Return the model repository of a bundle.
 
     Args:
         bundle: the folder of the bundle, whose files have been checked.
         document: the bundle's bundle.json.
         name: what the names of all models begin with.
-        folder: an empty folder.
 
     Raises:
         UserError: a class has a line break in its name, so that it cannot stand in labels.txt; or Triton can
@@ -75,9 +76,13 @@ def triton_from_bundle(bundle: Path, document: BundleDocument, name: str, folder
     if not served:
         reasons = "; ".join(f"{id}: {reason}" for id, reason in left_out.items())
         raise UserError(f"Triton can serve no artifact of this bundle ({reasons})", "bundle --engine ort")
-    for entry in served:
-        _write_model(bundle, document, entry, folder / f"{name}-{entry.id}")
-    return Repository({entry.id: f"{name}-{entry.id}" for entry in served}, left_out)
+    models = {entry.id: f"{name}-{entry.id}" for entry in served}
+    files = {
+        f"{models[entry.id]}/{path}": content
+        for entry in served
+        for path, content in _files_of_model(bundle, document, entry, models[entry.id]).items()
+    }
+    return Repository(files, models, left_out)
 
 
 def _unserved(artifact: ArtifactEntry) -> str:
@@ -89,18 +94,19 @@ def _unserved(artifact: ArtifactEntry) -> str:
     return ""
 
 
-def _write_model(bundle: Path, document: BundleDocument, artifact: ArtifactEntry, folder: Path) -> None:
-    is_plan = artifact.format == "tensorrt plan"
-    (folder / "1").mkdir(parents=True)
-    (folder / "warmup").mkdir()
-    content = (bundle / artifact.file).read_bytes()
-    (folder / "1" / ("model.plan" if is_plan else "model.onnx")).write_bytes(content)
-    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in document.classes), "utf-8")
-    (folder / "warmup" / artifact.input.name).write_bytes(_golden_pictures(bundle, document, artifact))
-    configuration = _configuration(artifact, folder.name)
-    configuration["instance_group"] = [_instances(bundle / artifact.file if is_plan else None)]
+def _files_of_model(
+    bundle: Path, document: BundleDocument, artifact: ArtifactEntry, name: str
+) -> dict[str, bytes]:
+    file = bundle / artifact.file
+    plan = file if artifact.format == "tensorrt plan" else None
+    configuration = {**_configuration(artifact, name), "instance_group": [_instances(plan)]}
     comment = _FOR_OPENVINO if artifact.runtime.name == "openvino" else ""
-    (folder / "config.pbtxt").write_text(comment + _text(configuration))
+    return {
+        "config.pbtxt": (comment + _text(configuration)).encode(),
+        "labels.txt": "".join(f"{label}\n" for label in document.classes).encode(),
+        f"warmup/{artifact.input.name}": _golden_pictures(bundle, document, artifact),
+        f"1/{'model.plan' if plan else 'model.onnx'}": file.read_bytes(),
+    }
 
 
 def _golden_pictures(bundle: Path, document: BundleDocument, artifact: ArtifactEntry) -> bytes:
@@ -118,7 +124,7 @@ class _Word(str):
 def _configuration(artifact: ArtifactEntry, name: str) -> dict[str, Any]:
     """Return the fields of a ModelConfig but the instances, in the order of the text."""
     largest = _batch_of_server(artifact)
-    fields = {
+    fields: dict[str, Any] = {
         "name": name,
         "platform": _PLATFORMS.get(artifact.runtime.name),
         "backend": _BACKENDS[artifact.runtime.name],
@@ -163,7 +169,7 @@ def _warmup(artifact: ArtifactEntry, largest: int, size: int) -> dict[str, Any]:
         "input_data_file": artifact.input.name,
     }
     inputs = {"key": artifact.input.name, "value": value}
-    return {"name": f"golden pictures, batch of {size}", "batch_size": size, "inputs": inputs}
+    return {"name": f"golden picture, batch of {size}", "batch_size": size, "inputs": inputs}
 
 
 def _instances(plan: Path | None) -> dict[str, Any]:

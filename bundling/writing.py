@@ -4,6 +4,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -20,25 +21,48 @@ _LEVEL = 19
 def write_bundle(bundle: Bundle, out: Path, key: Path | None = None) -> None:
     """Write a bundle as a folder; a bundle that is there already is replaced.
 
-    The folder is written under another name and then renamed, so that it is whole whenever it is there.
-
     Args:
         key: the private key to sign the folder with.
 
     Raises:
         UserError: something is there that is no bundle; the folder cannot be written; the key cannot be used.
     """
-    _require_replaceable(out)
+
+    def finish(folder: Path) -> None:
+        if key is not None:
+            sign(folder, key)
+
+    write_folder({**bundle.files, DOCUMENT: bundle.text}, out, "bundle", DOCUMENT, finish)
+
+
+def write_folder(
+    files: Mapping[str, bytes],
+    out: Path,
+    what: str,
+    mark: str,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Write a folder, which is whole whenever it is there; one of the same kind is replaced.
+
+    Args:
+        files: the content of every file, by the path in the folder.
+        what: what the folder is, for the error.
+        mark: a pattern that only files of such a folder fit, for example "bundle.json".
+        finish: what is still to be done to the folder before it gets its name.
+
+    Raises:
+        UserError: something else is there, or the folder cannot be written.
+    """
+    _require_replaceable(out, what, mark)
     with environment_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}-", dir=out.parent))
         try:
             folder = staging / out.name
-            for path, content in {**bundle.files, DOCUMENT: bundle.text}.items():
+            for path, content in files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 write_flushed(folder / path, content)
-            if key is not None:
-                sign(folder, key)
+            finish(folder)
             if out.exists():
                 out.rename(staging / "replaced")
             folder.rename(out)
@@ -73,7 +97,7 @@ def _tar_of(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _require_replaceable(out: Path) -> None:
-    is_bundle = (out / DOCUMENT).is_file()
-    if os.path.lexists(out) and not is_bundle and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} is there and is no bundle", "choose another --out")
+def _require_replaceable(out: Path, what: str, mark: str) -> None:
+    is_one = out.is_dir() and (not any(out.iterdir()) or any(path.is_file() for path in out.glob(mark)))
+    if os.path.lexists(out) and not is_one:
+        raise UserError(f"{out} is there and is no {what}", "choose another --out")

@@ -13,7 +13,7 @@ from workflow.options import BundleOptions, ReceivedOptions, RunOptions, Runtime
 
 if TYPE_CHECKING:
     from bundling.document import BundleDocument
-    from workflow.bundle import CheckedBundle
+    from workflow.bundle import CheckedBundle, WrittenBundle
 
 
 @flattened
@@ -59,17 +59,27 @@ def _write(
     )
     if document.unverified:
         screen.say("warning", "the bundle is not verified as a whole, and says so")
-    for path in (written.folder, written.archive):
+    for name, path in _places(written).items():
         if path is not None:
-            screen.say("bundle", str(path))
+            screen.say(name, path)
     screen.say("bundle", f"sha256 of bundle.json: {written.sha256}")
     screen.finish(
         "bundle",
-        folder=str(written.folder),
-        archive=written.archive and str(written.archive),
+        **_places(written),
         sha256=written.sha256,
         bundle=to_json(document),
     )
+
+
+def _places(written: "WrittenBundle") -> dict[str, str | None]:
+    """Return where each thing that was written lies, and None for what was not asked for."""
+    paths = {
+        "folder": written.folder,
+        "archive": written.archive,
+        "triton": written.triton,
+        "web": written.web,
+    }
+    return {name: None if path is None else str(path) for name, path in paths.items()}
 
 
 def _cells(document: "BundleDocument", index: int) -> list[str]:

@@ -28,12 +28,15 @@ class WrittenBundle:
     Attributes:
         document: the content of bundle.json, and `sha256` the sha256 of that file.
         folder: where the bundle lies; `archive` is the file beside it, if one was asked for.
+        triton: the model repository beside it, and `web` the page, likewise.
     """
 
     document: "BundleDocument"
     sha256: str
     folder: Path
     archive: Path | None
+    triton: Path | None = None
+    web: Path | None = None
 
 
 def bundled(
@@ -68,7 +71,37 @@ def bundled(
     folder = options.out or session.run.path / DEFAULT_FOLDER
     write_bundle(bundle, folder, options.sign)
     archive = write_archive(folder) if options.archive else None
-    return WrittenBundle(bundle.document, bundle.sha256, folder, archive)
+    triton = _repository(session, folder, bundle.document) if options.triton else None
+    web = _page(session, folder, bundle.document) if options.web else None
+    return WrittenBundle(bundle.document, bundle.sha256, folder, archive, triton, web)
+
+
+def _repository(session: Session, folder: Path, document: "BundleDocument") -> Path:
+    """Write a model repository for Triton beside a bundle, and say what it leaves out."""
+    from bundling.triton import triton_from_bundle
+    from bundling.writing import write_folder
+
+    network = document.network
+    name = f"{network.dataset}-{network.variant}-{network.depth}"
+    repository = triton_from_bundle(folder, document, name)
+    for id, reason in repository.left_out.items():
+        session.listener.say("triton", f"left out {id}: {reason}")
+    out = folder.with_name(f"{folder.name}-triton")
+    write_folder(repository.files, out, "model repository", "*/config.pbtxt")
+    return out
+
+
+def _page(session: Session, folder: Path, document: "BundleDocument") -> Path:
+    """Write a page for browsers beside a bundle."""
+    from bundling.onnxruntime_web import runtime_from_npm
+    from bundling.web_page import DESCRIPTION, web_from_bundle
+    from bundling.writing import write_folder
+
+    with busy(session.listener, "fetching onnxruntime-web"):
+        runtime = runtime_from_npm()
+    out = folder.with_name(f"{folder.name}-web")
+    write_folder(web_from_bundle(folder, document, runtime), out, "page", DESCRIPTION)
+    return out
 
 
 def _subjects(session: Session, options: SubjectOptions) -> "list[Subject]":
@@ -110,12 +143,14 @@ def _adapted(session: Session, subjects: "list[Subject]", options: BundleOptions
     """Return the graphs among the subjects once more for each adaptation that the options ask for."""
     from export.adapted_graph import Adaptation, adapted_from_graph
 
-    adaptations = [Adaptation(pixels=True)] if options.u8 else []
+    adaptations = [Adaptation(pixels=True)] if options.u8 or options.web else []
     if options.static_batch:
         adaptations += [Adaptation(pixels, options.static_batch) for pixels in sorted({False, options.u8})]
     graphs = [subject for subject in subjects if not ENGINES[subject.engine].opens_plans]
     if adaptations and not graphs:
-        raise UserError("--u8 and --static-batch adapt ONNX graphs, and there are none", "add --engine ort")
+        raise UserError(
+            "--u8, --web and --static-batch adapt ONNX graphs, and there are none", "add --engine ort"
+        )
     return [
         replace(subject, artifact=adapted_from_graph(session.run, subject.artifact, adaptation)[0])
         for adaptation in adaptations

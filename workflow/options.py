@@ -305,6 +305,10 @@ class BundleOptions:
         least=1,
     )
     archive: bool = switch("--archive", help="Write FOLDER.tar.zst as well.")
+    triton: bool = switch("--triton", help="Write FOLDER-triton as well, a model repository for Triton.")
+    web: bool = switch(
+        "--web", help="Write FOLDER-web as well, a page that classifies pictures in a browser (takes npm)."
+    )
     sign: Path | None = flag("--sign", help="Sign with this private key, through model-signing.")
 
 

@@ -92,18 +92,23 @@ async function resultOf(network, file) {
   const picture = await decoded(file);
   const pixels = pixelsOf(picture, picture.width, picture.height, size);
   const { shares, milliseconds } = await network.classify(pixels);
-  const shown = `${picture.width} × ${picture.height}, cut and resized to ${size} × ${size}`;
+  const shown = `${dimensions(picture.width, picture.height)}, cut and resized to ${dimensions(size, size)}`;
   const figure = made("figure", {}, canvasOf(pixels, size), made("figcaption", {}, "what the network sees"));
   const text = made("div", {}, made("h3", {}, file.name), ...bars(shares[0], network.description.classes));
   text.append(made("p", { className: "muted" }, `${shown}; ${milliseconds.toFixed(1)} ms`));
   return made("article", { className: "result" }, figure, text);
 }
 
+/** Two numbers that no line break parts. */
+function dimensions(width, height) {
+  return `${width}\u00a0×\u00a0${height}`;
+}
+
 /** The likeliest classes, each with a bar. */
 function bars(shares, classes) {
   const order = [...shares.keys()].sort((one, other) => shares[other] - shares[one]);
   return order.slice(0, SHOWN_CLASSES).map((label, rank) => {
-    const percent = `${(100 * shares[label]).toFixed(1)} %`;
+    const percent = `${(100 * shares[label]).toFixed(1)}\u00a0%`;
     const fill = made("div", { className: "fill" });
     fill.style.width = `${100 * shares[label]}%`;
     return made(

@@ -66,7 +66,7 @@ function nearProbabilities(shares, expected, classes, tolerance) {
   // NaN, too, is no number within the tolerance.
   return {
     right: expected.length === differences.length && largest <= tolerance,
-    sentence: `Their probabilities differ by at most ${largest.toExponential(1)}, and may by ${tolerance}.`,
+    sentence: `Their probabilities differ by at most ${largest.toFixed(7)}, and may by ${tolerance}.`,
   };
 }
 

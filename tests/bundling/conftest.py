@@ -11,7 +11,7 @@ from artifacts.run_directory import RunDirectory
 from bundling.document import DOCUMENT, BundleDocument
 from workflow.bundle import WrittenBundle, bundled
 from workflow.choice import session_from_options
-from workflow.options import BundleOptions, RunOptions
+from workflow.options import BundleOptions, RunOptions, SubjectOptions
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +45,12 @@ def rewrite(folder: Path, change: Callable[[BundleDocument], BundleDocument]) ->
     changed = change(from_text(BundleDocument, (folder / DOCUMENT).read_bytes()))
     (folder / DOCUMENT).write_text(to_text(changed))
     return changed
+
+
+@pytest.fixture(scope="session")
+def pixel_bundle(bundled_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> WrittenBundle:
+    """A bundle with graphs that take pixels, for ONNX Runtime. Not to be changed."""
+    run = RunDirectory(Path(shutil.copytree(bundled_run.path, tmp_path_factory.mktemp("pixels") / "run")))
+    out = tmp_path_factory.mktemp("pixels") / "small"
+    session = session_from_options(RunOptions(run_dir=run.path))
+    return bundled(session, SubjectOptions(engine=["ort"]), BundleOptions(out=out, u8=True))

@@ -14,7 +14,8 @@ from made_up_bundles import bundle_in, with_runtime, without
 
 from artifacts.run_directory import RunDirectory
 from bundling.document import BundleDocument
-from bundling.triton import Repository, triton_from_bundle
+from bundling.triton import triton_from_bundle
+from bundling.writing import write_folder
 from data.dataset import Dataset
 from errors import UserError
 
@@ -45,8 +46,10 @@ def made(
 
 @pytest.fixture
 def repository(made: tuple[Path, BundleDocument], tmp_path: Path) -> Path:
-    triton_from_bundle(*made, "digits", tmp_path)
-    return tmp_path
+    write_folder(
+        triton_from_bundle(*made, "digits").files, tmp_path / "models", "repository", "*/config.pbtxt"
+    )
+    return tmp_path / "models"
 
 
 def _parsed(triton_config: ModuleType, model: Path) -> Any:
@@ -128,28 +131,25 @@ def test_labels_are_the_classes(triton_config: ModuleType, repository: Path, dig
 
 
 def test_what_triton_cannot_serve_is_left_out_with_the_reason(
-    made: tuple[Path, BundleDocument], tmp_path: Path
+    made: tuple[Path, BundleDocument],
 ) -> None:
-    bundle, document = made
-    repository = triton_from_bundle(bundle, document, "digits", tmp_path)
+    repository = triton_from_bundle(*made, "digits")
     assert list(repository.left_out) == ["openvino-fp32"]
     assert "no setting for float32" in repository.left_out["openvino-fp32"]
-    assert sorted(repository.models.values()) == sorted(folder.name for folder in tmp_path.iterdir())
-    assert isinstance(repository, Repository)
+    assert set(repository.models.values()) == {path.split("/")[0] for path in repository.files}
 
 
-def test_nothing_to_serve_is_refused(made: tuple[Path, BundleDocument], tmp_path: Path) -> None:
+def test_nothing_to_serve_is_refused(made: tuple[Path, BundleDocument]) -> None:
     bundle, document = made
     with pytest.raises(UserError, match="no backend for TensorRT for RTX"):
-        triton_from_bundle(bundle, with_runtime(document, "tensorrt-rtx"), "digits", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        triton_from_bundle(bundle, with_runtime(document, "tensorrt-rtx"), "digits")
 
 
-def test_class_of_two_lines_is_refused(made: tuple[Path, BundleDocument], tmp_path: Path) -> None:
+def test_class_of_two_lines_is_refused(made: tuple[Path, BundleDocument]) -> None:
     bundle, document = made
     broken = replace(without(document, "tensorrt-int8"), classes=("one\ntwo", *document.classes[1:]))
     with pytest.raises(UserError, match="does not fit into a line"):
-        triton_from_bundle(bundle, broken, "digits", tmp_path)
+        triton_from_bundle(bundle, broken, "digits")
 
 
 def test_configuration_of_openvino_says_that_float_operators_may_run_in_bfloat16(repository: Path) -> None:
