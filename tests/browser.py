@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+ELSEWHERE = "elsewhere.test"
 # As root, in a container, without a screen, and without asking for updates or accounts. The last two give the
 # page a camera that shows a pattern.
 _FLAGS = [
@@ -29,6 +30,8 @@ _FLAGS = [
     "--disable-sync",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
+    # A name by which a page is not on localhost, and so without what browsers offer on https only.
+    f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
 ]
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -63,6 +66,11 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         """Type into an element; of a file input the text is paths, a line each."""
         _post(f"{self._address}/element/{self._element(selector)}/value", {"text": text})
+
+    def press(self, key: str) -> None:
+        """Press a key of the keyboard, wherever the focus is."""
+        strokes = [{"type": stroke, "value": key} for stroke in ("keyDown", "keyUp")]
+        _post(f"{self._address}/actions", {"actions": [{"type": "key", "id": "keys", "actions": strokes}]})
 
     def wait(self, condition: str, seconds: float = 120) -> None:
         """Wait until a JavaScript expression is true; fail if that takes too long."""
@@ -128,6 +136,9 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+TAB, ENTER = "\ue004", "\ue007"
 
 
 def _port_of(driver: "subprocess.Popen[str]") -> int:

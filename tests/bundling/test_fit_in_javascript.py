@@ -1,4 +1,4 @@
-"""fit.js gives the pixels of Python's arithmetic in integers, which `tests/data/test_fit.py` compares with Pillow."""
+"""fit.js gives the pixels of the arithmetic in integers that tests/data/test_fit.py compares with Pillow."""
 
 import json
 import subprocess

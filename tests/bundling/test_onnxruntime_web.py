@@ -72,7 +72,7 @@ def test_files_that_the_page_needs_are_taken(
 
 def test_another_package_is_refused(npm: Callable[[str], None], package: Path) -> None:
     npm(f'cp {package} "$4/onnxruntime-web.tgz"; echo more >> "$4/onnxruntime-web.tgz"')
-    with pytest.raises(CheckFailed, match="another onnxruntime-web@.*its sha512 differs"):
+    with pytest.raises(CheckFailed, match=r"another onnxruntime-web@.*its sha512 differs"):
         runtime_from_npm()
 
 
@@ -85,13 +85,13 @@ def test_missing_npm_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_failure_of_npm_is_said_in_its_words(npm: Callable[[str], None]) -> None:
     npm('echo "npm error network request failed" >&2; exit 1')
-    with pytest.raises(UserError, match="npm cannot fetch .* \\(npm error network request failed\\)"):
+    with pytest.raises(UserError, match=r"npm cannot fetch .* \(npm error network request failed\)"):
         runtime_from_npm()
 
 
 def test_npm_that_writes_nothing_is_a_failure(npm: Callable[[str], None]) -> None:
     npm("exit 0")
-    with pytest.raises(UserError, match="npm cannot fetch .* \\(status 0\\)"):
+    with pytest.raises(UserError, match=r"npm cannot fetch .* \(status 0\)"):
         runtime_from_npm()
 
 
