@@ -173,6 +173,6 @@ def _readme(document: BundleDocument) -> bytes:
     examples = {
         artifact.runtime.name: artifact
         for artifact in reversed(document.artifacts)
-        if artifact.input.layout == "NCHW"
+        if artifact.input.layout == "NCHW" and artifact.input.batch.min != artifact.input.batch.max
     }
     return environment.from_string(template).render(bundle=document, examples=examples).encode()

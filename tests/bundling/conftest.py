@@ -1,14 +1,19 @@
 """A bundle of the small pre-activation run, made once a session, and copies of it that a test may spoil."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser, chromium
 
 from artifacts.json_codec import from_text, to_text
 from artifacts.run_directory import RunDirectory
 from bundling.document import DOCUMENT, BundleDocument
+from bundling.onnxruntime_web import runtime_from_npm
+from bundling.web_page import web_from_bundle
+from bundling.writing import write_folder
+from errors import UserError
 from workflow.bundle import WrittenBundle, bundled
 from workflow.choice import session_from_options
 from workflow.options import BundleOptions, RunOptions, SubjectOptions
@@ -54,3 +59,22 @@ def pixel_bundle(bundled_run: RunDirectory, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("pixels") / "small"
     session = session_from_options(RunOptions(run_dir=run.path))
     return bundled(session, SubjectOptions(engine=["ort"]), BundleOptions(out=out, u8=True))
+
+
+@pytest.fixture(scope="session")
+def page(pixel_bundle: WrittenBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the page. Not to be changed."""
+    try:
+        runtime = runtime_from_npm()
+    except UserError as error:
+        pytest.skip(f"npm does not reach its registry: {error.problem}")
+    folder = tmp_path_factory.mktemp("web") / "page"
+    files = web_from_bundle(pixel_bundle.folder, pixel_bundle.document, runtime)
+    write_folder(files, folder, "page", "page.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("chromium") / "profile") as browser:
+        yield browser

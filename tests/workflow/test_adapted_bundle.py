@@ -56,6 +56,8 @@ def test_adapted_graphs_are_further_artifacts_behind_the_others(
         batch = artifact.input.batch
         assert (batch.min, batch.max) == ((5, 5) if "b5" in artifact.id else (1, None))
     assert checked(ReceivedOptions(check=tmp_path / "bundle")).passed
+    readme = (tmp_path / "bundle" / "README.md").read_text()
+    assert 'numpy.fromfile("golden/fitted.u8", "u1").reshape(-1, 32, 32, 3)' in readme
 
 
 def test_golden_file_of_a_graph_that_takes_pixels_holds_probabilities(
@@ -79,6 +81,35 @@ def test_golden_file_of_a_graph_that_takes_pixels_holds_probabilities(
 def test_without_the_options_there_are_none(preact_run: RunDirectory, tmp_path: Path) -> None:
     document = _bundle(preact_run, tmp_path / "bundle")
     assert {artifact.id for artifact in document.artifacts} == {"ort-fp32", "ort-int8"}
+    assert "u8" not in (tmp_path / "bundle" / "README.md").read_text().split("Use it from Python")[1]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("bundle")] == ["bundle"]
+
+
+def test_repository_and_page_lie_beside_the_bundle_and_are_replaced(
+    preact_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page takes pixels, so that --web adds the graphs for them."""
+    runtime = {"ort.wasm.bundle.min.js": b"export {};"}
+    monkeypatch.setattr("bundling.onnxruntime_web.runtime_from_npm", lambda: runtime)
+    options = BundleOptions(out=tmp_path / "bundle", triton=True, web=True)
+    for _ in range(2):
+        written = bundled(_session(preact_run), ORT, options)
+        assert (written.triton, written.web) == (tmp_path / "bundle-triton", tmp_path / "bundle-web")
+        ids = {artifact.id for artifact in written.document.artifacts}
+        assert ids == {"ort-fp32", "ort-int8", "ort-fp32-u8", "ort-int8-u8"}
+        models = {path.parent.name for path in (tmp_path / "bundle-triton").glob("*/config.pbtxt")}
+        assert models == {f"digits-preact-8-{id}" for id in ids}
+        assert (tmp_path / "bundle-web" / "ort" / "ort.wasm.bundle.min.js").read_bytes() == b"export {};"
+        assert not (tmp_path / "bundle-web" / "left over").exists()
+        (tmp_path / "bundle-web" / "left over").write_text("from the first time")
+
+
+def test_folder_of_something_else_is_not_replaced(preact_run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "bundle-triton").mkdir()
+    (tmp_path / "bundle-triton" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="bundle-triton is there and is no model repository"):
+        _bundle(preact_run, tmp_path / "bundle", triton=True)
+    assert (tmp_path / "bundle-triton" / "notes.txt").read_text() == "mine"
 
 
 def test_graph_that_normalises_wrongly_is_not_bundled(
