@@ -11,9 +11,7 @@ from artifacts.run_directory import RunDirectory
 from workflow.bundle import WrittenBundle
 
 
-def test_a_bundle_is_written_and_passes(
-    skipfold: Skipfold, bundled_run: RunDirectory, tmp_path: Path
-) -> None:
+def test_a_bundle_is_written_and_passes(skipfold: Skipfold, bundled_run: RunDirectory) -> None:
     run = ("--run-dir", bundled_run.path)
     out = skipfold("bundle", *run, "--out", "out", "--archive", "--precision", "int8", "--json")
     assert out.status == 0, out
@@ -77,9 +75,7 @@ def test_options_for_writing_beside_check_are_refused(skipfold: Skipfold, option
 @pytest.mark.parametrize("option", [("--sha256", "0"), ("--public-key", "key")])
 def test_options_for_checking_without_check_are_refused(skipfold: Skipfold, option: tuple[str, ...]) -> None:
     outcome = skipfold("bundle", *option)
-    assert_refused(
-        outcome, "--sha256 and --public-key are for a bundle that was received", "add --check PATH"
-    )
+    assert_refused(outcome, "--sha256 and --public-key are for a bundle that was received", "add --check")
 
 
 def test_options_of_a_check_reach_it(
