@@ -8,6 +8,7 @@ from artifacts.names import CHECKPOINT_CARD
 from errors import CheckFailed, UserError
 from runtimes.engines import ENGINES, EngineSpec
 from vocabulary import Device, Precision
+from workflow.beside_bundle import page_beside, repository_beside, runtime_of_browsers
 from workflow.choice import Session
 from workflow.listener import NOBODY, Listener, busy
 from workflow.measure import subjects_of, verified
@@ -56,6 +57,8 @@ def bundled(
     from bundling.writing import write_archive, write_bundle
 
     _require_trained(session, options)
+    # Before the long work, because npm may be missing.
+    browsers = runtime_of_browsers(session) if options.web else None
     wanted = _subjects(session, subjects)
     judged = _judged(session, wanted + _adapted(session, wanted, options), runtime)
     left_out = () if options.unverified else tuple(entry for entry in judged if not entry.passed)
@@ -71,37 +74,9 @@ def bundled(
     folder = options.out or session.run.path / DEFAULT_FOLDER
     write_bundle(bundle, folder, options.sign)
     archive = write_archive(folder) if options.archive else None
-    triton = _repository(session, folder, bundle.document) if options.triton else None
-    web = _page(session, folder, bundle.document) if options.web else None
+    triton = repository_beside(session, folder, bundle.document) if options.triton else None
+    web = page_beside(folder, bundle.document, browsers) if browsers else None
     return WrittenBundle(bundle.document, bundle.sha256, folder, archive, triton, web)
-
-
-def _repository(session: Session, folder: Path, document: "BundleDocument") -> Path:
-    """Write a model repository for Triton beside a bundle, and say what it leaves out."""
-    from bundling.triton import triton_from_bundle
-    from bundling.writing import write_folder
-
-    network = document.network
-    name = f"{network.dataset}-{network.variant}-{network.depth}"
-    repository = triton_from_bundle(folder, document, name)
-    for id, reason in repository.left_out.items():
-        session.listener.say("triton", f"left out {id}: {reason}")
-    out = folder.with_name(f"{folder.name}-triton")
-    write_folder(repository.files, out, "model repository", "*/config.pbtxt")
-    return out
-
-
-def _page(session: Session, folder: Path, document: "BundleDocument") -> Path:
-    """Write a page for browsers beside a bundle."""
-    from bundling.onnxruntime_web import runtime_from_npm
-    from bundling.web_page import DESCRIPTION, web_from_bundle
-    from bundling.writing import write_folder
-
-    with busy(session.listener, "fetching onnxruntime-web"):
-        runtime = runtime_from_npm()
-    out = folder.with_name(f"{folder.name}-web")
-    write_folder(web_from_bundle(folder, document, runtime), out, "page", DESCRIPTION)
-    return out
 
 
 def _subjects(session: Session, options: SubjectOptions) -> "list[Subject]":

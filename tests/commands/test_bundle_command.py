@@ -27,6 +27,17 @@ def test_a_bundle_is_written_and_passes(skipfold: Skipfold, bundled_run: RunDire
         assert states == {"ort-int8": "passed", "openvino-int8": "passed"}
 
 
+def test_what_lies_beside_a_bundle_is_named(skipfold: Skipfold, bundled_run: RunDirectory) -> None:
+    run = ("--run-dir", bundled_run.path, "--engine", "ort", "--precision", "fp32", "--out", "out")
+    written = skipfold("bundle", *run, "--triton", "--json")
+    assert written.status == 0, written
+    places = {name: written.document[name] for name in ("folder", "archive", "triton", "web")}
+    assert places == {"folder": "out", "archive": None, "triton": "out-triton", "web": None}
+    assert Path("out-triton/digits-preact-8-ort-fp32/config.pbtxt").is_file()
+    shown = skipfold("bundle", *run, "--triton")
+    assert "triton     out-triton" in shown.out
+
+
 def test_the_tables_name_every_artifact(skipfold: Skipfold, written: WrittenBundle) -> None:
     outcome = skipfold("bundle", "--check", written.folder)
     assert outcome.status == 0
@@ -64,6 +75,7 @@ def test_no_bundle_ends_with_2(skipfold: Skipfold) -> None:
     "option",
     [
         *(("--depth", 20), ("--engine", "ort"), ("--precision", "int8"), ("--out", "out")),
+        *(("--u8",), ("--static-batch", 4), ("--triton",), ("--web",)),
         *(("--archive",), ("--unverified",), ("--sign", "key"), ("--variant", "preact")),
     ],
 )

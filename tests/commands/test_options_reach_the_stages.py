@@ -183,12 +183,22 @@ def test_options_reach_the_bundle(
     arguments = reached(
         *(skipfold, monkeypatch, BUNDLE, "bundle", "--run-dir", preact_run.path, *ORT, "--precision", "int8"),
         *("--out", tmp_path / "out", "--unverified", "--archive", "--sign", tmp_path / "key"),
+        *("--u8", "--static-batch", 4, "--triton", "--web"),
         *("--threads", 3, "--allow-saturation"),
     )
     assert arguments.pop("session").run.path == preact_run.path
     assert arguments == {
         "subjects": SubjectOptions(engine=["ort"], precision=[Precision.int8]),
-        "options": BundleOptions(tmp_path / "out", unverified=True, archive=True, sign=tmp_path / "key"),
+        "options": BundleOptions(
+            out=tmp_path / "out",
+            unverified=True,
+            u8=True,
+            static_batch=4,
+            archive=True,
+            triton=True,
+            web=True,
+            sign=tmp_path / "key",
+        ),
         "runtime": RuntimeOptions(threads=3, allow_saturation=True),
     }
 

@@ -104,6 +104,16 @@ def test_repository_and_page_lie_beside_the_bundle_and_are_replaced(
         (tmp_path / "bundle-web" / "left over").write_text("from the first time")
 
 
+def test_without_npm_nothing_is_begun(
+    preact_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="npm is not installed"):
+        _bundle(preact_run, tmp_path / "bundle", web=True)
+    assert not (tmp_path / "bundle").exists()
+    assert "model.u8.onnx" not in preact_run
+
+
 def test_folder_of_something_else_is_not_replaced(preact_run: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "bundle-triton").mkdir()
     (tmp_path / "bundle-triton" / "notes.txt").write_text("mine")
