@@ -60,6 +60,13 @@ class Flavour(StrEnum):
     openvino = "openvino"
 
 
+class Interface(StrEnum):
+    """What goes into a graph and what comes out."""
+
+    logits = "normalised float32 NCHW to logits"
+    probabilities = "uint8 NHWC to probabilities"
+
+
 class Device(StrEnum):
     """Where a network runs."""
 

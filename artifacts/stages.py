@@ -40,6 +40,7 @@ _ALL = (
     Stage("quantize", "calibrate", 1, "calibration.quantizing.qdq"),
     Stage("search", "calibrate --search", 1, "calibration.searching.search"),
     Stage("block-error", "calibrate --search", 1, "calibration.searching.block_error"),
+    Stage("adapt", "bundle", 1, "export.adapted_graph"),
     Stage("build", "build", 1, "runtimes.tensorrt.engine_from_onnx"),
     Stage("verify", "verify", 2, "verification.verify"),
     Stage("benchmark", "benchmark", 2, "verification.latency"),

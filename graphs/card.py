@@ -7,18 +7,22 @@ standard deviation, so a program needs nothing but the file to feed the network 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.json_codec import from_json
-from vocabulary import Flavour, Precision
+from vocabulary import Flavour, Interface, Precision
 
 PREFIX = "skipfold."
 INPUT = "images"
 OUTPUT = "logits"
-# Normalised images [N, C, H, W], or logits [N, classes].
+PROBABILITIES = "probabilities"
+# Normalised images [N, C, H, W], logits [N, classes] or probabilities [N, classes].
 Batch = NDArray[np.float32]
+# Pixels [N, H, W, C], which a graph normalises itself.
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class GraphCard:
             products overflows 16 bits: "stem" for those whose input has large codes throughout,
             "proved" for all, "full" for none. The field is empty in all other files.
         float_convolutions: how many convolutions of a quantized graph are left in float.
+        interface: what the graph takes and gives. The file says so only of a graph that takes pixels.
+        batch: how many pictures the graph takes at a time; 0 is any number. The file says so only of a graph
+            of one batch size.
     """
 
     variant: str
@@ -59,6 +66,18 @@ class GraphCard:
     flavour: Flavour = Flavour.any
     saturation: str = ""
     float_convolutions: int = 0
+    interface: Interface = Interface.logits
+    batch: int = 0
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the graph takes pixels and gives probabilities."""
+        return self.interface == Interface.probabilities
+
+    @property
+    def output(self) -> str:
+        """The name of the graph's output."""
+        return PROBABILITIES if self.takes_pixels else OUTPUT
 
     def with_precision(
         self,
@@ -76,13 +95,28 @@ class GraphCard:
             float_convolutions=float_convolutions,
         )
 
+    def adapted(self, takes_pixels: bool, batch: int) -> "GraphCard":
+        """Return the card of the same graph with another input; see `export.adapted_graph`."""
+        interface = Interface.probabilities if takes_pixels else self.interface
+        return replace(self, interface=interface, batch=batch)
+
     def to_properties(self) -> dict[str, str]:
         """Return the fields as ONNX metadata properties, whose values are JSON."""
-        return {PREFIX + f.name: json.dumps(getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            PREFIX + name: json.dumps(value) for name, value in values.items() if _UNSAID.get(name) != value
+        }
 
     def is_same_network(self, other: "GraphCard") -> bool:
-        """Tell whether both graphs hold the same weights, in whatever precision."""
-        return self.with_precision(Precision.fp32) == other.with_precision(Precision.fp32)
+        """Tell whether both graphs hold the same weights, whatever their precision and their interface."""
+        return self._network() == other._network()
+
+    def _network(self) -> "GraphCard":
+        return replace(self.with_precision(Precision.fp32), **_UNSAID)
+
+
+# What a file does not say of itself: files were written before there were other values.
+_UNSAID: Mapping[str, Any] = {"interface": Interface.logits, "batch": 0}
 
 
 def card_from_properties(properties: Mapping[str, str]) -> GraphCard:
@@ -94,7 +128,8 @@ def card_from_properties(properties: Mapping[str, str]) -> GraphCard:
     values = {}
     for entry in fields(GraphCard):
         key = PREFIX + entry.name
-        if key not in properties:
+        if key in properties:
+            values[entry.name] = json.loads(properties[key])
+        elif entry.name not in _UNSAID:
             raise ValueError(f"no {key} in the metadata")
-        values[entry.name] = json.loads(properties[key])
     return from_json(GraphCard, values)

@@ -9,7 +9,7 @@ import onnx.inliner
 import onnx_ir as ir
 
 from errors import CheckFailed, UserError
-from graphs.card import INPUT, OUTPUT, GraphCard, card_from_properties
+from graphs.card import INPUT, GraphCard, card_from_properties
 
 # 19 is the first opset whose QuantizeLinear takes float16 scales.
 OPSET = 19
@@ -24,14 +24,14 @@ def graph_from_file(path: Path) -> ir.Model:
             skipfold.
     """
     model = _read(path, ir.from_proto, "export the network first", "export the network again")
+    output = card_of_graph(model, path).output
     inputs = [value.name for value in model.graph.inputs]
     outputs = [value.name for value in model.graph.outputs]
-    if (inputs, outputs) != ([INPUT], [OUTPUT]):
+    if (inputs, outputs) != ([INPUT], [output]):
         raise UserError(
-            f"{path} takes {inputs} and gives {outputs}, not ['{INPUT}'] and ['{OUTPUT}']",
+            f"{path} takes {inputs} and gives {outputs}, not ['{INPUT}'] and ['{output}']",
             "use a file that skipfold exported",
         )
-    card_of_graph(model, path)
     return model
 
 

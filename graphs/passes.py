@@ -121,8 +121,9 @@ class GraphPass(Pass[ir.Model]):
     """A pass over an ONNX graph rewrites an `onnx_ir.Model`.
 
     Before and after each of these passes the nodes stand in an order in which they can be executed, so that
-    there is no cycle either, and no two values have one name. Each pass keeps the names, types and shapes of
-    the graph's inputs and outputs and leaves no initializer behind that nothing reads any more.
+    there is no cycle either, and no two values have one name. Each pass gives the graph's inputs and outputs
+    the names, types and shapes that it promised, which are those before unless the pass says otherwise, and
+    leaves no initializer behind that nothing reads any more.
     """
 
     def require_well_formed(self, graph: ir.Model) -> None:
@@ -132,17 +133,24 @@ class GraphPass(Pass[ir.Model]):
 
     def kept(self, graph: ir.Model) -> Callable[[ir.Model], None]:
         """Return a check of inputs and outputs, and of initializers that nothing reads any more."""
-        interface, unread = interface_of(graph), unread_initializers(graph)
+        interface, unread = self.interface_after(graph), unread_initializers(graph)
 
         def require_kept(after: ir.Model) -> None:
             if interface_of(after) != interface:
                 raise InvariantError(
-                    f"the graph had {', '.join(interface)} and now has {', '.join(interface_of(after))}"
+                    f"the graph should have {', '.join(interface)} and has {', '.join(interface_of(after))}"
                 )
             if left := sorted(unread_initializers(after) - unread):
                 raise InvariantError(f"nothing reads the initializer {', '.join(left)} any more")
 
         return require_kept
+
+    def interface_after(self, graph: ir.Model) -> tuple[str, ...]:
+        """Return the inputs and outputs that a graph has to have after the rewrite.
+
+        A pass whose purpose is another input or output overrides this.
+        """
+        return interface_of(graph)
 
 
 def _require_one_verdict(result: PassResult) -> None:

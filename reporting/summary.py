@@ -1,5 +1,6 @@
 """All that is known of a run's artifacts, a row for each engine and precision."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from vocabulary import Precision
 
 _TABLES = (PARITY, ACCURACY, BENCHMARK)
 _SHOWN_BATCHES = (1, 32)
+# A part of the name of an adapted graph, for example "u8" or "b8"; see `export.adapted_graph`.
+_ADAPTED = re.compile(r"u8|b\d+")
 COLUMNS = [
     "engine", "", "top-1", "drop", "agree", "dB", "b1 ms", "×", "b32 ms", "×", "MB", "verdict",
 ]  # fmt: skip
@@ -51,8 +54,9 @@ class Line:
 
     @property
     def title(self) -> str:
-        """The engine, with the device if the engine runs on more than one."""
-        return engine_title(self.engine, self.device)
+        """The engine, with the device if the engine runs on more than one, and how its input is adapted."""
+        adapted = [part for part in self.artifact.split(".") if _ADAPTED.fullmatch(part)]
+        return " ".join([engine_title(self.engine, self.device), *adapted])
 
     def cells(self) -> list[str]:
         """The line as text, a cell for each of `COLUMNS`."""

@@ -1,8 +1,9 @@
 """OpenVINO on the CPU, in float32 and INT8."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import openvino
 
@@ -22,6 +23,11 @@ class OpenVinoRuntime(Runtime):
         "use --device cpu with --precision fp32 or int8, or another --engine",
     )
     flavours = frozenset({Flavour.any, Flavour.cpu, Flavour.openvino})
+    settings: ClassVar[Mapping[str, str]] = {
+        # Without this hint OpenVINO computes float32 graphs in bfloat16 on CPUs that have bfloat16.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
 
     def _open(self) -> GraphCard:
         card = self._checked_card()
@@ -29,7 +35,7 @@ class OpenVinoRuntime(Runtime):
         self._model = self._core.read_model(self.path)
         self._requests: dict[int, openvino.InferRequest] = {}
         self._float_convolutions = card.float_convolutions
-        self._convolutions = _convolution_precisions(self._request(1))
+        self._convolutions = _convolution_precisions(self._request(card.batch or 1))
         return card
 
     def _left_float(self, convolutions: Counter[str]) -> str:
@@ -50,13 +56,7 @@ class OpenVinoRuntime(Runtime):
     def _compiled(self, batch: int, **more: Any) -> openvino.CompiledModel:
         model = self._model.clone()
         model.reshape([batch, *list(model.input().partial_shape)[1:]])
-        options = {
-            # Without this hint OpenVINO computes float32 graphs in bfloat16 on CPUs that have bfloat16.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": self.threads,
-            **more,
-        }
+        options = {**self.settings, "INFERENCE_NUM_THREADS": self.threads, **more}
         return self._core.compile_model(model, "CPU", options)
 
     def _infer(self, images: Batch) -> Batch:

@@ -2,8 +2,9 @@
 
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import onnx_ir as ir
@@ -19,6 +20,11 @@ from vocabulary import Device, Flavour, Precision
 
 # The CUDA provider would compute float32 convolutions in TF32, which keeps 10 bits of a mantissa.
 _CUDA_SETTINGS = {"use_tf32": "0"}
+_LEVELS = {
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "disable": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_MODES = {"sequential": onnxruntime.ExecutionMode.ORT_SEQUENTIAL}
 
 
 class OrtRuntime(Runtime):
@@ -38,7 +44,11 @@ class OrtRuntime(Runtime):
         "ONNX Runtime has no float16 kernels for CPUs and no quantized convolution for CUDA",
         "use --precision fp32 or int8 on the CPU, fp32 or fp16 on CUDA, or --engine trt",
     )
-    _optimization = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings: ClassVar[Mapping[str, str]] = {
+        "graph_optimization_level": "all",
+        "execution_mode": "sequential",
+        "inter_op_num_threads": "1",
+    }
 
     def _open(self) -> GraphCard:
         card = self._checked_card()
@@ -52,8 +62,9 @@ class OrtRuntime(Runtime):
 
     def _session_for(self, optimized: Path) -> onnxruntime.InferenceSession:
         options = session_options(self.threads)
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = self._optimization
+        options.graph_optimization_level = _LEVELS[self.settings["graph_optimization_level"]]
+        options.execution_mode = _MODES[self.settings["execution_mode"]]
+        options.inter_op_num_threads = int(self.settings["inter_op_num_threads"])
         options.optimized_model_filepath = str(optimized)
         if self.device == Device.cuda:
             return session_on_gpu(self._graph(), options, CUDA, _CUDA_SETTINGS)
@@ -109,7 +120,7 @@ class ReferenceRuntime(OrtRuntime):
     refusal = ("the reference evaluates on the CPU alone", "use --device cpu")
     flavours = frozenset(Flavour)
     integer_kernels = False
-    _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings: ClassVar[Mapping[str, str]] = {**OrtRuntime.settings, "graph_optimization_level": "disable"}
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)

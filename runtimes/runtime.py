@@ -1,8 +1,9 @@
 """The base class of all runtimes, which load one artifact and turn normalised images into logits.
 
 The base class owns the lifecycle and checks the images that go in and the logits that come out; an adapter
-adds four hooks. A runtime computes in the precision and on the device that were asked for, or raises a
-`UserError` that says what is missing. No runtime falls back to another precision or device.
+adds four hooks. An artifact whose card says so takes pixels and gives probabilities instead. A runtime
+computes in the precision and on the device that were asked for, or raises a `UserError` that says what is
+missing. No runtime falls back to another precision or device.
 """
 
 from abc import ABC, abstractmethod
@@ -10,20 +11,25 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
-from graphs.card import Batch, GraphCard
+from graphs.card import Batch, GraphCard, Pixels
 from graphs.onnx_file import card_from_file
 from machine.cpu import adds_products_in_16_bits, available_threads
 from vocabulary import Device, Flavour, Precision, Saturation
 
+# Softmax in float32 rounds each of 10 to 100 probabilities by 6e-8 of it; logits, and probabilities of
+# which one is missing, are further off than this.
+_SUM_TOLERANCE = 1e-4
 
-def infer_in_batches(runtime: "Runtime", batches: Iterable[Batch], size: int) -> Batch:
-    """Return the logits float32 [N, classes] of all images in `batches`, in order.
+
+def infer_in_batches(runtime: "Runtime", batches: Iterable[Batch | Pixels], size: int) -> Batch:
+    """Return the logits or the probabilities float32 [N, classes] of all images in `batches`, in order.
 
     Args:
         runtime: an open runtime.
@@ -39,6 +45,13 @@ def parts_of(images: Batch, largest: int) -> list[Batch]:
     """Cut a batch that is larger than `largest` into parts of about one size, in order."""
     count = -(-len(images) // largest)
     return [np.ascontiguousarray(part) for part in np.array_split(images, count)]
+
+
+def _input_of(card: GraphCard) -> tuple[np.dtype[Any], tuple[int, int, int]]:
+    """Return the type of an artifact's images and the shape of one image."""
+    if card.takes_pixels:
+        return np.dtype(np.uint8), (IMAGE_SIZE, IMAGE_SIZE, len(card.mean))
+    return np.dtype(np.float32), (len(card.mean), IMAGE_SIZE, IMAGE_SIZE)
 
 
 def require_sums_that_fit(name: str, saturation: str) -> None:
@@ -117,6 +130,8 @@ class Runtime(ABC):
         refusal: why any other pair is refused, and what to use instead.
         flavours: the flavours of ONNX files that the runtime reads.
         integer_kernels: whether INT8 runs in integer kernels of a CPU, whose sums can saturate.
+        settings: the options that an artifact is opened with, under the library's own names, apart from the
+            number of threads. A bundle hands them on to programs in other languages.
     """
 
     name: str
@@ -125,6 +140,7 @@ class Runtime(ABC):
     refusal = ("the engine does not offer this pair", "see `python cli.py doctor`")
     flavours = frozenset({Flavour.any, Flavour.cpu})
     integer_kernels = True
+    settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -171,16 +187,18 @@ class Runtime(ABC):
             raise RuntimeError(f"{self.name} is not open")
         return self._card
 
-    def infer(self, images: Batch) -> Batch:
+    def infer(self, images: Batch | Pixels) -> Batch:
         """Return the logits float32 [N, classes] of normalised images float32 [N, C, 32, 32].
 
+        An artifact that takes pixels is given them as uint8 [N, 32, 32, C] and gives probabilities.
         Images and logits lie in host memory. The call returns when the logits are there, so its duration
         includes the copies to and from a device.
 
         Raises:
-            ValueError: the images have another type, rank, channel count or size, there are none, or a
-                value is not finite.
-            CheckFailed: the logits have another shape, or a logit is not finite.
+            ValueError: the images have another type, rank, channel count or size, there are none or not
+                as many as the artifact takes at a time, or a value is not finite.
+            CheckFailed: the logits have another shape, a logit is not finite, or the probabilities of an
+                image do not sum to 1.
         """
         self._check_images(images)
         logits = self._infer(np.ascontiguousarray(images))
@@ -209,15 +227,19 @@ class Runtime(ABC):
         """
         return None
 
-    def _check_images(self, images: Batch) -> None:
-        expected = (len(self.card.mean), IMAGE_SIZE, IMAGE_SIZE)
-        if images.dtype != np.float32 or images.shape[1:] != expected:
+    def _check_images(self, images: Batch | Pixels) -> None:
+        dtype, expected = _input_of(self.card)
+        if images.dtype != dtype or images.shape[1:] != expected:
             sizes = ", ".join(map(str, expected))
             raise ValueError(
-                f"{self.name} takes float32 [N, {sizes}], not {images.dtype} {list(images.shape)}"
+                f"{self.name} takes {dtype} [N, {sizes}], not {images.dtype} {list(images.shape)}"
             )
         if not len(images):
             raise ValueError(f"{self.name} was given no images")
+        if self.card.batch and len(images) != self.card.batch:
+            raise ValueError(
+                f"{self.path.name} takes {self.card.batch} images at a time, and {len(images)} were given"
+            )
         # Some kernels turn NaN into 0, and codes saturate, so that such images would give finite logits.
         if not np.isfinite(images).all():
             raise ValueError(f"{self.name} was given images that are not finite")
@@ -234,6 +256,10 @@ class Runtime(ABC):
             raise CheckFailed(
                 f"{self.name} {self.precision} gave logits that are not finite",
                 "the network overflows in this precision; use another --precision",
+            )
+        if self.card.takes_pixels and not np.allclose(logits.sum(1), 1, rtol=0, atol=_SUM_TOLERANCE):
+            raise CheckFailed(
+                f"{self.name} gave probabilities that do not sum to 1", f"make {self.path.name} again"
             )
 
     def _checked_card(self) -> GraphCard:
@@ -274,7 +300,7 @@ class Runtime(ABC):
         """Load the artifact, check that it will run as asked, and return its card."""
 
     @abstractmethod
-    def _infer(self, images: Batch) -> Batch:
+    def _infer(self, images: NDArray[Any]) -> Batch:
         """Return the logits of a batch that was checked."""
 
     @abstractmethod

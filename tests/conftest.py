@@ -15,21 +15,30 @@ from typing import Any
 
 import pytest
 import torch
+from browser import Browser, chromium
 from filelock import FileLock
 from hypothesis import settings
 from short_trainings import parted, trained
 
 import cli
 from artifacts.run_directory import RunDirectory
+from bundling.document import BundleDocument
+from bundling.onnxruntime_web import runtime_from_npm
+from bundling.web_page import web_from_bundle
+from bundling.writing import write_folder
 from calibration.plan import Plan, quantized_from_graph
 from data.dataset import Dataset, dataset_from_splits
 from data.load import dataset_from_name
+from errors import UserError
 from export.graph_from_checkpoint import NARROWED, graph_from_checkpoint, narrowed_from_graph
 from models.checkpoint import CheckpointCard
 from models.config import VARIANTS, resnet_config
 from training.checkpoint_from_dataset import checkpoint_from_dataset
 from training.execution import Execution
 from training.recipes import recipe_from_name
+from workflow.bundle import WrittenBundle, bundled
+from workflow.choice import session_from_options
+from workflow.options import BundleOptions, RunOptions, SubjectOptions
 
 # Two threads gain nothing on networks this small, and spin against whatever else the machine is doing. The
 # commands that tests start inherit the variable.
@@ -148,6 +157,60 @@ def preact_run(trained_runs: dict[str, Path], tmp_path: Path) -> RunDirectory:
 def _copied(source: Path, tmp_path: Path) -> RunDirectory:
     """Under `runs/` of the test's folder, where the command line finds it by its options."""
     return RunDirectory(Path(shutil.copytree(source, tmp_path / "runs" / source.name)))
+
+
+@pytest.fixture(scope="session")
+def bundled_run(trained_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The pre-activation run that `written` is a bundle of, with its verdicts. Not to be changed."""
+    folder = tmp_path_factory.mktemp("bundled") / "run"
+    return RunDirectory(Path(shutil.copytree(trained_runs["preact"], folder)))
+
+
+@pytest.fixture(scope="session")
+def written(bundled_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> WrittenBundle:
+    """A bundle with its archive. Not to be changed."""
+    session = session_from_options(RunOptions(run_dir=bundled_run.path))
+    out = tmp_path_factory.mktemp("written") / "small"
+    return bundled(session, options=BundleOptions(out=out, archive=True))
+
+
+@pytest.fixture
+def bundle_copy(written: WrittenBundle, tmp_path: Path) -> Path:
+    """A test's own copy of the bundle."""
+    return Path(shutil.copytree(written.folder, tmp_path / "small"))
+
+
+@pytest.fixture
+def bundle_document(written: WrittenBundle) -> BundleDocument:
+    return written.document
+
+
+@pytest.fixture(scope="session")
+def pixel_bundle(bundled_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> WrittenBundle:
+    """A bundle with graphs that take pixels, for ONNX Runtime. Not to be changed."""
+    run = RunDirectory(Path(shutil.copytree(bundled_run.path, tmp_path_factory.mktemp("pixels") / "run")))
+    out = tmp_path_factory.mktemp("pixels") / "small"
+    session = session_from_options(RunOptions(run_dir=run.path))
+    return bundled(session, SubjectOptions(engine=["ort"]), BundleOptions(out=out, u8=True))
+
+
+@pytest.fixture(scope="session")
+def page(pixel_bundle: WrittenBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the page. Not to be changed."""
+    try:
+        runtime = runtime_from_npm()
+    except UserError as error:
+        pytest.skip(f"npm does not reach its registry: {error.problem}")
+    folder = tmp_path_factory.mktemp("web") / "page"
+    files = web_from_bundle(pixel_bundle.folder, pixel_bundle.document, runtime)
+    write_folder(files, folder, "page", "page.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("chromium") / "profile") as browser:
+        yield browser
 
 
 @pytest.fixture

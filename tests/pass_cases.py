@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import PreconditionError
 from quantized_samples import calibrated_on
 from sample_networks import (
     absorbable_network,
@@ -41,7 +42,9 @@ from graphs.narrow import Narrow
 from graphs.onnx_file import constant, replace_constant, typed_copy
 from graphs.passes import Pass
 from graphs.rounding import ExplicitRounding
+from graphs.static_batch import StaticBatch
 from graphs.streams import streams_of
+from graphs.uint8_input import Uint8Input
 from models.config import resnet_config
 
 CONFIG = resnet_config("preact", 8)
@@ -210,6 +213,22 @@ def with_a_huge_weight():
     return model
 
 
+def of_pixels(channels=3):
+    return lambda model: Uint8Input(np.full(channels, 0.02, np.float32), np.ones(channels, np.float32))
+
+
+def takes_pixels():
+    model = exported()
+    of_pixels()(model)(model)
+    return model
+
+
+def with_a_batch_of(size):
+    model = exported()
+    StaticBatch(size)(model)
+    return model
+
+
 def without_types():
     model = narrowed()
     node_named(model, "pool").outputs[0].type = None
@@ -340,6 +359,26 @@ CASES = {
         refused=set(),
         untakeable=without_types,
         told="the type of pool is not known",
+    ),
+    "uint8_input": Case(
+        make=of_pixels(),
+        graph=exported,
+        changed=5,
+        twin=exported,
+        make_for_twin=of_pixels(channels=1),
+        refused=PreconditionError,
+        untakeable=takes_pixels,
+        told="images is UINT8",
+    ),
+    "static_batch": Case(
+        make=lambda model: StaticBatch(8),
+        graph=exported,
+        changed=27,
+        twin=lambda: with_a_batch_of(4),
+        refused=PreconditionError,
+        untakeable=exported,
+        make_untakeable=lambda model: StaticBatch(0),
+        told="a batch of 0 holds no picture",
     ),
     "quantize": Case(
         make=lambda model: Quantize(calibrated_on(model), CPU),

@@ -131,7 +131,7 @@ def test_only_the_command_line_knows_the_terminal(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PROJECT))
 def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
-    """`doctor` may, since a missing part is its answer; `deploy` and `benchmark` name what they skip."""
+    """`doctor` may, because a missing part is the answer; `deploy`, `benchmark`, `bundle` say what they skip."""
     catching = {
         str(path.relative_to(ROOT))
         for path in sources(name)
@@ -139,7 +139,8 @@ def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
         if isinstance(node, ast.ExceptHandler) and node.type and "UserError" in ast.unparse(node.type)
     }
     benchmark = {"workflow/benchmark.py", "verification/contest.py"}
-    assert catching <= {"cli.py", "workflow/doctor.py", "workflow/deploy.py", *benchmark}
+    workflow = {"workflow/doctor.py", "workflow/deploy.py", "workflow/bundle.py"}
+    assert catching <= {"cli.py", *workflow, *benchmark}
 
 
 _DRIVER = """

@@ -78,6 +78,8 @@ def test_one_name_is_installed(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names - {"bin", "__pycache__"} == {"skipfold"}
     assert (installed / "skipfold/app/reporting/report.html.j2").is_file()
+    page = {path.name for path in (ROOT / "bundling/web").iterdir()}
+    assert {path.name for path in (installed / "skipfold/app/bundling/web").iterdir()} == page
     assert not (installed / "skipfold/app/tests").exists()
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Labels, Split
-from graphs.card import Batch
+from data.dataset import Dataset, Images, Labels, Split
+from graphs.card import Batch, GraphCard, Pixels
 from graphs.signal_to_noise import Noise
 from progress import Progress, silent
 from runtimes.runtime import Runtime, infer_in_batches
+from verification.probabilities import centred_logits, probabilities
 
 BATCH = 100
 
@@ -55,16 +56,37 @@ def compare(original: Batch, engine: Batch, labels: Labels) -> Comparison:
     )
 
 
+def compare_with(original: Batch, card: GraphCard, output: Batch, labels: Labels) -> Comparison:
+    """Compare the original's logits with what an artifact gives, be it logits or probabilities.
+
+    Probabilities are compared as `verification.probabilities` says.
+
+    Args:
+        original: logits [N, classes].
+        card: the card of the artifact.
+        output: what the artifact gave for the same images, [N, classes].
+    """
+    if card.takes_pixels:
+        original, output = centred_logits(probabilities(original)), centred_logits(output)
+    return compare(original, output, labels)
+
+
 def logits_of_split(
     runtime: Runtime, dataset: Dataset, split: Split, description: str, progress: Progress = silent
 ) -> Batch:
-    """Logits float32 [N, classes] of a whole split, in batches of one size."""
-    starts = range(0, len(split), BATCH)
+    """Logits, or probabilities, float32 [N, classes] of a whole split, in batches of one size."""
+    size = runtime.card.batch or BATCH
+    starts = range(0, len(split), size)
     batches = (
-        dataset.normalised(split.images[start : start + BATCH])
+        _as_taken(runtime, dataset, split.images[start : start + size])
         for start in progress(starts, description, len(starts))
     )
-    return infer_in_batches(runtime, batches, BATCH)
+    return infer_in_batches(runtime, batches, size)
+
+
+def _as_taken(runtime: Runtime, dataset: Dataset, images: Images) -> Batch | Pixels:
+    """Return images uint8 [N, C, 32, 32] as the artifact takes them: normalised, or as pixels."""
+    return images.transpose(0, 2, 3, 1) if runtime.card.takes_pixels else dataset.normalised(images)
 
 
 def _percent(hits: NDArray[np.bool_]) -> float:

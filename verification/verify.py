@@ -19,7 +19,7 @@ from graphs.saturation import RULES, not_proved_free, saturation_findings
 from machine.description import this_machine
 from progress import Progress, silent
 from runtimes.subjects import Subject, open_subject, subject_in
-from verification.compare import Comparison, compare, logits_of_split
+from verification.compare import Comparison, compare, compare_with, logits_of_split
 from verification.rows import Row, kept_rows, read_table, row_of, rows_of, table_text
 from verification.tolerances import TOLERANCES, failures
 
@@ -129,7 +129,7 @@ def _measure(
                 )
             description = f"{subject.engine} {subject.precision}"
             logits = logits_of_split(runtime, dataset, dataset.test, description, progress)
-        figures = compare(original, logits, dataset.test.labels)
+        figures = compare_with(original, card, logits, dataset.test.labels)
         faults = failures(figures, subject.precision, reference.trained)
         saturation = _saturation(run, subject) if card.saturation else None
         if card.saturation == "proved" and saturation != "free":

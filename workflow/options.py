@@ -331,6 +331,40 @@ class BenchmarkOptions(TimingOptions):
 
 
 @dataclass(frozen=True)
+class BundleOptions:
+    """What becomes of a bundle that is written."""
+
+    out: Path | None = flag("--out", help="Folder to write. Default: bundle/ in the run directory.")
+    unverified: bool = switch(
+        "--unverified", help="Put in what has not passed `verify`, too; the bundle says so."
+    )
+    u8: bool = switch(
+        "--u8", help="Add graphs that take uint8 pixels and give probabilities, verified by themselves."
+    )
+    static_batch: int | None = flag(
+        "--static-batch",
+        help="Add graphs that take just this many pictures, verified by themselves, for runtimes without "
+        "symbolic shapes.",
+        least=1,
+    )
+    archive: bool = switch("--archive", help="Write FOLDER.tar.zst as well.")
+    triton: bool = switch("--triton", help="Write FOLDER-triton as well, a model repository for Triton.")
+    web: bool = switch(
+        "--web", help="Write FOLDER-web as well, a page that classifies pictures in a browser (takes npm)."
+    )
+    sign: Path | None = flag("--sign", help="Sign with this private key, through model-signing.")
+
+
+@dataclass(frozen=True)
+class ReceivedOptions:
+    """Which bundle is checked that was received."""
+
+    check: Path | None = flag("--check", help="Check this folder or .tar.zst instead of writing a bundle.")
+    sha256: str | None = flag("--sha256", help="With --check: what bundle.json has to hash to.")
+    public_key: Path | None = flag("--public-key", help="With --check: whose signature it has to bear.")
+
+
+@dataclass(frozen=True)
 class RedoOptions:
     """Whether to do again what is up to date."""
 

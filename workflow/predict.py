@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from graphs.card import Batch
     from runtimes.subjects import Subject
 
 DEFAULT_ENGINE = "ort"
@@ -56,6 +55,7 @@ def predictions_from_pictures(
     from data.dataset import normalised
     from data.images import images_from_files
     from runtimes.subjects import open_subject
+    from verification.probabilities import probabilities
 
     pictures = images_from_files(images, "decoding", session.listener.progress)
     spec = ENGINES[options.engine or DEFAULT_ENGINE]
@@ -68,14 +68,6 @@ def predictions_from_pictures(
         logits = opened.infer(normalised(pictures, card.mean, card.std))
     ranked = likeliest(probabilities(logits), card.classes, top)
     return Predictions(subject, tuple(Prediction(*pair) for pair in zip(images, ranked, strict=True)))
-
-
-def probabilities(logits: "Batch") -> "NDArray[np.float64]":
-    """Softmax of logits [N, classes], in float64 and without overflow; rows sum to 1."""
-    import numpy as np
-
-    powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
 
 
 def likeliest(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphs.card import PREFIX, GraphCard, card_from_properties
-from vocabulary import Flavour, Precision
+from vocabulary import Flavour, Interface, Precision
 
 CARD = GraphCard(
     variant="preact",
@@ -20,6 +20,9 @@ CARD = GraphCard(
     checkpoint="ab" * 32,
 )
 FIELDS = [field.name for field in fields(GraphCard)]
+# What a file does not say where it is as in most files.
+UNSAID = {"interface", "batch"}
+ADAPTED = CARD.adapted(takes_pixels=True, batch=8)
 
 finite = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
 
@@ -31,6 +34,8 @@ finite = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
     trained=st.booleans(),
     precision=st.sampled_from(Precision),
     flavour=st.sampled_from(Flavour),
+    interface=st.sampled_from(Interface),
+    batch=st.integers(0, 9),
 )
 def test_properties_give_the_same_card_back(**values):
     card = replace(CARD, **values)
@@ -39,16 +44,30 @@ def test_properties_give_the_same_card_back(**values):
 
 def test_properties_are_json_under_the_prefix():
     properties = CARD.to_properties()
-    assert set(properties) == {PREFIX + name for name in FIELDS}
+    assert set(properties) == {PREFIX + name for name in FIELDS if name not in UNSAID}
     assert json.loads(properties["skipfold.mean"]) == [0.4914, 0.4822, 0.4465]
     assert json.loads(properties["skipfold.variant"]) == "preact"
+
+
+def test_file_says_what_goes_in_and_what_comes_out_where_it_is_not_as_in_most_files():
+    properties = ADAPTED.to_properties()
+    assert set(properties) == {PREFIX + name for name in FIELDS}
+    assert json.loads(properties["skipfold.interface"]) == "uint8 NHWC to probabilities"
+    assert json.loads(properties["skipfold.batch"]) == 8
+    assert card_from_properties(properties) == ADAPTED
+
+
+def test_adapted_graph_is_the_same_network_with_another_output():
+    assert ADAPTED.is_same_network(CARD) and CARD.is_same_network(ADAPTED)
+    assert (CARD.output, ADAPTED.output) == ("logits", "probabilities")
+    assert (CARD.takes_pixels, ADAPTED.takes_pixels) == (False, True)
 
 
 def test_properties_of_others_are_ignored():
     assert card_from_properties(CARD.to_properties() | {"author": "someone"}) == CARD
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - UNSAID))
 def test_missing_key_is_named(name):
     properties = CARD.to_properties()
     del properties[PREFIX + name]
