@@ -1,9 +1,9 @@
 """Bring to a machine what edge/ is built from, and write down where it lies.
 
-    python tools/edge_dependencies.py build/edge
+    python -m tools.edge.dependencies build/edge
     cmake -C build/edge/dependencies.cmake -S edge -B build/edge/gcc
 
-Compilers and headers come from the system's package manager (`edge_packages.py`), OpenVINO's headers and
+Compilers and headers come from the system's package manager (`packages.py`), OpenVINO's headers and
 CMake configuration from its wheel, ONNX Runtime from its wheel and a Debian package
 (`onnxruntime_files.py`). The second run finds everything and takes two seconds.
 """
@@ -13,7 +13,9 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from errors import UserError
+from tools.edge.onnxruntime_files import lay_out
+from tools.edge.packages import install_packages
 
 
 def main() -> None:
@@ -21,9 +23,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder for ONNX Runtime's files and dependencies.cmake")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    from errors import UserError
-
     try:
         print(bring(arguments.folder.resolve()))
     except UserError as error:
@@ -32,9 +31,6 @@ def main() -> None:
 
 def bring(folder: Path) -> Path:
     """Bring everything, and return the file of CMake variables that says where it lies."""
-    from tools.edge_packages import install_packages
-    from tools.onnxruntime_files import lay_out
-
     if installed := install_packages():
         print(f"installed {', '.join(installed)}")
     include = os.environ.get("ONNXRUNTIME_INCLUDE")

@@ -61,7 +61,7 @@ NEEDS = (
     Need(("nlohmann-json3-dev",), header("nlohmann/json.hpp")),
     Need(("doctest-dev",), header("doctest/doctest.h")),
     Need(("libcli11-dev",), header("CLI/CLI.hpp")),
-    Need(("libstb-dev",), header("stb/stb_image.h")),
+    Need(("libpng-dev",), header("png.h")),
     Need(("libjpeg62-turbo-dev", "libjpeg-dev"), header("jpeglib.h")),
 )
 
