@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.colour import upright_rgb
 from data.dataset import CHANNELS, IMAGE_SIZE, Images
+from data.fit import fitted
 from errors import UserError
 from progress import Progress
 
@@ -14,26 +16,25 @@ from progress import Progress
 def image_from_bytes(content: bytes, source: str) -> Images:
     """Decode one picture to an RGB image, uint8 [3, 32, 32].
 
-    A picture of another size is cut to its central square and resized.
+    `data.colour` says what becomes of 16 bits, transparency and orientation. A picture of another size is cut
+    to its central square and resized as `data.fit` says.
 
     Args:
         source: how an error names the picture.
 
     Raises:
-        UserError: the bytes are no picture, a broken picture, or one so large that Pillow takes it for a
-            decompression bomb.
+        UserError: the bytes are no picture, a broken picture, one so large that Pillow takes it for a
+            decompression bomb, or one whose value of white is not known.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as file:
-            picture = file.convert("RGB")
+            picture = fitted(upright_rgb(file, source))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{source} is not a readable image", "remove or replace it") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{source} is too large an image", "scale it down first") from error
-    if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        picture = ImageOps.fit(picture, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
 
 

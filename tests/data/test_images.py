@@ -34,27 +34,6 @@ def test_channels_are_red_green_blue() -> None:
     assert [channel.max() for channel in image] == [10, 20, 30]
 
 
-@pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
-    [
-        ("L", 77, [77, 77, 77]),
-        ("LA", (77, 0), [77, 77, 77]),
-        ("RGBA", (10, 20, 30, 128), [10, 20, 30]),
-        ("1", 1, [255, 255, 255]),
-    ],
-)
-def test_other_modes_become_rgb(mode: str, colour: int | tuple[int, ...], expected: list[int]) -> None:
-    image = image_from_bytes(encoded(Image.new(mode, (32, 32), colour)), "picture")
-    assert image.shape == (3, 32, 32)
-    assert [channel.min() for channel in image] == [channel.max() for channel in image] == expected
-
-
-def test_palette_pictures_become_rgb() -> None:
-    picture = Image.new("P", (32, 32), 1)
-    picture.putpalette([0, 0, 0, 200, 100, 50])
-    assert image_from_bytes(encoded(picture), "picture")[:, 5, 5].tolist() == [200, 100, 50]
-
-
 def test_another_size_is_cut_to_its_central_square() -> None:
     """A wide picture has red, green and blue thirds, of which only the green one is in the centre."""
     stripes = np.zeros((64, 192, 3), np.uint8)
