@@ -45,7 +45,7 @@ function(skipfold_module name imported rtx)
   else()
     set(target "skipfold-${lower}")
   endif()
-  add_library(${target} MODULE src/backends/${lower}.cpp)
+  add_library(${target} MODULE src/backends/${lower}.cpp src/version.cpp)
   target_include_directories(${target} PRIVATE include src)
   target_compile_definitions(${target} PRIVATE $<$<BOOL:${rtx}>:SKF_TENSORRT_RTX>)
   # The folders of the runtimes stay in the installed module, because a runtime may lie in no standard folder, such
