@@ -81,9 +81,20 @@ class Dataset:
 
 def normalised(images: Images, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
     """Return (x / 255 - mean) / std of uint8 images [N, C, H, W], as float32 of the same shape."""
-    scale = (1 / (255 * np.asarray(std))).astype(np.float32)[:, None, None]
-    shift = (np.asarray(mean) / np.asarray(std)).astype(np.float32)[:, None, None]
-    return images.astype(np.float32) * scale - shift
+    scale, shift = scale_and_shift(mean, std)
+    return images.astype(np.float32) * scale[:, None, None] - shift[:, None, None]
+
+
+def scale_and_shift(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what pixels are multiplied with and what is then subtracted, for each channel: float32 [C].
+
+    Programs in other languages that multiply and subtract these numbers in float32 get the bits of
+    `normalised`.
+    """
+    scale = (1 / (255 * np.asarray(std))).astype(np.float32)
+    return scale, (np.asarray(mean) / np.asarray(std)).astype(np.float32)
 
 
 def dataset_from_splits(name: str, classes: Sequence[str], training: Split, test: Split) -> Dataset:

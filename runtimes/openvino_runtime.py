@@ -21,6 +21,11 @@ class OpenVinoRuntime(Runtime):
         "use --device cpu with --precision fp32 or int8, or another --engine",
     )
     flavours = frozenset({Flavour.any, Flavour.cpu, Flavour.openvino})
+    settings = {
+        # Without this hint OpenVINO computes float32 graphs in bfloat16 on CPUs that have bfloat16.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
 
     def _open(self) -> GraphCard:
         card = self._checked_card()
@@ -49,12 +54,7 @@ class OpenVinoRuntime(Runtime):
     def _compiled(self, batch: int) -> openvino.CompiledModel:
         model = self._model.clone()
         model.reshape([batch, *list(model.input().partial_shape)[1:]])
-        options = {
-            # Without this hint OpenVINO computes float32 graphs in bfloat16 on CPUs that have bfloat16.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": self.threads,
-        }
+        options = {**self.settings, "INFERENCE_NUM_THREADS": self.threads}
         return self._core.compile_model(model, "CPU", options)
 
     def _infer(self, images: Batch) -> Batch:

@@ -17,6 +17,11 @@ from graphs.rounding import ExplicitRounding
 from runtimes.runtime import Runtime
 from vocabulary import Device, Flavour, Precision
 
+_LEVELS = {
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "disable": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_MODES = {"sequential": onnxruntime.ExecutionMode.ORT_SEQUENTIAL}
 _PROVIDERS = {Device.cpu: "CPUExecutionProvider", Device.cuda: "CUDAExecutionProvider"}
 
 
@@ -37,7 +42,11 @@ class OrtRuntime(Runtime):
         "ONNX Runtime has no float16 kernels for CPUs and no quantized convolution for CUDA",
         "use --precision fp32 or int8 on the CPU, fp32 or fp16 on CUDA, or --engine trt",
     )
-    _optimization = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings = {
+        "graph_optimization_level": "all",
+        "execution_mode": "sequential",
+        "inter_op_num_threads": "1",
+    }
 
     def _open(self) -> GraphCard:
         card = self._checked_card()
@@ -51,8 +60,9 @@ class OrtRuntime(Runtime):
 
     def _session_for(self, optimized: Path) -> onnxruntime.InferenceSession:
         options = session_options(self.threads)
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = self._optimization
+        options.graph_optimization_level = _LEVELS[self.settings["graph_optimization_level"]]
+        options.execution_mode = _MODES[self.settings["execution_mode"]]
+        options.inter_op_num_threads = int(self.settings["inter_op_num_threads"])
         options.optimized_model_filepath = str(optimized)
         provider = _PROVIDERS[self.device]
         if provider not in onnxruntime.get_available_providers():
@@ -114,7 +124,7 @@ class ReferenceRuntime(OrtRuntime):
     refusal = ("the reference evaluates on the CPU alone", "use --device cpu")
     flavours = frozenset(Flavour)
     integer_kernels = False
-    _optimization = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings = OrtRuntime.settings | {"graph_optimization_level": "disable"}
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)

@@ -96,6 +96,8 @@ class Runtime(ABC):
         refusal: why any other pair is refused, and what to use instead.
         flavours: the flavours of ONNX files that the runtime reads.
         integer_kernels: whether INT8 runs in integer kernels of a CPU, whose sums can saturate.
+        settings: the options that an artifact is opened with, under the library's own names, apart from the
+            number of threads. A bundle hands them on to programs in other languages.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Runtime(ABC):
     refusal = ("the engine does not offer this pair", "see `python cli.py doctor`")
     flavours = frozenset({Flavour.any, Flavour.cpu})
     integer_kernels = True
+    settings: Mapping[str, str] = {}
 
     def __init__(
         self,

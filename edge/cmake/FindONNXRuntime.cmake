@@ -7,6 +7,7 @@ include/ and lib/.
 
 Result variables:
   ONNXRuntime_FOUND        header and library were found
+  ONNXRuntime_VERSION      of the library, as its file name tells; may be empty
   ONNXRuntime_API_VERSION  the API version of the header, such as 21; the library must be as new or newer, which a
                            program finds out when it asks the library for that version
   ONNXRuntime_INCLUDE_DIR, ONNXRuntime_LIBRARY
@@ -20,6 +21,12 @@ if(ONNXRuntime_INCLUDE_DIR)
        REGEX "^#define ORT_API_VERSION [0-9]+")
   string(REGEX MATCH "[0-9]+" ONNXRuntime_API_VERSION "${_version_line}")
   unset(_version_line)
+endif()
+
+if(ONNXRuntime_LIBRARY)
+  get_filename_component(_library "${ONNXRuntime_LIBRARY}" REALPATH)
+  string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+$" ONNXRuntime_VERSION "${_library}")
+  unset(_library)
 endif()
 
 include(FindPackageHandleStandardArgs)

@@ -103,7 +103,9 @@ class Classifier {
   Result<Pixels> fit(const std::uint8_t* pixels, std::uint32_t width, std::uint32_t height, std::size_t stride = 0) const {
     Pixels fitted(picture_bytes());
     const std::size_t step = stride ? stride : std::size_t{3} * width;
-    return with(skf_fit(self_.get(), pixels, width, height, step, fitted.data()), std::move(fitted));
+    const skf_code code = skf_fit(self_.get(), pixels, width, height, step, fitted.data());
+    if (code != SKF_OK) return Status(code);
+    return fitted;
   }
 
   // Classifies all pictures in `fitted`, whose size has to be a multiple of a picture's.
@@ -143,12 +145,6 @@ class Classifier {
   static Result<Classifier> own(skf_code code, skf_classifier* raw) {
     if (code != SKF_OK) return Status(code);
     return Classifier(raw);
-  }
-
-  template <class T>
-  static Result<T> with(skf_code code, T value) {
-    if (code != SKF_OK) return Status(code);
-    return value;
   }
 
   std::vector<Answer> answers(const std::vector<std::uint32_t>& labels, const std::vector<float>& scores) const {

@@ -1,0 +1,1 @@
+"""Bundles: verified artifacts with everything that a program elsewhere needs to run and to prove them."""
