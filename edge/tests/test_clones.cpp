@@ -47,7 +47,7 @@ TEST_CASE("One object in many threads answers rightly or says that it is busy") 
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) threads.emplace_back(work);
     for (std::thread& thread : threads) thread.join();
-    MESSAGE(runtime << ": " << answers << " answers, " << busy << " times busy");
+    MESSAGE(std::string(runtime) << ": " << answers.load() << " answers, " << busy.load() << " times busy");
     CHECK(wrong == 0);
     CHECK(answers > 0);
   }

@@ -137,11 +137,11 @@ TEST_CASE("Values that contradict each other or make no sense are refused by nam
       {"/files/golden~1input.f32/sha256", "ABC"},
   };
   for (const auto& [pointer, value] : spoiled) {
-    CAPTURE(pointer);
+    const std::string name = pointer;  // clang's lambdas cannot capture a structured binding
+    CAPTURE(name);
     json all = bundle.json();
-    all[json::json_pointer(pointer)] = value;
-    const std::size_t last = pointer.find('/', 1);
-    refused(all, pointer.substr(1, last - 1));
+    all[json::json_pointer(name)] = value;
+    refused(all, name.substr(1, name.find('/', 1) - 1));
   }
 }
 
