@@ -149,7 +149,7 @@ Folder::Folder(const std::string& path)
   if (descriptor_ >= 0) return;
   if (errno == ENOENT) fail(SKF_NOT_FOUND, "there is no bundle at ", path);
   if (errno == ENOTDIR) fail(SKF_NOT_FOUND, path, " is no folder; unpack an archive first: tar --zstd -xf ", path);
-  fail(SKF_IO, path, " could not be opened: ", std::strerror(errno));
+  fail(SKF_IO, "the bundle could not be opened: ", std::strerror(errno), ": ", path);
 }
 
 Folder::~Folder() { close(descriptor_); }

@@ -34,7 +34,7 @@ Files files_in(const JsonView& files) {
   Files all;
   for (const std::string& path : files.keys()) {
     if (!stays_inside(path)) fail(SKF_MALFORMED, "bundle.json lists the file \"", path, "\", which may lie outside the bundle");
-    const JsonView file = files[path.c_str()];
+    const JsonView file = files[path];
     constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     all[path] = {file["bytes"].whole(0, most), sha256_in(file["sha256"])};
   }
@@ -101,7 +101,7 @@ void read_runtime(const JsonView& runtime, Artifact& artifact) {
   artifact.verified_version = runtime["verified_version"].text();
   artifact.accepts = runtime["accepts"].text();
   const JsonView settings = runtime["settings"];
-  for (const std::string& key : settings.keys()) artifact.settings.emplace_back(key, settings[key.c_str()].text());
+  for (const std::string& key : settings.keys()) artifact.settings.emplace_back(key, settings[key].text());
 }
 
 void read_hardware(const JsonView& hardware, Artifact& artifact) {
@@ -181,8 +181,7 @@ void read_artifacts(const JsonView& artifacts, Manifest& manifest) {
 }  // namespace
 
 Manifest manifest_from(const std::string& text) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) fail(SKF_MALFORMED, "bundle.json is not JSON");
+  const Json json = json_from(text);
   const JsonView bundle(json, "");
   bundle["schema"].require(kSchema);
   Manifest manifest{};
