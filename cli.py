@@ -15,6 +15,7 @@ from artifacts.files import environment_errors
 from commands.analyze import analyze
 from commands.benchmark import benchmark
 from commands.build import build
+from commands.bundle import bundle
 from commands.calibrate import calibrate
 from commands.check import check
 from commands.deploy import deploy
@@ -28,7 +29,7 @@ from errors import UserError
 _INTERRUPTED = 130
 COMMANDS = (
     *(train, analyze, export, calibrate, build, verify),
-    *(check, benchmark, deploy, predict, doctor),
+    *(check, benchmark, deploy, predict, bundle, doctor),
 )
 
 app = typer.Typer(

@@ -1,7 +1,8 @@
 """OpenVINO on the CPU, in float32 and INT8."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import openvino
 
@@ -21,7 +22,7 @@ class OpenVinoRuntime(Runtime):
         "use --device cpu with --precision fp32 or int8, or another --engine",
     )
     flavours = frozenset({Flavour.any, Flavour.cpu, Flavour.openvino})
-    settings = {
+    settings: ClassVar[Mapping[str, str]] = {
         # Without this hint OpenVINO computes float32 graphs in bfloat16 on CPUs that have bfloat16.
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",

@@ -2,8 +2,9 @@
 
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import onnx_ir as ir
@@ -42,7 +43,7 @@ class OrtRuntime(Runtime):
         "ONNX Runtime has no float16 kernels for CPUs and no quantized convolution for CUDA",
         "use --precision fp32 or int8 on the CPU, fp32 or fp16 on CUDA, or --engine trt",
     )
-    settings = {
+    settings: ClassVar[Mapping[str, str]] = {
         "graph_optimization_level": "all",
         "execution_mode": "sequential",
         "inter_op_num_threads": "1",
@@ -124,7 +125,7 @@ class ReferenceRuntime(OrtRuntime):
     refusal = ("the reference evaluates on the CPU alone", "use --device cpu")
     flavours = frozenset(Flavour)
     integer_kernels = False
-    settings = OrtRuntime.settings | {"graph_optimization_level": "disable"}
+    settings: ClassVar[Mapping[str, str]] = {**OrtRuntime.settings, "graph_optimization_level": "disable"}
 
     def _graph(self) -> bytes:
         model = graph_from_file(self.path)

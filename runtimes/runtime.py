@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class Runtime(ABC):
     refusal = ("the engine does not offer this pair", "see `python cli.py doctor`")
     flavours = frozenset({Flavour.any, Flavour.cpu})
     integer_kernels = True
-    settings: Mapping[str, str] = {}
+    settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,

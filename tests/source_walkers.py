@@ -26,6 +26,10 @@ ALLOWED = {
     "export": {"models", "graphs", "runtimes", "data", *SHARED},
     "calibration": {"runtimes", "graphs", "data", "machine", *SHARED},
     "verification": {"runtimes", "graphs", "data", "machine", *SHARED},
+    "bundling": {
+        *("verification", "runtimes", "graphs", "data", "machine"),
+        *("errors", "vocabulary", "artifacts"),
+    },
     "reporting": {
         "verification",
         "calibration",
@@ -37,11 +41,11 @@ ALLOWED = {
         *SHARED,
     },
     "workflow": {
-        *("training", "analysis", "export", "calibration", "verification", "reporting"),
+        *("training", "analysis", "export", "calibration", "verification", "bundling", "reporting"),
         *("runtimes", "graphs", "models", "data", "machine", *SHARED),
     },
     "commands": {
-        *("workflow", "training", "analysis", "calibration", "reporting"),
+        *("workflow", "training", "analysis", "calibration", "bundling", "reporting"),
         *("runtimes", "graphs", *SHARED),
     },
 }

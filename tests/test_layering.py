@@ -131,14 +131,14 @@ def test_only_the_command_line_knows_the_terminal(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PROJECT))
 def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
-    """`doctor` may, because there a missing part is the answer, and `deploy` names what it skips."""
+    """`doctor` may, because there a missing part is the answer. `deploy` and `bundle` name what they skip."""
     catching = {
         str(path.relative_to(ROOT))
         for path in sources(name)
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ExceptHandler) and node.type and "UserError" in ast.unparse(node.type)
     }
-    assert catching <= {"cli.py", "workflow/doctor.py", "workflow/deploy.py"}
+    assert catching <= {"cli.py", "workflow/doctor.py", "workflow/deploy.py", "workflow/bundle.py"}
 
 
 _DRIVER = """

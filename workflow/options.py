@@ -3,6 +3,7 @@
 Every field is None, or False for a switch, where the user said nothing. A default is filled in where the
 value is used, so that an option that was given is never mistaken for one that was not: `--seed 0` is a
 choice, and no seed is none. `commands.flatten` reads the names and the help texts for the command line.
+Longer than 300 lines because every option of the command line stands here, once.
 """
 
 from dataclasses import dataclass, field, replace
@@ -284,6 +285,27 @@ class TimingOptions:
     seconds: float | None = flag(
         "--seconds", help="Timing of each engine and batch size. Default: 1.", least=0.01
     )
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What becomes of a bundle that is written."""
+
+    out: Path | None = flag("--out", help="Folder to write. Default: bundle/ in the run directory.")
+    unverified: bool = switch(
+        "--unverified", help="Put in what has not passed `verify`, too; the bundle says so."
+    )
+    archive: bool = switch("--archive", help="Write FOLDER.tar.zst as well.")
+    sign: Path | None = flag("--sign", help="Sign with this private key, through model-signing.")
+
+
+@dataclass(frozen=True)
+class ReceivedOptions:
+    """Which bundle is checked that was received."""
+
+    check: Path | None = flag("--check", help="Check this folder or .tar.zst instead of writing a bundle.")
+    sha256: str | None = flag("--sha256", help="With --check: what bundle.json has to hash to.")
+    public_key: Path | None = flag("--public-key", help="With --check: whose signature it has to bear.")
 
 
 @dataclass(frozen=True)

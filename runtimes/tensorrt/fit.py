@@ -14,7 +14,7 @@ from runtimes.tensorrt.engine_card import EngineCard
 # Bits of its capability check; what is newer than the last of them is supported as well.
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
 # What an engine runs on that was built without named targets.
-_RTX_DEFAULT_LEAST = 80
+RTX_DEFAULT_LEAST = 80
 
 
 def rtx_supports(capability: int) -> bool:
@@ -55,8 +55,8 @@ def _misfit_of_rtx(targets: tuple[str, ...], capability: int) -> str | None:
         return f"TensorRT for RTX has no kernels for sm{capability}"
     if targets and f"sm{capability}" not in targets:
         return f"it was built for {', '.join(targets)}"
-    if not targets and capability < _RTX_DEFAULT_LEAST:
-        return f"it was built for sm{_RTX_DEFAULT_LEAST} and later"
+    if not targets and capability < RTX_DEFAULT_LEAST:
+        return f"it was built for sm{RTX_DEFAULT_LEAST} and later"
     return None
 
 

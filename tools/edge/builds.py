@@ -42,7 +42,7 @@ SANITIZED = Build(
     "sanitized",
     (
         *_compilers("clang", "clang++"), *BOTH_BACK_ENDS,
-        "-DSKIPFOLD_SANITIZE=address,undefined", "-DSKIPFOLD_BUILD_FUZZERS=ON",
+        "-DSKIPFOLD_SANITIZE=address,undefined,fuzzer-no-link", "-DSKIPFOLD_BUILD_FUZZERS=ON",
     ),
     environment={
         # TBB, which OpenVINO brings, loads its allocator with RTLD_DEEPBIND unless this is set, and

@@ -1,5 +1,5 @@
 // Every picture of the fixtures is decoded to the pixels that Python decodes, or refused. tools/edge/pictures.py makes
-// them; the environment variable SKIPFOLD_PICTURES names their folder.
+// them; the environment variable SKIPFOLD_TEST_FIXTURES names the folder of the fixtures.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
@@ -16,9 +16,9 @@ namespace fs = std::filesystem;
 namespace {
 
 fs::path folder() {
-  const char* name = std::getenv("SKIPFOLD_PICTURES");
-  REQUIRE_MESSAGE(name, "SKIPFOLD_PICTURES is not set");
-  return name;
+  const char* name = std::getenv("SKIPFOLD_TEST_FIXTURES");
+  REQUIRE_MESSAGE(name, "SKIPFOLD_TEST_FIXTURES is not set");
+  return fs::path(name) / "pictures";
 }
 
 std::vector<fs::path> samples() {

@@ -1,0 +1,163 @@
+"""A bundle that was received: read, and checked file by file before anything in it is opened.
+
+A folder passes if bundle.json is of a schema that this version knows, if the folder holds just the files
+that bundle.json lists, each with the size and the sha256 that stand there, and if no entry is a symbolic link
+or lies outside the folder. An archive is unpacked into a temporary folder first, under the same rules.
+"""
+
+import hashlib
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from artifacts.files import sha256_of
+from artifacts.json_codec import from_text
+from bundling.document import DOCUMENT, SCHEMA, UNLISTED, BundleDocument
+from errors import CheckFailed, UserError
+
+# More than this is unpacked from no archive, so that a small file cannot fill the disk.
+_LARGEST_BUNDLE = 4 * 2**30
+_FIX = "ask for the bundle again"
+
+
+@contextmanager
+def bundle_folder(path: Path) -> Iterator[Path]:
+    """Give the body the folder of a bundle, unpacked into a temporary one if the path is an archive.
+
+    Raises:
+        UserError: there is nothing at the path.
+        CheckFailed: the archive is damaged, or holds a member that no bundle has.
+    """
+    if not os.path.lexists(path):
+        raise UserError(f"{path} is not there", "name a folder, or an archive that ends in .tar.zst")
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="skipfold-") as temporary:
+        yield _unpacked(path, Path(temporary))
+
+
+def checked_document(folder: Path, sha256: str | None = None) -> BundleDocument:
+    """Read bundle.json, and compare every file of the bundle with it.
+
+    Args:
+        sha256: what bundle.json has to hash to, from a channel that one trusts.
+
+    Raises:
+        CheckFailed: the folder is not the bundle that was written; see the module's docstring.
+    """
+    path = folder / DOCUMENT
+    if path.is_symlink() or not path.is_file():
+        raise CheckFailed(f"{folder} has no {DOCUMENT}", "name the folder of a bundle")
+    text = path.read_bytes()
+    found = hashlib.sha256(text).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise CheckFailed(f"{path} has the sha256 {found}, not {sha256}", _FIX)
+    document = document_from_text(text, str(path))
+    _require_closed(folder, document)
+    _require_contents(folder, document)
+    _require_references(document)
+    return document
+
+
+def document_from_text(text: bytes, source: str) -> BundleDocument:
+    """Return what the text of a bundle.json says.
+
+    Args:
+        source: how an error names the text.
+
+    Raises:
+        CheckFailed: the text is no JSON, or of another schema, or a field is missing, unknown or of another
+            type.
+    """
+    try:
+        return from_text(BundleDocument, text)
+    except (ValueError, RecursionError) as error:
+        raise CheckFailed(f"{source} is not of the schema {SCHEMA} ({error})", _FIX) from error
+
+
+def _require_closed(folder: Path, document: BundleDocument) -> None:
+    """Require that every name is a plain path and that the folder holds just what is listed."""
+    for name in document.files:
+        if not is_plain(name) or name in UNLISTED:
+            raise CheckFailed(f"{DOCUMENT} lists '{name}', which is no path inside a bundle", _FIX)
+    for place, folders, files in os.walk(folder):
+        for entry in [*folders, *files]:
+            path = Path(place, entry)
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise CheckFailed(f"{name} is no plain file", "a bundle has no links: " + _FIX)
+            if path.is_file() and name not in document.files and name not in UNLISTED:
+                raise CheckFailed(f"{name} is not listed in {DOCUMENT}", "remove it, or " + _FIX)
+
+
+def _require_contents(folder: Path, document: BundleDocument) -> None:
+    for name, entry in document.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckFailed(f"{name} is missing", _FIX)
+        if path.stat().st_size != entry.bytes:
+            raise CheckFailed(f"{name} has {path.stat().st_size} bytes, not {entry.bytes}", _FIX)
+        if (found := sha256_of(path)) != entry.sha256:
+            raise CheckFailed(f"{name} was changed: its sha256 is {found}, not {entry.sha256}", _FIX)
+
+
+def _require_references(document: BundleDocument) -> None:
+    """Require that what is referred to is listed, that ids are unique, and that tensors have their sizes."""
+    golden, picture, classes = document.golden, document.picture, len(document.classes)
+    values = golden.count * picture.height * picture.width * 3
+    sizes = {golden.fitted: values, golden.input: 4 * values}
+    sizes |= {artifact.golden.logits: 4 * golden.count * classes for artifact in document.artifacts}
+    referred = [*sizes, *golden.pictures, *(artifact.file for artifact in document.artifacts)]
+    if missing := [name for name in referred if name not in document.files]:
+        raise CheckFailed(f"{DOCUMENT} refers to {missing[0]} and does not list it", _FIX)
+    for name, size in sizes.items():
+        if document.files[name].bytes != size:
+            raise CheckFailed(f"{name} has {document.files[name].bytes} bytes, and its tensor {size}", _FIX)
+    ids = [artifact.id for artifact in document.artifacts]
+    if len(set(ids)) != len(ids):
+        raise CheckFailed(f"two artifacts of {DOCUMENT} have the same id", _FIX)
+    if not len(golden.labels) == len(golden.pictures) == golden.count > 0:
+        raise CheckFailed(f"{DOCUMENT} has not one label for each of {golden.count} golden pictures", _FIX)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is a relative POSIX path without ".." and without what Windows reads otherwise."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and not re.search(r'[\\:*?"<>|\x00-\x1f]', name)
+
+
+def _unpacked(archive: Path, target: Path) -> Path:
+    """Unpack an archive, and return the one folder that it holds."""
+    from zstandard import ZstdDecompressor, ZstdError
+
+    try:
+        with archive.open("rb") as file, ZstdDecompressor().stream_reader(file) as stream:
+            _unpack_members(stream, target)
+    except (ZstdError, tarfile.TarError, EOFError) as error:
+        raise CheckFailed(f"{archive} is no archive of a bundle ({error})", _FIX) from error
+    folders = list(target.iterdir())
+    if len(folders) != 1 or not folders[0].is_dir():
+        raise CheckFailed(f"{archive} holds {len(folders)} entries and not one folder", _FIX)
+    return folders[0]
+
+
+def _unpack_members(stream: IO[bytes], target: Path) -> None:
+    total = 0
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            path = target / PurePosixPath(member.name)
+            total += member.size
+            if not member.isreg() or not is_plain(member.name) or path.exists():
+                raise CheckFailed(f"the archive holds '{member.name}', which no bundle has", _FIX)
+            if total > _LARGEST_BUNDLE:
+                raise CheckFailed("the archive holds more than 4 GB", _FIX)
+            content = tar.extractfile(member)
+            assert content is not None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
