@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artifacts.names import CHECKPOINT_CARD
 from errors import CheckFailed, UserError
 from runtimes.engines import ENGINES, EngineSpec
 from vocabulary import Device, Precision
@@ -51,9 +52,8 @@ def bundled(
     from bundling.candidates import candidates_of
     from bundling.writing import write_archive, write_bundle
 
-    wanted = _subjects(session, subjects)
     _require_trained(session, options)
-    judged = _judged(session, wanted, runtime)
+    judged = _judged(session, _subjects(session, subjects), runtime)
     left_out = () if options.unverified else tuple(entry for entry in judged if not entry.passed)
     if left_out and (subjects != SubjectOptions() or len(left_out) == len(judged)):
         raise UserError(_why_not(left_out[0]), "verify it first, or say --unverified, and the bundle says so")
@@ -124,9 +124,10 @@ def _judged(session: Session, subjects: "list[Subject]", runtime: RuntimeOptions
 
 
 def _require_trained(session: Session, options: BundleOptions) -> None:
-    if not (session.card.trained or options.unverified):
+    trained = CHECKPOINT_CARD in session.run and session.card.trained
+    if not (trained or options.unverified):
         raise UserError(
-            "the weights are freshly initialised, and a bundle is for a network that was trained",
+            f"{session.run.path} holds no trained weights, and a bundle is for a network that was trained",
             "run `train` first, or say --unverified, and the bundle says so",
         )
 
