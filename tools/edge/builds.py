@@ -10,6 +10,7 @@ from pathlib import Path
 from tools.edge.steps import ROOT, run
 
 SOURCES = ROOT / "edge"
+EVERYTHING = ("-DSKIPFOLD_BUILD_TESTS=ON", "-DSKIPFOLD_BUILD_APPS=ON", "-DSKIPFOLD_WERROR=ON")
 BOTH_BACK_ENDS = ("-DSKIPFOLD_OPENVINO=ON", "-DSKIPFOLD_ORT=ON")
 
 
@@ -53,8 +54,8 @@ SANITIZED = Build(
         "UBSAN_OPTIONS": "print_stacktrace=1",
     },
 )  # fmt: skip
-# The runtimes are not compiled with ThreadSanitizer, which would report their own locks as races. The tests of
-# the library's own code have a stand-in for a runtime.
+# The runtimes are not compiled with ThreadSanitizer, which would report their own locks as races. The tests
+# of the library's own code have a stand-in for a runtime.
 THREADS = Build(
     "threads",
     (*_compilers("gcc", "g++"), *BOTH_BACK_ENDS, "-DSKIPFOLD_SANITIZE=thread", "-DSKIPFOLD_BUILD_APPS=OFF"),
@@ -80,6 +81,7 @@ def build_and_test(build: Build, work: Path) -> str:
 def configure(sources: Path, folder: Path, work: Path, options: tuple[str, ...]) -> None:
     """Configure a CMake project with what `tools.edge.dependencies` has laid out."""
     fixed = [
+        *EVERYTHING,
         f"-DSKIPFOLD_TEST_BUNDLE={work / 'bundle'}",
         f"-DSKIPFOLD_TEST_FIXTURES={work / 'fixtures'}",
     ]
