@@ -6,6 +6,7 @@ so that a missing runtime is an error and no build is smaller than it looks.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 
 from tools.edge.steps import ROOT, run
 
@@ -34,7 +35,8 @@ class Build:
 
 
 def _compilers(c: str, cpp: str) -> tuple[str, str]:
-    return f"-DCMAKE_C_COMPILER={c}", f"-DCMAKE_CXX_COMPILER={cpp}"
+    # CMake takes a name without its folder for a change of compiler when a build tree is configured again.
+    return f"-DCMAKE_C_COMPILER={which(c) or c}", f"-DCMAKE_CXX_COMPILER={which(cpp) or cpp}"
 
 
 GCC = Build("gcc", (*_compilers("gcc", "g++"), *BOTH_BACK_ENDS))

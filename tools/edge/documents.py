@@ -1,7 +1,7 @@
 """docs/embedding.md is true: its commands run in a fresh folder and end with the class of the golden picture.
 
-Blocks marked `sh` run in order in one shell. A block marked `sh root` installs packages of the system, and runs
-with the rights that `tools.edge.packages` found; the step `dependencies` has installed the same packages.
+Blocks marked `sh` run in order in one shell. A block marked `sh root` installs packages of the system, and
+runs with the rights that `tools.edge.packages` found; the step `dependencies` has installed the same ones.
 """
 
 import json
