@@ -13,6 +13,7 @@ from workflow.choice import Session
 from workflow.listener import NOBODY, Listener, busy
 from workflow.measure import subjects_of, verified
 from workflow.options import BundleOptions, ReceivedOptions, RuntimeOptions, SubjectOptions
+from workflow.sdk import source_files
 from workflow.stages import ensure_engines
 
 if TYPE_CHECKING:
@@ -69,7 +70,12 @@ def bundled(
     candidates = candidates_of(session.run, [entry for entry in judged if entry not in left_out])
     with busy(session.listener, "running the golden pictures"):
         bundle = bundle_from_run(
-            session.run, session.dataset.test, candidates, runtime.threads, runtime.allow_saturation
+            session.run,
+            session.dataset.test,
+            candidates,
+            runtime.threads,
+            runtime.allow_saturation,
+            source_files() if options.with_sdk else {},
         )
     folder = options.out or session.run.path / DEFAULT_FOLDER
     write_bundle(bundle, folder, options.sign)

@@ -352,6 +352,7 @@ class BundleOptions:
     web: bool = switch(
         "--web", help="Write FOLDER-web as well, a page that classifies pictures in a browser (takes npm)."
     )
+    with_sdk: bool = switch("--with-sdk", help="Put in the sources of the C++ library, as sdk/.")
     sign: Path | None = flag("--sign", help="Sign with this private key, through model-signing.")
 
 

@@ -1,0 +1,94 @@
+#include "self_test.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "failure.hpp"
+#include "snr.hpp"
+
+namespace skf {
+namespace {
+
+struct GoldenData {
+  Bytes fitted;                // count x size x size x 3
+  std::vector<float> images;   // count x 3 x size x size
+  std::vector<float> scores;   // count x classes
+};
+
+// bundle.json gives little-endian float32, which is what every CPU has that this library is built for.
+std::vector<float> floats(const Bytes& bytes) {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+GoldenData golden_data(const Folder& folder, const Network& network) {
+  const Manifest& manifest = network.manifest;
+  const auto read = [&](const std::string& file) { return folder.read(file, manifest.files.at(file)); };
+  return {read(manifest.golden.fitted), floats(read(manifest.golden.input)),
+          floats(read(network.artifact.golden_logits))};
+}
+
+const std::uint8_t* pixels(const GoldenData& golden) {
+  return reinterpret_cast<const std::uint8_t*>(golden.fitted.data());
+}
+
+// Python's images have to come out of this library's arithmetic bit for bit; a compiler that fuses x * scale - shift
+// into one rounding would be found here.
+void require_same_images(const GoldenData& golden, const Network& network) {
+  const Manifest& manifest = network.manifest;
+  std::vector<float> images(golden.images.size());
+  normalise(pixels(golden), manifest.golden.count, manifest.area(), false, manifest.normalisation, images.data());
+  for (std::size_t i = 0; i < images.size(); ++i)
+    if (std::memcmp(&images[i], &golden.images[i], sizeof(float)) != 0)
+      fail(SKF_TOLERANCE, "normalising ", manifest.golden.fitted, " gives ", images[i], " at value ", i, ", and ",
+           manifest.golden.input, " has ", golden.images[i]);
+}
+
+// The scores of all golden pictures, `step` of them a call.
+std::vector<float> scores_here(const GoldenData& golden, const Network& network, Runner& runner, std::size_t step) {
+  const std::size_t count = network.manifest.golden.count, picture = network.manifest.picture();
+  std::vector<float> scores(golden.scores.size());
+  for (std::size_t done = 0; done < count; done += step) {
+    const std::size_t n = std::min(step, count - done);
+    float* out = scores.data() + done * network.classes();
+    if (network.artifact.takes_pixels)
+      runner.classify(pixels(golden) + done * picture, n, false, nullptr, out);
+    else
+      runner.infer(golden.images.data() + done * picture, n, out);
+  }
+  return scores;
+}
+
+void require_labels(const std::vector<float>& scores, const Network& network) {
+  const Golden& golden = network.manifest.golden;
+  for (std::size_t i = 0; i < golden.count; ++i) {
+    const std::uint32_t label = argmax(scores.data() + i * network.classes(), network.classes());
+    if (label != golden.labels[i])
+      fail(SKF_TOLERANCE, "golden picture ", i, " is classified here as ", network.manifest.classes[label],
+           ", and where the bundle was made as ", network.manifest.classes[golden.labels[i]]);
+  }
+}
+
+double judged(const GoldenData& golden, const Network& network, Runner& runner, std::size_t step) {
+  const std::vector<float> scores = scores_here(golden, network, runner, step);
+  const double snr = snr_db(golden.scores.data(), scores.data(), scores.size());
+  // Written so that NaN fails.
+  if (!(snr >= network.artifact.golden_snr_db))
+    fail(SKF_TOLERANCE, "the golden pictures give ", snr, " dB here in batches of ", step, ", and the bundle asks for ",
+         network.artifact.golden_snr_db, " dB");
+  require_labels(scores, network);
+  return snr;
+}
+
+}  // namespace
+
+double self_test(const Folder& folder, const Network& network, Runner& runner) {
+  const GoldenData golden = golden_data(folder, network);
+  if (!network.artifact.takes_pixels) require_same_images(golden, network);
+  const double batches = judged(golden, network, runner, network.batch);
+  // A runtime may use other kernels for one picture than for many, and a last batch may have any size.
+  return network.batch == 1 ? batches : std::min(batches, judged(golden, network, runner, 1));
+}
+
+}  // namespace skf
