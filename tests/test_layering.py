@@ -131,7 +131,7 @@ def test_only_the_command_line_knows_the_terminal(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PROJECT))
 def test_only_cli_catches_the_user_error_of_a_stage(name: str) -> None:
-    """`doctor` may, because a missing part is the answer; `deploy`, `benchmark`, `bundle` say what they skip."""
+    """`doctor` may: a missing part is the answer. `deploy`, `benchmark` and `bundle` say what they skip."""
     catching = {
         str(path.relative_to(ROOT))
         for path in sources(name)
