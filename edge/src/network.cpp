@@ -13,7 +13,8 @@ namespace {
 // Calls a function of a back end's table, whose last argument is where it writes why it fails.
 template <class Function, class... Arguments>
 void call(Function function, Arguments... arguments) {
-  char why[1024] = "";
+  char why[1024];
+  why[0] = '\0';  // not = "", which would clear all of it in every call
   const skf_code code = function(arguments..., Text{why, sizeof why});
   if (code != SKF_OK) throw Failure(code, why);
 }
