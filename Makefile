@@ -7,7 +7,7 @@ WITHOUT_VNNI := .venv-without-vnni
 # A worker that has nothing left to do takes over half of what the other one has not begun.
 TWO_WORKERS := -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-without-vnni lint setup clean
+.PHONY: demo test test-all test-without-vnni edge lint setup clean
 
 demo: setup
 	$(BIN)/python cli.py deploy --dataset digits --depth 20 --variant preact
@@ -17,6 +17,10 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest $(TWO_WORKERS)
+
+# The C++ library in edge/: installs what it needs, builds it with two compilers and the sanitizers, and tests it.
+edge: setup
+	$(BIN)/python -m tools.edge.make
 
 # As on an x86 CPU that has AVX2 only, on one that has more.
 test-without-vnni: $(WITHOUT_VNNI)/.made

@@ -22,6 +22,7 @@ from commands.deploy import deploy
 from commands.doctor import doctor
 from commands.export import export
 from commands.predict import predict
+from commands.sdk import sdk
 from commands.train import train
 from commands.verify import verify
 from errors import UserError
@@ -29,7 +30,7 @@ from errors import UserError
 _INTERRUPTED = 130
 COMMANDS = (
     *(train, analyze, export, calibrate, build, verify),
-    *(check, benchmark, deploy, predict, bundle, doctor),
+    *(check, benchmark, deploy, predict, bundle, sdk, doctor),
 )
 
 app = typer.Typer(

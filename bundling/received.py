@@ -111,12 +111,13 @@ def _require_references(document: BundleDocument) -> None:
     """Require that what is referred to is listed, that ids are unique, and that tensors have their sizes."""
     golden, picture, classes = document.golden, document.picture, len(document.classes)
     values = golden.count * picture.height * picture.width * 3
-    sizes = {golden.fitted: values, golden.input: 4 * values}
-    sizes |= {artifact.golden.logits: 4 * golden.count * classes for artifact in document.artifacts}
-    referred = [*sizes, *golden.pictures, *(artifact.file for artifact in document.artifacts)]
+    tensors = [(golden.fitted, values), (golden.input, 4 * values)]
+    tensors += [(artifact.golden.logits, 4 * golden.count * classes) for artifact in document.artifacts]
+    files = [artifact.file for artifact in document.artifacts]
+    referred = [*(name for name, _ in tensors), *golden.pictures, *files]
     if missing := [name for name in referred if name not in document.files]:
         raise CheckFailed(f"{DOCUMENT} refers to {missing[0]} and does not list it", _FIX)
-    for name, size in sizes.items():
+    for name, size in tensors:
         if document.files[name].bytes != size:
             raise CheckFailed(f"{name} has {document.files[name].bytes} bytes, and its tensor {size}", _FIX)
     ids = [artifact.id for artifact in document.artifacts]

@@ -57,5 +57,6 @@ def _module(name: str) -> Any:
         return import_module(f"model_signing.{name}")
     except ImportError as error:
         raise UserError(
-            "signatures need the package model-signing, which is not installed", "pip install model-signing"
+            f"signatures need the package model-signing, which does not load here ({error})",
+            "pip install model-signing pyopenssl",
         ) from error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from artifacts.versions import version_of
 from bundling.document import Accepts, ArtifactEntry, BundleDocument
-from data.dataset import IMAGE_SIZE, normalised
+from data.dataset import IMAGE_SIZE, normalised, scale_and_shift
 from data.images import image_from_file
 from errors import CheckFailed, UserError
 from graphs.card import Batch
@@ -59,7 +59,11 @@ def require_same_pictures(folder: Path, document: BundleDocument) -> None:
                 f"{name} gives other pixels here than in {golden.fitted}",
                 "use the version of Pillow that requirements.txt names",
             )
-    given = normalised(expected.transpose(0, 3, 1, 2), document.normalise.mean, document.normalise.std)
+    normalise = document.normalise
+    scale, shift = scale_and_shift(normalise.mean, normalise.std)
+    if (tuple(scale.tolist()), tuple(shift.tolist())) != (normalise.scale, normalise.shift):
+        raise CheckFailed("scale and shift are not those of mean and std", "ask for the bundle again")
+    given = normalised(expected.transpose(0, 3, 1, 2), normalise.mean, normalise.std)
     if given.astype("<f4").tobytes() != (folder / golden.input).read_bytes():
         raise CheckFailed(
             f"{golden.fitted} is normalised to other values than {golden.input}",

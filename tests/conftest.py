@@ -21,6 +21,7 @@ from short_trainings import parted, trained
 
 import cli
 from artifacts.run_directory import RunDirectory
+from bundling.document import BundleDocument
 from calibration.plan import Plan, quantized_from_graph
 from data.dataset import Dataset, dataset_from_splits
 from data.load import dataset_from_name
@@ -30,6 +31,9 @@ from models.config import VARIANTS, resnet_config
 from training.checkpoint_from_dataset import checkpoint_from_dataset
 from training.execution import Execution
 from training.recipes import recipe_from_name
+from workflow.bundle import WrittenBundle, bundled
+from workflow.choice import session_from_options
+from workflow.options import BundleOptions, RunOptions
 
 # Two threads gain nothing on networks this small, and spin against whatever else the machine is doing. The
 # commands that tests start inherit the variable.
@@ -148,6 +152,32 @@ def preact_run(trained_runs: dict[str, Path], tmp_path: Path) -> RunDirectory:
 def _copied(source: Path, tmp_path: Path) -> RunDirectory:
     """Under `runs/` of the test's folder, where the command line finds it by its options."""
     return RunDirectory(Path(shutil.copytree(source, tmp_path / "runs" / source.name)))
+
+
+@pytest.fixture(scope="session")
+def bundled_run(trained_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The pre-activation run that `written` is a bundle of, with its verdicts. Not to be changed."""
+    folder = tmp_path_factory.mktemp("bundled") / "run"
+    return RunDirectory(Path(shutil.copytree(trained_runs["preact"], folder)))
+
+
+@pytest.fixture(scope="session")
+def written(bundled_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> WrittenBundle:
+    """A bundle with its archive. Not to be changed."""
+    session = session_from_options(RunOptions(run_dir=bundled_run.path))
+    out = tmp_path_factory.mktemp("written") / "small"
+    return bundled(session, options=BundleOptions(out=out, archive=True))
+
+
+@pytest.fixture
+def bundle_copy(written: WrittenBundle, tmp_path: Path) -> Path:
+    """A test's own copy of the bundle."""
+    return Path(shutil.copytree(written.folder, tmp_path / "small"))
+
+
+@pytest.fixture
+def bundle_document(written: WrittenBundle) -> BundleDocument:
+    return written.document
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artifacts.names import CHECKPOINT_CARD
 from errors import CheckFailed, UserError
 from runtimes.engines import ENGINES, EngineSpec
 from vocabulary import Device, Precision
@@ -11,6 +12,7 @@ from workflow.choice import Session
 from workflow.listener import NOBODY, Listener, busy
 from workflow.measure import subjects_of, verified
 from workflow.options import BundleOptions, ReceivedOptions, RuntimeOptions, SubjectOptions
+from workflow.sdk import source_files
 from workflow.stages import ensure_engines
 
 if TYPE_CHECKING:
@@ -51,9 +53,8 @@ def bundled(
     from bundling.candidates import candidates_of
     from bundling.writing import write_archive, write_bundle
 
-    wanted = _subjects(session, subjects)
     _require_trained(session, options)
-    judged = _judged(session, wanted, runtime)
+    judged = _judged(session, _subjects(session, subjects), runtime)
     left_out = () if options.unverified else tuple(entry for entry in judged if not entry.passed)
     if left_out and (subjects != SubjectOptions() or len(left_out) == len(judged)):
         raise UserError(_why_not(left_out[0]), "verify it first, or say --unverified, and the bundle says so")
@@ -62,7 +63,12 @@ def bundled(
     candidates = candidates_of(session.run, [entry for entry in judged if entry not in left_out])
     with busy(session.listener, "running the golden pictures"):
         bundle = bundle_from_run(
-            session.run, session.dataset.test, candidates, runtime.threads, runtime.allow_saturation
+            session.run,
+            session.dataset.test,
+            candidates,
+            runtime.threads,
+            runtime.allow_saturation,
+            source_files() if options.with_sdk else {},
         )
     folder = options.out or session.run.path / DEFAULT_FOLDER
     write_bundle(bundle, folder, options.sign)
@@ -124,9 +130,10 @@ def _judged(session: Session, subjects: "list[Subject]", runtime: RuntimeOptions
 
 
 def _require_trained(session: Session, options: BundleOptions) -> None:
-    if not (session.card.trained or options.unverified):
+    trained = CHECKPOINT_CARD in session.run and session.card.trained
+    if not (trained or options.unverified):
         raise UserError(
-            "the weights are freshly initialised, and a bundle is for a network that was trained",
+            f"{session.run.path} holds no trained weights, and a bundle is for a network that was trained",
             "run `train` first, or say --unverified, and the bundle says so",
         )
 

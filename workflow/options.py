@@ -296,6 +296,7 @@ class BundleOptions:
         "--unverified", help="Put in what has not passed `verify`, too; the bundle says so."
     )
     archive: bool = switch("--archive", help="Write FOLDER.tar.zst as well.")
+    with_sdk: bool = switch("--with-sdk", help="Put in the sources of the C++ library, as sdk/.")
     sign: Path | None = flag("--sign", help="Sign with this private key, through model-signing.")
 
 

@@ -65,9 +65,9 @@ def test_the_keys_stand_in_their_order(written: WrittenBundle) -> None:
     ],
 )
 def test_another_document_is_refused(
-    document: BundleDocument, path: tuple[str | int, ...], value: object
+    bundle_document: BundleDocument, path: tuple[str | int, ...], value: object
 ) -> None:
-    fields: Any = to_json(document)
+    fields: Any = to_json(bundle_document)
     inside = fields
     for key in path[:-1]:
         inside = inside[key]

@@ -19,15 +19,17 @@ from calibration.ranges.methods import Method
 from commands.screen import Screen
 from runtimes.subjects import Subject
 from training.recipes import recipe_from_name
-from vocabulary import Device, Saturation
+from vocabulary import Device, Precision, Saturation
 from workflow.options import (
     BuildOptions,
+    BundleOptions,
     DeviceOptions,
     LimitOptions,
     QuantizeOptions,
     RedoOptions,
     RunOptions,
     RuntimeOptions,
+    SubjectOptions,
     TimingOptions,
     TrainingOptions,
     WeightsOptions,
@@ -42,6 +44,8 @@ EXPORT = "export.graph_from_checkpoint.graph_from_checkpoint"
 TRAIN = "training.checkpoint_from_dataset.checkpoint_from_dataset"
 INITIALISE = "training.checkpoints.checkpoint_from_initialisation"
 OPEN = "runtimes.subjects.open_subject"
+BUNDLE = "workflow.bundle.bundled"
+ASSEMBLE = "bundling.assemble.bundle_from_run"
 ANALYZE = "analysis.both_variants.analysis_from_networks"
 
 ORT = ("--engine", "ort")
@@ -171,6 +175,71 @@ def test_options_reach_the_deployment(skipfold: Skipfold, monkeypatch: pytest.Mo
         "timing": TimingOptions(seconds=0.25),
         "redo": RedoOptions(force=True),
     }
+
+
+def test_options_reach_the_bundle(
+    skipfold: Skipfold, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = reached(
+        *(skipfold, monkeypatch, BUNDLE, "bundle", "--run-dir", preact_run.path, *ORT, "--precision", "int8"),
+        *("--out", tmp_path / "out", "--unverified", "--archive", "--sign", tmp_path / "key"),
+        *("--threads", 3, "--allow-saturation"),
+    )
+    assert arguments.pop("session").run.path == preact_run.path
+    assert arguments == {
+        "subjects": SubjectOptions(engine=["ort"], precision=[Precision.int8]),
+        "options": BundleOptions(tmp_path / "out", unverified=True, archive=True, sign=tmp_path / "key"),
+        "runtime": RuntimeOptions(threads=3, allow_saturation=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), {"threads": None, "allow_saturation": False}),
+        (("--threads", 3), {"threads": 3, "allow_saturation": False}),
+        (("--allow-saturation",), {"threads": None, "allow_saturation": True}),
+    ],
+)
+def test_options_reach_the_runtimes_that_compute_golden_logits(
+    skipfold: Skipfold,
+    preact_run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[object, ...],
+    expected: dict[str, Any],
+) -> None:
+    command = ("bundle", "--run-dir", preact_run.path, *ORT, "--precision", "int8", *given)
+    arguments = reached(skipfold, monkeypatch, ASSEMBLE, *command)
+    assert arguments["run"].path == preact_run.path
+    assert [candidate.subject for candidate in arguments["candidates"]] == [INT8]
+    assert len(arguments["test"]) == 360
+    assert {name: arguments[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("given", [("--threads", 3), ("--allow-saturation",)])
+def test_options_reach_the_verdicts_that_a_bundle_needs(
+    skipfold: Skipfold, preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, given: tuple[object, ...]
+) -> None:
+    arguments = reached(skipfold, monkeypatch, VERIFY, "bundle", "--run-dir", preact_run.path, *ORT, *given)
+    assert arguments["threads"] == (3 if "--threads" in given else None)
+    assert arguments["allow_saturation"] == ("--allow-saturation" in given)
+
+
+def test_the_key_and_the_place_reach_the_writing(
+    skipfold: Skipfold, bundled_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    command = (
+        "bundle",
+        "--run-dir",
+        bundled_run.path,
+        *ORT,
+        "--sign",
+        tmp_path / "key",
+        "--out",
+        tmp_path / "out",
+    )
+    arguments = reached(skipfold, monkeypatch, "bundling.writing.write_bundle", *command)
+    assert (arguments["out"], arguments["key"]) == (tmp_path / "out", tmp_path / "key")
 
 
 def test_seed_reaches_initialised_weights(skipfold: Skipfold, monkeypatch: pytest.MonkeyPatch) -> None:

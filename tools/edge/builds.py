@@ -6,10 +6,12 @@ so that a missing runtime is an error and no build is smaller than it looks.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 
 from tools.edge.steps import ROOT, run
 
 SOURCES = ROOT / "edge"
+EVERYTHING = ("-DSKIPFOLD_BUILD_TESTS=ON", "-DSKIPFOLD_BUILD_APPS=ON", "-DSKIPFOLD_WERROR=ON")
 BOTH_BACK_ENDS = ("-DSKIPFOLD_OPENVINO=ON", "-DSKIPFOLD_ORT=ON")
 
 
@@ -33,7 +35,8 @@ class Build:
 
 
 def _compilers(c: str, cpp: str) -> tuple[str, str]:
-    return f"-DCMAKE_C_COMPILER={c}", f"-DCMAKE_CXX_COMPILER={cpp}"
+    # CMake takes a name without its folder for a change of compiler when a build tree is configured again.
+    return f"-DCMAKE_C_COMPILER={which(c) or c}", f"-DCMAKE_CXX_COMPILER={which(cpp) or cpp}"
 
 
 GCC = Build("gcc", (*_compilers("gcc", "g++"), *BOTH_BACK_ENDS))
@@ -53,8 +56,8 @@ SANITIZED = Build(
         "UBSAN_OPTIONS": "print_stacktrace=1",
     },
 )  # fmt: skip
-# The runtimes are not compiled with ThreadSanitizer, which would report their own locks as races. The tests of
-# the library's own code have a stand-in for a runtime.
+# The runtimes are not compiled with ThreadSanitizer, which would report their own locks as races. The tests
+# of the library's own code have a stand-in for a runtime.
 THREADS = Build(
     "threads",
     (*_compilers("gcc", "g++"), *BOTH_BACK_ENDS, "-DSKIPFOLD_SANITIZE=thread", "-DSKIPFOLD_BUILD_APPS=OFF"),
@@ -80,6 +83,7 @@ def build_and_test(build: Build, work: Path) -> str:
 def configure(sources: Path, folder: Path, work: Path, options: tuple[str, ...]) -> None:
     """Configure a CMake project with what `tools.edge.dependencies` has laid out."""
     fixed = [
+        *EVERYTHING,
         f"-DSKIPFOLD_TEST_BUNDLE={work / 'bundle'}",
         f"-DSKIPFOLD_TEST_FIXTURES={work / 'fixtures'}",
     ]

@@ -20,11 +20,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from bundling.received import checked_document
-from bundling.trial import open_artifact
 from PIL import Image
 
 from bundling.document import ArtifactEntry
+from bundling.received import checked_document
+from bundling.trial import artifact_runtime
 from data.dataset import Split, normalised
 from data.digits import digits
 from data.fit import fitted
@@ -91,7 +91,7 @@ def _rows_of_pixels(split: Split) -> np.ndarray:
 
 
 def _logits(bundle: Path, artifact: ArtifactEntry, split: Split) -> Batch:
-    with open_artifact(bundle, artifact) as runtime:
+    with artifact_runtime(bundle, artifact) as runtime:
         if artifact.input.dtype == "uint8":
             images = _rows_of_pixels(split)
         else:

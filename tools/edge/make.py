@@ -2,8 +2,8 @@
 
     python -m tools.edge.make [--work build/edge] [--only STEP …]
 
-The steps run in order, each prints one line, and the first one that fails ends the run with status 1. Nothing is
-skipped: what a step needs and cannot get is an error that says how to get it.
+The steps run in order, each prints one line, and the first one that fails ends the run with status 1.
+Nothing is skipped: what a step needs and cannot get is an error that says how to get it.
 """
 
 import argparse

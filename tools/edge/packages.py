@@ -75,7 +75,7 @@ def install_packages(needs: Iterable[Need] = NEEDS) -> tuple[str, ...]:
     missing = [need for need in needs if not need.present()]
     if not missing:
         return ()
-    prefix = _as_root()
+    prefix = prefix_of_root()
     if prefix is None:
         names = " ".join(need.packages[0] for need in missing)
         raise UserError(
@@ -89,7 +89,7 @@ def install_packages(needs: Iterable[Need] = NEEDS) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _as_root() -> list[str] | None:
+def prefix_of_root() -> list[str] | None:
     """What to put before apt-get so that it may install: nothing for root; None if there is no way."""
     if shutil.which("apt-get") is None:
         return None
