@@ -7,7 +7,7 @@ missing. No runtime falls back to another precision or device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +20,9 @@ from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 from graphs.card import Batch, GraphCard, Pixels
 from graphs.onnx_file import card_from_file
-from machine.cpu import adds_products_in_16_bits, available_threads
-from vocabulary import Device, Flavour, Precision, Saturation
+from machine.cpu import available_threads
+from runtimes.acceptance import require_made_for, require_sums_that_fit
+from vocabulary import Device, Flavour, Precision
 
 # Softmax in float32 rounds each of 10 to 100 probabilities by 6e-8 of it; logits, and probabilities of
 # which one is missing, are further off than this.
@@ -52,47 +53,6 @@ def _input_of(card: GraphCard) -> tuple[np.dtype[Any], tuple[int, int, int]]:
     if card.takes_pixels:
         return np.dtype(np.uint8), (IMAGE_SIZE, IMAGE_SIZE, len(card.mean))
     return np.dtype(np.float32), (len(card.mean), IMAGE_SIZE, IMAGE_SIZE)
-
-
-def require_sums_that_fit(name: str, saturation: str) -> None:
-    """Refuse full 8-bit weights on a CPU whose kernels add two products in 16 bits.
-
-    Args:
-        name: the file or the command that has the weights, for the error.
-        saturation: which weights are kept small; see `GraphCard`.
-
-    Raises:
-        UserError: `saturation` is "full", and this CPU has no VNNI.
-    """
-    if saturation == Saturation.full and adds_products_in_16_bits():
-        raise UserError(
-            f"{name} has weights of the full 8 bits, and this CPU has no VNNI: sums of two products "
-            "overflow 16 bits",
-            "calibrate with --saturation stem or proved, or insist with --allow-saturation",
-        )
-
-
-def require_made_for(
-    reader: str, file: str, card: GraphCard, precision: str, flavours: Collection[Flavour]
-) -> None:
-    """Refuse a graph that was made in another precision or for another runtime.
-
-    Args:
-        reader: what is about to read the file, for the error.
-        file: the name of the file, for the error.
-        card: the card of the file.
-        precision: the precision that was asked for.
-        flavours: the flavours that the reader can read.
-
-    Raises:
-        UserError: the card names another precision or flavour.
-    """
-    if card.precision != precision or card.flavour not in flavours:
-        raise UserError(
-            f"{file} is {card.precision} of flavour {card.flavour}, and {reader} was asked for {precision} "
-            f"of flavour {' or '.join(sorted(flavours))}",
-            f"use the file that was made for {reader} in {precision}",
-        )
 
 
 @dataclass(frozen=True)

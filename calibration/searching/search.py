@@ -39,7 +39,7 @@ from graphs.onnx_file import card_of_graph, graph_from_file
 from graphs.streams import streams_of
 from machine.description import this_machine
 from progress import Progress, silent
-from runtimes.runtime import require_sums_that_fit
+from runtimes.acceptance import require_sums_that_fit
 from vocabulary import Flavour, Saturation, Stream
 
 METHODS = (

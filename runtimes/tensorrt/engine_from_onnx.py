@@ -21,8 +21,8 @@ from graphs.card import GraphCard
 from graphs.onnx_file import card_from_file
 from machine.gpu import gpus
 from progress import Progress, silent
+from runtimes.acceptance import require_made_for
 from runtimes.engines import GRAPHS_OF_BUILDERS
-from runtimes.runtime import require_made_for
 from runtimes.tensorrt.engine_card import EngineCard, engine_name, files_of_engine, flavours_of
 from runtimes.tensorrt.package import Builder, installed_builder
 from runtimes.tensorrt.plan_from_onnx import BuiltPlan, plan_from_onnx

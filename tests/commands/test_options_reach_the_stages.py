@@ -1,7 +1,7 @@
 """Every option of a command reaches the stage it is for.
 
 Each command line is run up to that stage and no further; what the stage does with the option is tested
-where the stage is.
+where the stage is. Longer than 300 lines because every option of every command has a row here.
 """
 
 from pathlib import Path

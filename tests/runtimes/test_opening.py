@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fault_injection import graph_in, publish, set_card
 
-import runtimes.runtime
+import runtimes.acceptance
 from artifacts.names import MODEL_INT8_CPU
 from artifacts.run_directory import RunDirectory
 from calibration.quantizing.qdq import qdq_from_ranges
@@ -59,7 +59,7 @@ def test_full_weights_are_refused_where_products_are_added_in_16_bits(
 ) -> None:
     qdq_from_ranges(preact_run, Scheme("cpu", saturation="full"))
     path = preact_run.verified(MODEL_INT8_CPU)
-    monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: True)
+    monkeypatch.setattr(runtimes.acceptance, "adds_products_in_16_bits", lambda: True)
     with pytest.raises(UserError, match="this CPU has no VNNI") as refusal, engine(path, "int8"):
         pass
     assert "--saturation stem or proved" in refusal.value.fix
@@ -68,7 +68,7 @@ def test_full_weights_are_refused_where_products_are_added_in_16_bits(
     # The reference computes each operator by itself and has no integer kernels that could saturate.
     with ReferenceRuntime(path, "int8"):
         pass
-    monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: False)
+    monkeypatch.setattr(runtimes.acceptance, "adds_products_in_16_bits", lambda: False)
     with engine(path, "int8"):
         pass
 
@@ -78,7 +78,7 @@ def test_kept_weights_are_not_refused(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, saturation: str
 ) -> None:
     qdq_from_ranges(preact_run, Scheme("cpu", saturation=saturation))
-    monkeypatch.setattr(runtimes.runtime, "adds_products_in_16_bits", lambda: True)
+    monkeypatch.setattr(runtimes.acceptance, "adds_products_in_16_bits", lambda: True)
     with OrtRuntime(preact_run.verified(MODEL_INT8_CPU), "int8") as runtime:
         assert runtime.card.saturation == saturation
 

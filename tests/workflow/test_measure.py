@@ -124,7 +124,7 @@ def test_weights_that_overflow_16_bits_are_run_only_where_the_user_insists(
 ) -> None:
     session = session_of(preact_run)
     calibrated(session, Plan(saturation="full"))
-    monkeypatch.setattr("runtimes.runtime.adds_products_in_16_bits", lambda: True)
+    monkeypatch.setattr("runtimes.acceptance.adds_products_in_16_bits", lambda: True)
     subjects = int8_in(session, "ort")
     refused, insisting = RuntimeOptions(), RuntimeOptions(allow_saturation=True)
     with pytest.raises(UserError, match="overflow 16 bits"):

@@ -215,7 +215,7 @@ def test_full_weights_are_refused_before_anything_is_measured(
     preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "Trials", None)
-    monkeypatch.setattr("runtimes.runtime.adds_products_in_16_bits", lambda: True)
+    monkeypatch.setattr("runtimes.acceptance.adds_products_in_16_bits", lambda: True)
     with pytest.raises(UserError, match="a search with --saturation full has weights") as refusal:
         search_from_graph(preact_run, digits, Plan(saturation="full"))
     assert "--allow-saturation" in refusal.value.fix
