@@ -117,13 +117,18 @@ def _orientations(random: np.random.Generator) -> Iterator[Sample]:
         exif[_ORIENTATION] = value
         image = picture(random, "RGB", 20, 30)
         yield f"orientation-{value}.png", encoded(image, "png", exif=exif), False
-        big_endian = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, 3, 1, value, 0, 0)
-        yield f"orientation-big-{value}.jpg", encoded(image, "jpeg", exif=big_endian), False
+        yield f"orientation-big-{value}.jpg", encoded(image, "jpeg", exif=_big_endian(value)), False
     image = picture(random, "RGB")
     yield "orientation-broken.jpg", encoded(image, "jpeg", exif=b"Exif\0\0II*\0\xff\xff"), False
     yield "orientation-xmp.jpg", encoded(image, "jpeg", xmp=_XMP), True
     yield "orientation-xmp.png", _with_text(image, "XML:com.adobe.xmp", _XMP.decode()), True
-    yield "orientation-profile.png", _with_text(image, "Raw profile type exif", "\nexif\n  4\n00\n"), True
+    profile = f"\nexif\n  32\n{_big_endian(6).hex()}\n"
+    yield "orientation-profile.png", _with_text(image, "Raw profile type exif", profile), True
+
+
+def _big_endian(orientation: int) -> bytes:
+    """An EXIF block in the byte order that Pillow does not write."""
+    return b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
 
 
 def _with_text(image: Image.Image, key: str, text: str) -> bytes:
