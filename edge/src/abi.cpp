@@ -41,7 +41,8 @@ skf_code guarded(Function&& function) noexcept {
   } catch (const std::exception& error) {
     return failed(SKF_INTERNAL, error.what());
   } catch (...) {
-    return failed(SKF_INTERNAL, "something was thrown that is no std::exception, by the log callback perhaps");
+    return failed(SKF_INTERNAL,
+                  "something was thrown that is no std::exception, by the log callback perhaps");
   }
 }
 
@@ -50,7 +51,8 @@ class Turn {
  public:
   explicit Turn(skf_classifier& self) : self_(self) {
     if (self.busy.test_and_set(std::memory_order_acquire))
-      throw skf::Failure(SKF_BUSY, "another thread is inside a call on this object; give each thread a skf_clone");
+      throw skf::Failure(SKF_BUSY,
+                         "another thread is inside a call on this object; give each thread a skf_clone");
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
@@ -62,14 +64,15 @@ class Turn {
 
 using skf::require_argument;
 
-// The caller's struct, which may be a later version's, as this version's. A member that this library does not know has
-// to be zero, because what it asks for cannot be done.
+// The caller's struct, which may be a later version's, as this version's. A member that this library does not
+// know has to be zero, because what it asks for cannot be done.
 skf_options complete(const skf_options* given) {
   skf_options options = {};
   if (!given) return options;
   require_argument(given->size >= sizeof options, "options->size is smaller than the skf_options of ABI 1");
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-  const bool known = std::all_of(bytes + sizeof options, bytes + given->size, [](unsigned char byte) { return !byte; });
+  const bool known =
+      std::all_of(bytes + sizeof options, bytes + given->size, [](unsigned char byte) { return !byte; });
   require_argument(known, "options has members that this library does not know, and they are not zero");
   std::memcpy(&options, given, sizeof options);
   constexpr std::uint32_t flags = SKF_ALLOW_UNVERIFIED | SKF_NO_SELF_TEST | SKF_BGR;
@@ -89,7 +92,8 @@ skf_info described(const skf::Network& network) {
   info.runtime_version = network.backend->version;
   info.values = artifact.values.c_str();
   info.skipped = network.skipped.c_str();
-  info.runtime_as_verified = skf::numbers_of(info.runtime_version) == skf::numbers_of(artifact.verified_version);
+  info.runtime_as_verified =
+      skf::numbers_of(info.runtime_version) == skf::numbers_of(artifact.verified_version);
   info.takes_pixels = artifact.takes_pixels;
   info.snr_db = network.snr_db;
   return info;
@@ -100,8 +104,10 @@ void require_pictures(const skf_classifier* self, const void* in, std::size_t n)
   require_argument(self, "the classifier is NULL");
   require_argument(in, "the pictures are NULL");
   require_argument(n > 0, "there are 0 pictures");
-  const std::size_t largest = std::max(self->network->manifest.picture(), self->network->classes()) * sizeof(float);
-  require_argument(n <= std::numeric_limits<std::size_t>::max() / largest, "there are more pictures than fit into memory");
+  const std::size_t largest =
+      std::max(self->network->manifest.picture(), self->network->classes()) * sizeof(float);
+  require_argument(n <= std::numeric_limits<std::size_t>::max() / largest,
+                   "there are more pictures than fit into memory");
 }
 
 }  // namespace
@@ -111,9 +117,10 @@ extern "C" {
 uint32_t skf_abi(void) { return SKF_ABI; }
 
 const char* skf_code_name(skf_code code) {
-  static const char* const names[] = {"SKF_OK",         "SKF_ARGUMENT", "SKF_NOT_FOUND", "SKF_MALFORMED", "SKF_ALTERED",
-                                      "SKF_UNVERIFIED", "SKF_NO_BACKEND", "SKF_VERSION", "SKF_HARDWARE",  "SKF_TOLERANCE",
-                                      "SKF_BUSY",       "SKF_MEMORY",   "SKF_RUNTIME",   "SKF_IO",        "SKF_INTERNAL"};
+  static const char* const names[] = {"SKF_OK",       "SKF_ARGUMENT",   "SKF_NOT_FOUND",  "SKF_MALFORMED",
+                                      "SKF_ALTERED",  "SKF_UNVERIFIED", "SKF_NO_BACKEND", "SKF_VERSION",
+                                      "SKF_HARDWARE", "SKF_TOLERANCE",  "SKF_BUSY",       "SKF_MEMORY",
+                                      "SKF_RUNTIME",  "SKF_IO",         "SKF_INTERNAL"};
   constexpr auto count = static_cast<skf_code>(sizeof names / sizeof *names);
   return code >= 0 && code < count ? names[code] : "unknown code";
 }
@@ -184,8 +191,8 @@ const char* skf_class_name(const skf_classifier* self, uint32_t label) {
   return self->network->manifest.classes[label].c_str();
 }
 
-skf_code skf_fit(const skf_classifier* self, const uint8_t* pixels, uint32_t width, uint32_t height, size_t stride,
-                 uint8_t* out) {
+skf_code skf_fit(const skf_classifier* self, const uint8_t* pixels, uint32_t width, uint32_t height,
+                 size_t stride, uint8_t* out) {
   return guarded([&] {
     require_pictures(self, pixels, 1);
     require_argument(out, "out is NULL");
@@ -195,7 +202,8 @@ skf_code skf_fit(const skf_classifier* self, const uint8_t* pixels, uint32_t wid
   });
 }
 
-skf_code skf_classify(skf_classifier* self, const uint8_t* pixels, size_t n, uint32_t* labels, float* scores) {
+skf_code skf_classify(skf_classifier* self, const uint8_t* pixels, size_t n, uint32_t* labels,
+                      float* scores) {
   return guarded([&] {
     require_pictures(self, pixels, n);
     const Turn turn(*self);

@@ -1,5 +1,5 @@
-// What the library and the module of a runtime say to each other. Only C types cross, because a module is a shared library
-// of its own; module.hpp turns a C++ class into this table.
+// What the library and the module of a runtime say to each other. Only C types cross, because a module is a
+// shared library of its own; module.hpp turns a C++ class into this table.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
-// VNNI (AVX512-VNNI or AVX-VNNI) adds four products in 32 bits; older x86 kernels add two in 16 bits, which overflow where
-// weights use the full 8 bits: 127 * 255 * 2 = 64770 > 32767. The bits are those of the Intel manual, volume 2, CPUID.
+// VNNI (AVX512-VNNI or AVX-VNNI) adds four products in 32 bits; older x86 kernels add two in 16 bits, which
+// overflow where weights use the full 8 bits: 127 * 255 * 2 = 64770 > 32767. The bits are those of the Intel
+// manual, volume 2, CPUID.
 #include "cpu.hpp"
 
 #include <atomic>

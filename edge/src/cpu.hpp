@@ -4,8 +4,8 @@
 namespace skf {
 
 struct Cpu {
-  const char* arch;           // as `uname -m` has it: "x86_64", "aarch64"
-  bool adds_pairs_in_16_bits; // INT8 kernels saturate here with full 8-bit weights: x86 without VNNI
+  const char* arch;            // as `uname -m` has it: "x86_64", "aarch64"
+  bool adds_pairs_in_16_bits;  // INT8 kernels saturate here with full 8-bit weights: x86 without VNNI
 };
 
 Cpu this_cpu();

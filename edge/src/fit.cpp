@@ -1,10 +1,11 @@
-// The resize is Pillow's BILINEAR on 8-bit codes (Pillow, src/libImaging/Resample.c), one axis at a time. With s = in / out
-// and f = max(s, 1), the pixel x of the result is centred at c = (x + 1/2) s and weighs the pixel i by the triangle
+// The resize is Pillow's BILINEAR on 8-bit codes (Pillow, src/libImaging/Resample.c), one axis at a time.
+// With s = in / out and f = max(s, 1), the pixel x of the result is centred at c = (x + 1/2) s and weighs the
+// pixel i by the triangle
 //
 //     max(0, 1 - |i + 1/2 - c| / f),   floor(c - f + 1/2) <= i < floor(c + f + 1/2),
 //
-// divided by the sum of the weights, computed in double and rounded to integers of 22 bits behind the point. The sum of
-// integer products is rounded half up to a code.
+// divided by the sum of the weights, computed in double and rounded to integers of 22 bits behind the point.
+// The sum of integer products is rounded half up to a code.
 #include "fit.hpp"
 
 #include <algorithm>
@@ -63,7 +64,8 @@ std::uint8_t weighted(const std::uint8_t* codes, std::size_t step, const std::ve
   return static_cast<std::uint8_t>(std::clamp(sum >> kBits, 0, 255));
 }
 
-void resize_rows(const std::uint8_t* in, std::size_t stride, std::uint32_t side, std::uint32_t size, std::uint8_t* out) {
+void resize_rows(const std::uint8_t* in, std::size_t stride, std::uint32_t side, std::uint32_t size,
+                 std::uint8_t* out) {
   const std::vector<Taps> columns = all_taps(side, size);
   for (std::uint32_t y = 0; y < side; ++y)
     for (const Taps& taps : columns)
@@ -79,8 +81,8 @@ void resize_columns(const std::uint8_t* in, std::uint32_t side, std::uint32_t si
 
 }  // namespace
 
-void fit(const std::uint8_t* pixels, std::uint32_t width, std::uint32_t height, std::size_t stride, std::uint32_t size,
-         std::uint8_t* out) {
+void fit(const std::uint8_t* pixels, std::uint32_t width, std::uint32_t height, std::size_t stride,
+         std::uint32_t size, std::uint8_t* out) {
   const std::uint32_t side = std::min(width, height);
   const std::uint8_t* square = pixels + (height - side) / 2 * stride + std::size_t{3} * ((width - side) / 2);
   const std::size_t row = std::size_t{3} * size;

@@ -42,10 +42,12 @@ class Descriptor {
 // Opens one part of the path `file`; errno is ELOOP for a link, and ENOTDIR for a link in place of a folder.
 Descriptor open_part(const Descriptor& folder, const std::string& part, int flags, const std::string& file) {
   // O_NONBLOCK keeps a named pipe in place of a file from blocking the call for ever.
-  Descriptor opened(openat(folder.get(), part.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags));
+  Descriptor opened(
+      openat(folder.get(), part.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags));
   if (opened.get() >= 0) return opened;
   if (errno == ENOENT) fail(SKF_ALTERED, file, " is missing from the bundle, and bundle.json lists it");
-  if (errno == ELOOP || errno == ENOTDIR) fail(SKF_ALTERED, file, " is or lies behind a link, and bundle.json lists a file");
+  if (errno == ELOOP || errno == ENOTDIR)
+    fail(SKF_ALTERED, file, " is or lies behind a link, and bundle.json lists a file");
   fail(SKF_IO, file, " could not be opened: ", std::strerror(errno));
 }
 
@@ -86,7 +88,8 @@ Descriptor open_listed(int folder, const std::string& file, const Listed& listed
   return opened;
 }
 
-void require_hash(const std::string& file, const std::string& found, const std::string& expected, const char* who) {
+void require_hash(const std::string& file, const std::string& found, const std::string& expected,
+                  const char* who) {
   if (found != expected) fail(SKF_ALTERED, file, " has SHA-256 ", found, ", and ", who, " ", expected);
 }
 
@@ -94,7 +97,8 @@ void require_unaltered(int folder, const std::string& file, const Listed& listed
   const Descriptor opened = open_listed(folder, file, listed);
   Sha256 hash;
   Bytes piece(1 << 16);
-  while (const std::size_t bytes = read_some(opened, piece.data(), piece.size(), file)) hash.update(piece.data(), bytes);
+  while (const std::size_t bytes = read_some(opened, piece.data(), piece.size(), file))
+    hash.update(piece.data(), bytes);
   require_hash(file, hash.hex(), listed.sha256, "bundle.json lists");
 }
 
@@ -148,7 +152,8 @@ Folder::Folder(const std::string& path)
     : path_(path), descriptor_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
   if (descriptor_ >= 0) return;
   if (errno == ENOENT) fail(SKF_NOT_FOUND, "there is no bundle at ", path);
-  if (errno == ENOTDIR) fail(SKF_NOT_FOUND, path, " is no folder; unpack an archive first: tar --zstd -xf ", path);
+  if (errno == ENOTDIR)
+    fail(SKF_NOT_FOUND, path, " is no folder; unpack an archive first: tar --zstd -xf ", path);
   fail(SKF_IO, "the bundle could not be opened: ", std::strerror(errno), ": ", path);
 }
 

@@ -1,5 +1,5 @@
-// JSON as plain values. nlohmann's parser reads the text; its own tree is not used, because its destructor allocates, so
-// that a program without memory would end in std::terminate.
+// JSON as plain values. nlohmann's parser reads the text; its own tree is not used, because its destructor
+// allocates, so that a program without memory would end in std::terminate.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ struct Json {
 
   Kind kind = Kind::null;
   bool boolean = false;
-  std::uint64_t whole = 0;     // numbers without sign, point and exponent
-  double number = 0;           // all numbers
+  std::uint64_t whole = 0;  // numbers without sign, point and exponent
+  double number = 0;        // all numbers
   std::string text;
   std::vector<std::string> keys;  // of an object, in the order of the file
   std::vector<Json> elements;     // of a list, or the values of an object

@@ -33,7 +33,8 @@ std::string sha256_in(const JsonView& value) {
 Files files_in(const JsonView& files) {
   Files all;
   for (const std::string& path : files.keys()) {
-    if (!stays_inside(path)) fail(SKF_MALFORMED, "bundle.json lists the file \"", path, "\", which may lie outside the bundle");
+    if (!stays_inside(path))
+      fail(SKF_MALFORMED, "bundle.json lists the file \"", path, "\", which may lie outside the bundle");
     const JsonView file = files[path];
     constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     all[path] = {file["bytes"].whole(0, most), sha256_in(file["sha256"])};
@@ -140,21 +141,25 @@ Golden golden_in(const JsonView& value, const Manifest& manifest) {
   golden.input = listed(value["input"], manifest.files);
   for (const JsonView& label : value["labels"].elements())
     golden.labels.push_back(whole(label, 0, static_cast<std::uint32_t>(manifest.classes.size() - 1)));
-  if (golden.labels.size() != golden.count) value["labels"].refuse(words(golden.count, " labels, one a picture"));
+  if (golden.labels.size() != golden.count)
+    value["labels"].refuse(words(golden.count, " labels, one a picture"));
   return golden;
 }
 
 void require_bytes(const Manifest& manifest, const std::string& file, std::size_t bytes, const char* what) {
   const std::uint64_t found = manifest.files.at(file).bytes;
-  if (found != bytes) fail(SKF_MALFORMED, "bundle.json lists ", file, " with ", found, " bytes, and ", what, " take ", bytes);
+  if (found != bytes)
+    fail(SKF_MALFORMED, "bundle.json lists ", file, " with ", found, " bytes, and ", what, " take ", bytes);
 }
 
 void require_golden_bytes(const Manifest& manifest) {
   const Golden& golden = manifest.golden;
   require_bytes(manifest, golden.fitted, golden.count * manifest.picture(), "the golden pictures");
-  require_bytes(manifest, golden.input, golden.count * manifest.picture() * sizeof(float), "the golden images");
+  require_bytes(manifest, golden.input, golden.count * manifest.picture() * sizeof(float),
+                "the golden images");
   for (const Artifact& artifact : manifest.artifacts)
-    require_bytes(manifest, artifact.golden_logits, golden.count * manifest.classes.size() * sizeof(float), "the golden logits");
+    require_bytes(manifest, artifact.golden_logits, golden.count * manifest.classes.size() * sizeof(float),
+                  "the golden logits");
 }
 
 void read_picture(const JsonView& picture, Manifest& manifest) {

@@ -20,9 +20,9 @@ struct Artifact {
   std::uint32_t batch_min, batch_max;
   std::string runtime, verified_version, accepts;
   std::vector<std::pair<std::string, std::string>> settings;
-  std::vector<std::string> archs;             // empty: any
-  bool needs_vnni;                            // its weights may saturate without
-  std::vector<std::uint32_t> capabilities;    // 89 is 8.9; empty: any, or no GPU
+  std::vector<std::string> archs;           // empty: any
+  bool needs_vnni;                          // its weights may saturate without
+  std::vector<std::uint32_t> capabilities;  // 89 is 8.9; empty: any, or no GPU
   std::string golden_logits;
   double golden_snr_db;
   bool verified;

@@ -1,5 +1,5 @@
-// The message of a thread's last failed call. The text has a fixed size, because a message about missing memory must not
-// need any.
+// The message of a thread's last failed call. The text has a fixed size, because a message about missing
+// memory must not need any.
 #pragma once
 
 namespace skf {

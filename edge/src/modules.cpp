@@ -38,8 +38,10 @@ std::string dynamic_linker_problem() {
 }
 
 Loaded loaded_from(const std::string& name, const std::string& file) {
-  if (access(file.c_str(), F_OK) != 0) return {nullptr, "this library was built without it: there is no " + file};
-  // RTLD_LOCAL keeps the symbols of one runtime from another's: both OpenVINO and ONNX Runtime carry protobuf.
+  if (access(file.c_str(), F_OK) != 0)
+    return {nullptr, "this library was built without it: there is no " + file};
+  // RTLD_LOCAL keeps the symbols of one runtime from another's: both OpenVINO and ONNX Runtime carry
+  // protobuf.
   void* module = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!module) return {nullptr, dynamic_linker_problem()};
   const auto entry = reinterpret_cast<decltype(&skf_backend)>(dlsym(module, "skf_backend"));

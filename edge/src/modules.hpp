@@ -1,5 +1,6 @@
-// The back ends, each a shared library of its own beside this one. A module is loaded when a bundle first needs it, so that
-// a device needs only the runtimes that it uses, and stays loaded, because runtimes leave threads behind.
+// The back ends, each a shared library of its own beside this one. A module is loaded when a bundle first
+// needs it, so that a device needs only the runtimes that it uses, and stays loaded, because runtimes leave
+// threads behind.
 #pragma once
 
 #include <string>

@@ -13,12 +13,14 @@ namespace {
 // Calls a function of a back end's table, whose last argument is where it writes why it fails.
 template <class Function, class... Arguments>
 void call(Function function, Arguments... arguments) {
-  char why[1024] = "";
+  char why[1024];
+  why[0] = '\0';  // not = "", which would clear all of it in every call
   const skf_code code = function(arguments..., Text{why, sizeof why});
   if (code != SKF_OK) throw Failure(code, why);
 }
 
-// Whether all exponents leave room: infinity and NaN have all 8 bits set. This form is vectorized, std::isfinite is not.
+// Whether all exponents leave room: infinity and NaN have all 8 bits set. This form is vectorized,
+// std::isfinite is not.
 bool all_finite(const float* values, std::size_t n) {
   std::uint32_t not_finite = 0;
   for (std::size_t i = 0; i < n; ++i) {
@@ -47,7 +49,8 @@ std::unique_ptr<Runner> Runner::clone(const Network& network) const {
   return other;
 }
 
-void Runner::classify(const std::uint8_t* pixels, std::size_t n, bool bgr, std::uint32_t* labels, float* scores) {
+void Runner::classify(const std::uint8_t* pixels, std::size_t n, bool bgr, std::uint32_t* labels,
+                      float* scores) {
   const std::size_t classes = network_.classes();
   for (std::size_t done = 0; done < n;) {
     const std::size_t count = std::min<std::size_t>(n - done, network_.batch);
@@ -55,7 +58,8 @@ void Runner::classify(const std::uint8_t* pixels, std::size_t n, bool bgr, std::
     run(count);
     if (scores) std::copy_n(session_.output, count * classes, scores + done * classes);
     if (labels)
-      for (std::size_t i = 0; i < count; ++i) labels[done + i] = argmax(session_.output + i * classes, classes);
+      for (std::size_t i = 0; i < count; ++i)
+        labels[done + i] = argmax(session_.output + i * classes, classes);
     done += count;
   }
 }
@@ -79,9 +83,11 @@ void Runner::run(std::size_t pictures) {
 
 // Fills a batch that is smaller than the model takes with copies of its first picture.
 void Runner::pad(std::size_t pictures) {
-  const std::size_t bytes = network_.manifest.picture() * (network_.artifact.takes_pixels ? 1 : sizeof(float));
+  const std::size_t bytes =
+      network_.manifest.picture() * (network_.artifact.takes_pixels ? 1 : sizeof(float));
   char* input = static_cast<char*>(session_.input);
-  for (std::size_t i = pictures; i < network_.artifact.batch_min; ++i) std::memcpy(input + i * bytes, input, bytes);
+  for (std::size_t i = pictures; i < network_.artifact.batch_min; ++i)
+    std::memcpy(input + i * bytes, input, bytes);
 }
 
 void Runner::require_finite_scores(std::size_t pictures) const {
@@ -89,20 +95,22 @@ void Runner::require_finite_scores(std::size_t pictures) const {
   const float* bad = std::find_if(session_.output, session_.output + pictures * network_.classes(),
                                   [](float score) { return !std::isfinite(score); });
   const auto index = static_cast<std::size_t>(bad - session_.output);
-  fail(SKF_RUNTIME, network_.backend->name, " gave ", *bad, " for class ", index % network_.classes(), " of picture ",
-       index / network_.classes(), " of a batch, and a score is finite");
+  fail(SKF_RUNTIME, network_.backend->name, " gave ", *bad, " for class ", index % network_.classes(),
+       " of picture ", index / network_.classes(), " of a batch, and a score is finite");
 }
 
 void Runner::take_pixels(const std::uint8_t* pixels, std::size_t n, bool bgr) {
   const Manifest& manifest = network_.manifest;
   if (!network_.artifact.takes_pixels)
-    return normalise(pixels, n, manifest.area(), bgr, manifest.normalisation, static_cast<float*>(session_.input));
+    return normalise(pixels, n, manifest.area(), bgr, manifest.normalisation,
+                     static_cast<float*>(session_.input));
   auto* input = static_cast<std::uint8_t*>(session_.input);
   if (bgr) return exchange_red_and_blue(pixels, n * manifest.area(), input);
   std::copy_n(pixels, n * manifest.picture(), input);
 }
 
-// Some kernels turn NaN into 0, and codes of INT8 saturate, so that images that are not finite would give finite logits.
+// Some kernels turn NaN into 0, and codes of INT8 saturate, so that images that are not finite would give
+// finite logits.
 void Runner::take_images(const float* images, std::size_t n) {
   const std::size_t values = n * network_.manifest.picture();
   require_argument(all_finite(images, values), "the images hold NaN or infinity");

@@ -52,10 +52,11 @@ void require_cpu(const Artifact& artifact) {
 
 const Backend* accepted_backend(const Artifact& artifact) {
   const Loaded loaded = load_backend(artifact.runtime);
-  if (!loaded.backend) fail(SKF_NO_BACKEND, "its runtime ", artifact.runtime, " does not load here: ", loaded.problem);
+  if (!loaded.backend)
+    fail(SKF_NO_BACKEND, "its runtime ", artifact.runtime, " does not load here: ", loaded.problem);
   if (!accepts_version(artifact.accepts, artifact.verified_version, loaded.backend->version))
-    fail(SKF_VERSION, "it was verified with ", artifact.runtime, " ", artifact.verified_version, " and accepts ",
-         artifact.accepts, ", and here is ", loaded.backend->version);
+    fail(SKF_VERSION, "it was verified with ", artifact.runtime, " ", artifact.verified_version,
+         " and accepts ", artifact.accepts, ", and here is ", loaded.backend->version);
   return loaded.backend;
 }
 
@@ -63,7 +64,8 @@ std::uint32_t batch_for(const Artifact& artifact, std::uint32_t wanted) {
   return std::clamp(std::max(wanted, 1u), artifact.batch_min, artifact.batch_max);
 }
 
-std::unique_ptr<Runner> open_runner(const Folder& folder, const Network& network, const skf_options& options) {
+std::unique_ptr<Runner> open_runner(const Folder& folder, const Network& network,
+                                    const skf_options& options) {
   const Artifact& artifact = network.artifact;
   const Bytes model = folder.read(artifact.file, network.manifest.files.at(artifact.file));
   std::vector<Setting> settings;
@@ -76,7 +78,8 @@ std::unique_ptr<Runner> open_runner(const Folder& folder, const Network& network
   request.batch_min = artifact.batch_min, request.batch = network.batch;
   request.threads = options.threads, request.device = options.device;
   request.settings = settings.data(), request.setting_count = settings.size();
-  request.capabilities = artifact.capabilities.data(), request.capability_count = artifact.capabilities.size();
+  request.capabilities = artifact.capabilities.data(),
+  request.capability_count = artifact.capabilities.size();
   return std::make_unique<Runner>(network, request);
 }
 
@@ -89,8 +92,8 @@ void log_opened(const Network& network, const Log& log) {
   if (std::isnan(network.snr_db))
     log(SKF_LOG_WARNING, artifact.id, " is open in ", artifact.runtime, " ", version, " without a self-test");
   else
-    log(SKF_LOG_INFO, artifact.id, " is open in ", artifact.runtime, " ", version, "; ", network.manifest.golden.count,
-        " golden pictures give ", network.snr_db, " dB");
+    log(SKF_LOG_INFO, artifact.id, " is open in ", artifact.runtime, " ", version, "; ",
+        network.manifest.golden.count, " golden pictures give ", network.snr_db, " dB");
 }
 
 Opened open_artifact(const Folder& folder, const Manifest& manifest, const Artifact& artifact,
@@ -110,14 +113,16 @@ Opened open_artifact(const Folder& folder, const Manifest& manifest, const Artif
   return {network, std::move(runner)};
 }
 
-// Whether another artifact may run where this one does not. A bundle that contradicts itself is no bundle, and a machine
-// without memory will not have more for the next.
+// Whether another artifact may run where this one does not. A bundle that contradicts itself is no bundle,
+// and a machine without memory will not have more for the next.
 bool is_about_this_machine(skf_code code) {
-  const skf_code codes[] = {SKF_UNVERIFIED, SKF_NO_BACKEND, SKF_VERSION, SKF_HARDWARE, SKF_TOLERANCE, SKF_RUNTIME};
+  const skf_code codes[] = {SKF_UNVERIFIED, SKF_NO_BACKEND, SKF_VERSION,
+                            SKF_HARDWARE,   SKF_TOLERANCE,  SKF_RUNTIME};
   return std::find(std::begin(codes), std::end(codes), code) != std::end(codes);
 }
 
-Opened open_named(const Folder& folder, const Manifest& manifest, const skf_options& options, const Log& log) {
+Opened open_named(const Folder& folder, const Manifest& manifest, const skf_options& options,
+                  const Log& log) {
   std::vector<std::string> ids;
   for (const Artifact& artifact : manifest.artifacts) {
     ids.push_back(artifact.id);
@@ -131,7 +136,8 @@ Opened open_named(const Folder& folder, const Manifest& manifest, const skf_opti
   fail(SKF_NOT_FOUND, "the bundle has no artifact ", options.artifact, ", only ", joined(ids));
 }
 
-Opened open_first(const Folder& folder, const Manifest& manifest, const skf_options& options, const Log& log) {
+Opened open_first(const Folder& folder, const Manifest& manifest, const skf_options& options,
+                  const Log& log) {
   std::string skipped;
   skf_code code = SKF_NO_BACKEND;
   for (const Artifact& artifact : manifest.artifacts) {
@@ -156,7 +162,8 @@ Manifest checked_manifest(const Folder& folder, const char* sha256) {
   std::string expected = sha256 ? sha256 : "";
   for (char& digit : expected)
     if (digit >= 'A' && digit <= 'F') digit = static_cast<char>(digit - 'A' + 'a');
-  const bool digits = expected.size() == 64 && expected.find_first_not_of("0123456789abcdef") == std::string::npos;
+  const bool digits =
+      expected.size() == 64 && expected.find_first_not_of("0123456789abcdef") == std::string::npos;
   require_argument(!sha256 || digits, "bundle_sha256 is not 64 hexadecimal digits");
   Manifest manifest = manifest_from(folder.manifest(expected));
   folder.require_exactly(manifest.files);
@@ -167,7 +174,8 @@ Opened open_bundle(const char* bundle, const skf_options& options) {
   const Folder folder(bundle);
   const Manifest manifest = checked_manifest(folder, options.bundle_sha256);
   const Log log(options);
-  return options.artifact ? open_named(folder, manifest, options, log) : open_first(folder, manifest, options, log);
+  return options.artifact ? open_named(folder, manifest, options, log)
+                          : open_first(folder, manifest, options, log);
 }
 
 }  // namespace skf

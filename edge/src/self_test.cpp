@@ -10,9 +10,9 @@ namespace skf {
 namespace {
 
 struct GoldenData {
-  Bytes fitted;                // count x size x size x 3
-  std::vector<float> images;   // count x 3 x size x size
-  std::vector<float> scores;   // count x classes
+  Bytes fitted;               // count x size x size x 3
+  std::vector<float> images;  // count x 3 x size x size
+  std::vector<float> scores;  // count x classes
 };
 
 // bundle.json gives little-endian float32, which is what every CPU has that this library is built for.
@@ -33,20 +33,22 @@ const std::uint8_t* pixels(const GoldenData& golden) {
   return reinterpret_cast<const std::uint8_t*>(golden.fitted.data());
 }
 
-// Python's images have to come out of this library's arithmetic bit for bit; a compiler that fuses x * scale - shift
-// into one rounding would be found here.
+// Python's images have to come out of this library's arithmetic bit for bit; a compiler that fuses x * scale
+// - shift into one rounding would be found here.
 void require_same_images(const GoldenData& golden, const Network& network) {
   const Manifest& manifest = network.manifest;
   std::vector<float> images(golden.images.size());
-  normalise(pixels(golden), manifest.golden.count, manifest.area(), false, manifest.normalisation, images.data());
+  normalise(pixels(golden), manifest.golden.count, manifest.area(), false, manifest.normalisation,
+            images.data());
   for (std::size_t i = 0; i < images.size(); ++i)
     if (std::memcmp(&images[i], &golden.images[i], sizeof(float)) != 0)
-      fail(SKF_TOLERANCE, "normalising ", manifest.golden.fitted, " gives ", images[i], " at value ", i, ", and ",
-           manifest.golden.input, " has ", golden.images[i]);
+      fail(SKF_TOLERANCE, "normalising ", manifest.golden.fitted, " gives ", images[i], " at value ", i,
+           ", and ", manifest.golden.input, " has ", golden.images[i]);
 }
 
 // The scores of all golden pictures, `step` of them a call.
-std::vector<float> scores_here(const GoldenData& golden, const Network& network, Runner& runner, std::size_t step) {
+std::vector<float> scores_here(const GoldenData& golden, const Network& network, Runner& runner,
+                               std::size_t step) {
   const std::size_t count = network.manifest.golden.count, picture = network.manifest.picture();
   std::vector<float> scores(golden.scores.size());
   for (std::size_t done = 0; done < count; done += step) {
@@ -75,8 +77,8 @@ double judged(const GoldenData& golden, const Network& network, Runner& runner, 
   const double snr = snr_db(golden.scores.data(), scores.data(), scores.size());
   // Written so that NaN fails.
   if (!(snr >= network.artifact.golden_snr_db))
-    fail(SKF_TOLERANCE, "the golden pictures give ", snr, " dB here in batches of ", step, ", and the bundle asks for ",
-         network.artifact.golden_snr_db, " dB");
+    fail(SKF_TOLERANCE, "the golden pictures give ", snr, " dB here in batches of ", step,
+         ", and the bundle asks for ", network.artifact.golden_snr_db, " dB");
   require_labels(scores, network);
   return snr;
 }

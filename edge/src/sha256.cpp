@@ -20,7 +20,8 @@ constexpr std::uint32_t kConstants[64] = {
 constexpr std::uint32_t rotated(std::uint32_t x, int right) { return (x >> right) | (x << (32 - right)); }
 
 std::uint32_t big_endian(const std::uint8_t* p) {
-  return std::uint32_t{p[0]} << 24 | std::uint32_t{p[1]} << 16 | std::uint32_t{p[2]} << 8 | std::uint32_t{p[3]};
+  return std::uint32_t{p[0]} << 24 | std::uint32_t{p[1]} << 16 | std::uint32_t{p[2]} << 8 |
+         std::uint32_t{p[3]};
 }
 
 // FIPS 180-4, 6.2.2, step 1.
@@ -42,7 +43,8 @@ void Sha256::compress(const std::uint8_t* block) {
   for (int t = 0; t < 64; ++t) {
     const std::uint32_t choice = (e & f) ^ (~e & g);
     const std::uint32_t majority = (a & b) ^ (a & c) ^ (b & c);
-    const std::uint32_t t1 = h + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + choice + kConstants[t] + w[t];
+    const std::uint32_t t1 =
+        h + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + choice + kConstants[t] + w[t];
     const std::uint32_t t2 = (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + majority;
     h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
   }

@@ -6,7 +6,8 @@
 
 namespace skf {
 
-// 10 log10(sum y^2 / sum (y - z)^2) with y the golden values: infinity if none differs, minus infinity if all y are 0.
+// 10 log10(sum y^2 / sum (y - z)^2) with y the golden values: infinity if none differs, minus infinity if all
+// y are 0.
 double snr_db(const float* golden, const float* values, std::size_t n);
 
 // The first index of the greatest of `n` scores.

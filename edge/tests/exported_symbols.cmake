@@ -1,4 +1,5 @@
-# Fails unless the library exports the functions of skipfold.h and nothing else: a C++ symbol would bind the user's compiler.
+# Fails unless the library exports the functions of skipfold.h and nothing else: a C++ symbol would bind the
+# user's compiler.
 execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE table COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[^ \n]+\n" symbols "${table}")
 set(found "")

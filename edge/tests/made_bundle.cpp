@@ -65,26 +65,27 @@ Row pixel_means_of(const std::uint8_t* picture) {
 }
 
 json artifact(const std::string& id, bool pixels) {
-  return {{"id", id},
-          {"file", "models/net.onnx"},
-          {"format", "onnx"},
-          {"precision", "fp32"},
-          {"input",
-           {{"name", "images"},
-            {"dtype", pixels ? "uint8" : "float32"},
-            {"layout", pixels ? "NHWC" : "NCHW"},
-            {"shape", pixels ? json::array({"batch", kSize, kSize, 3}) : json::array({"batch", 3, kSize, kSize})},
-            {"batch", {{"min", 1}, {"max", nullptr}}}}},
-          {"output",
-           {{"name", "logits"}, {"dtype", "float32"}, {"shape", {"batch", kClasses}}, {"values", "logits"}}},
-          {"runtime",
-           {{"name", "ort"},
-            {"verified_version", "1.31.1"},
-            {"accepts", "same major and minor"},
-            {"settings", {{"graph_optimization_level", "all"}}}}},
-          {"hardware", {{"arch", json::array()}, {"vnni", "not needed"}, {"compute_capability", json::array()}}},
-          {"golden", {{"logits", "golden/logits." + id + ".f32"}, {"snr_db", 80.0}}},
-          {"verdict", {{"passed", true}}}};
+  return {
+      {"id", id},
+      {"file", "models/net.onnx"},
+      {"format", "onnx"},
+      {"precision", "fp32"},
+      {"input",
+       {{"name", "images"},
+        {"dtype", pixels ? "uint8" : "float32"},
+        {"layout", pixels ? "NHWC" : "NCHW"},
+        {"shape", pixels ? json::array({"batch", kSize, kSize, 3}) : json::array({"batch", 3, kSize, kSize})},
+        {"batch", {{"min", 1}, {"max", nullptr}}}}},
+      {"output",
+       {{"name", "logits"}, {"dtype", "float32"}, {"shape", {"batch", kClasses}}, {"values", "logits"}}},
+      {"runtime",
+       {{"name", "ort"},
+        {"verified_version", "1.31.1"},
+        {"accepts", "same major and minor"},
+        {"settings", {{"graph_optimization_level", "all"}}}}},
+      {"hardware", {{"arch", json::array()}, {"vnni", "not needed"}, {"compute_capability", json::array()}}},
+      {"golden", {{"logits", "golden/logits." + id + ".f32"}, {"snr_db", 80.0}}},
+      {"verdict", {{"passed", true}}}};
 }
 
 json description(const std::vector<std::uint32_t>& labels) {
@@ -94,17 +95,24 @@ json description(const std::vector<std::uint32_t>& labels) {
           {"normalise", {{"formula", "x*scale-shift"}, {"scale", kScale}, {"shift", kShift}}},
           {"artifacts", {artifact("floats", false), artifact("pixels", true)}},
           {"golden",
-           {{"count", kCount}, {"fitted", "golden/fitted.u8"}, {"input", "golden/input.f32"}, {"labels", labels}}},
+           {{"count", kCount},
+            {"fitted", "golden/fitted.u8"},
+            {"input", "golden/input.f32"},
+            {"labels", labels}}},
           {"files", json::object()}};
 }
 
 // The stand-in's session.
 struct Fake {
   explicit Fake(const skf::Request& request)
-      : pixels(request.takes_pixels != 0), batch(request.batch), input(batch * kPicture), output(batch * kClasses) {
+      : pixels(request.takes_pixels != 0),
+        batch(request.batch),
+        input(batch * kPicture),
+        output(batch * kClasses) {
     ++behaviour.open_sessions;
   }
-  Fake(const Fake& other) : pixels(other.pixels), batch(other.batch), input(other.input), output(other.output) {
+  Fake(const Fake& other)
+      : pixels(other.pixels), batch(other.batch), input(other.input), output(other.output) {
     ++behaviour.open_sessions;
   }
   Fake& operator=(const Fake&) = delete;
@@ -151,8 +159,10 @@ skf_code clone(void* self, skf::Session* out, skf::Text why) {
 }
 
 skf_code run(void* self, std::size_t pictures, skf::Text why) {
-  if (behaviour.during_run) behaviour.during_run();
-  else behaviour.runs.push_back(pictures);
+  if (behaviour.during_run)
+    behaviour.during_run();
+  else
+    behaviour.runs.push_back(pictures);
   if (behaviour.run_code != SKF_OK) return answer(behaviour.run_code, why);
   static_cast<Fake*>(self)->run(pictures);
   return SKF_OK;
@@ -221,7 +231,9 @@ std::string Bundle::read(const std::string& file) const {
 
 void Bundle::write_listed(const std::string& file, const std::string& content) {
   write(file, content);
-  edit([&](nlohmann::json& bundle) { bundle["files"][file] = {{"sha256", hash(content)}, {"bytes", content.size()}}; });
+  edit([&](nlohmann::json& bundle) {
+    bundle["files"][file] = {{"sha256", hash(content)}, {"bytes", content.size()}};
+  });
 }
 
 void Bundle::edit(const std::function<void(nlohmann::json&)>& change) {

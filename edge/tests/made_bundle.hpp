@@ -1,5 +1,5 @@
-// A bundle that a test makes and spoils, with a network of three classes that a table of functions stands in for: its logits
-// are the mean red, green and blue of a normalised image.
+// A bundle that a test makes and spoils, with a network of three classes that a table of functions stands in
+// for: its logits are the mean red, green and blue of a normalised image.
 #pragma once
 
 #include <atomic>
@@ -47,10 +47,10 @@ class Bundle {
 struct Behaviour {
   std::string version = "1.31.1";
   skf_code open_code = SKF_OK, run_code = SKF_OK, clone_code = SKF_OK;
-  float noise = 0;             // added to the first logit
-  bool not_a_number = false;   // in place of the last logit
+  float noise = 0;            // added to the first logit
+  bool not_a_number = false;  // in place of the last logit
   std::function<void()> during_run;
-  std::vector<std::size_t> runs;                          // pictures of each run
+  std::vector<std::size_t> runs;                              // pictures of each run
   std::vector<std::pair<std::string, std::string>> settings;  // of the last open
   std::uint32_t batch = 0, threads = 0;
   std::atomic<int> open_sessions{0};

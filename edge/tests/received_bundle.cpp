@@ -56,7 +56,8 @@ std::vector<std::string> artifacts() {
 
 std::string artifact_of(const std::string& runtime) {
   for (const auto& artifact : manifest()["artifacts"])
-    if (artifact["runtime"]["name"] == runtime && artifact["input"]["dtype"] == "float32") return artifact["id"];
+    if (artifact["runtime"]["name"] == runtime && artifact["input"]["dtype"] == "float32")
+      return artifact["id"];
   FAIL("the bundle has no artifact for " << runtime);
   return "";
 }
@@ -74,7 +75,8 @@ template std::vector<std::uint8_t> values_in(const std::filesystem::path&);
 template std::vector<std::uint32_t> values_in(const std::filesystem::path&);
 template std::vector<float> values_in(const std::filesystem::path&);
 
-skipfold::Classifier open(const std::string& artifact, std::uint32_t batch, std::uint32_t flags, std::uint32_t threads) {
+skipfold::Classifier open(const std::string& artifact, std::uint32_t batch, std::uint32_t flags,
+                          std::uint32_t threads) {
   skipfold::Options options;
   options.artifact = artifact.c_str();
   options.max_batch = batch, options.flags = flags, options.threads = threads;

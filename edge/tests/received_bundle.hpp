@@ -12,7 +12,7 @@
 
 namespace received {
 
-std::string bundle();                                 // SKIPFOLD_TEST_BUNDLE
+std::string bundle();                                    // SKIPFOLD_TEST_BUNDLE
 std::filesystem::path fixture(const std::string& file);  // in SKIPFOLD_TEST_FIXTURES
 
 // Read once, so that a reference to a part of it stays good.

@@ -1,4 +1,5 @@
-// Every allocation of a call fails once: the call says SKF_MEMORY, or does without, and nothing leaks or breaks.
+// Every allocation of a call fails once: the call says SKF_MEMORY, or does without, and nothing leaks or
+// breaks.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -23,8 +24,8 @@ void* allocated(std::size_t bytes) {
   return memory;
 }
 
-// Runs `call` with its first, second, ... allocation failing until none fails any more. Returns how many of the calls said
-// SKF_MEMORY.
+// Runs `call` with its first, second, ... allocation failing until none fails any more. Returns how many of
+// the calls said SKF_MEMORY.
 template <class Call>
 int failures_of(Call&& call) {
   int failures = 0;

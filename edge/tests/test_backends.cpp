@@ -39,8 +39,8 @@ TEST_CASE("Another version of the runtime is refused, and the message names both
 TEST_CASE("A tensor that the model does not have is refused by name") {
   for (const char* runtime : kRuntimes)
     for (const char* tensor : {"input", "output"})
-      says(opened_with(received::artifact_of(runtime), std::string("/") + tensor + "/name", "nothing"), SKF_MALFORMED,
-           "no tensor nothing");
+      says(opened_with(received::artifact_of(runtime), std::string("/") + tensor + "/name", "nothing"),
+           SKF_MALFORMED, "no tensor nothing");
 }
 
 TEST_CASE("A model of other classes than the bundle says is refused with both shapes") {
@@ -60,7 +60,8 @@ TEST_CASE("A model that is truncated or no model is refused in the runtime's wor
     std::string file;
     copy.edit(artifact, [&](json& entry) { file = entry["file"]; });
     const std::string model = copy.read(file);
-    for (const std::string& content : {model.substr(0, model.size() / 2), std::string("no model"), std::string()}) {
+    for (const std::string& content :
+         {model.substr(0, model.size() / 2), std::string("no model"), std::string()}) {
       copy.write_listed(file, content);
       const auto status = copy.opened(artifact);
       CHECK(status.code() == SKF_RUNTIME);
@@ -77,7 +78,8 @@ TEST_CASE("ONNX Runtime's settings are the bundle's, and unknown ones are refuse
                      {"inter_op_num_threads", "1"},
                      {"session.force_spinning_stop", "1"}};
   CHECK(opened_with(artifact, "/runtime/settings", good).ok());
-  says(opened_with(artifact, "/runtime/settings", {{"graph_optimization_level", "most"}}), SKF_MALFORMED, "most");
+  says(opened_with(artifact, "/runtime/settings", {{"graph_optimization_level", "most"}}), SKF_MALFORMED,
+       "most");
   says(opened_with(artifact, "/runtime/settings", {{"execution_mode", "fast"}}), SKF_MALFORMED, "fast");
   says(opened_with(artifact, "/runtime/settings", {{"intra_op_num_threads", "-1"}}), SKF_MALFORMED, "-1");
   says(opened_with(artifact, "/runtime/settings", {{"colour", "blue"}}), SKF_MALFORMED, "colour");
@@ -101,7 +103,8 @@ TEST_CASE("The number of threads is the caller's") {
 }
 
 #if defined(__x86_64__)
-TEST_CASE("Without the precision that the bundle asks for, a CPU with bfloat16 does not stand the self-test") {
+TEST_CASE(
+    "Without the precision that the bundle asks for, a CPU with bfloat16 does not stand the self-test") {
   std::string word, flags;
   for (std::ifstream file("/proc/cpuinfo"); file >> word;)
     if (word == "avx512_bf16" || word == "amx_bf16") flags += word + " ";

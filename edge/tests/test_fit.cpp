@@ -8,7 +8,8 @@ namespace {
 
 using Pixels = std::vector<std::uint8_t>;
 
-Pixels fitted(const Pixels& pixels, std::uint32_t width, std::uint32_t height, std::size_t stride, std::uint32_t size) {
+Pixels fitted(const Pixels& pixels, std::uint32_t width, std::uint32_t height, std::size_t stride,
+              std::uint32_t size) {
   Pixels out(std::size_t{3} * size * size);
   skf::fit(pixels.data(), width, height, stride, size, out.data());
   return out;
@@ -44,7 +45,8 @@ TEST_CASE("Halving weighs by the triangle, whose part outside of the picture is 
   for (int y = 0; y < 4; ++y)
     for (const int code : {0, 0, 80, 80}) pixels.insert(pixels.end(), 3, static_cast<std::uint8_t>(code));
   const Pixels out = fitted(pixels, 4, 4, 12, 2);
-  // Pixel 0 weighs the codes 0, 1, 2 by 3, 3, 1: 80 / 7 = 11.4. Pixel 1 by 1, 3, 3 from code 1 on: 480 / 7 = 68.6.
+  // Pixel 0 weighs the codes 0, 1, 2 by 3, 3, 1: 80 / 7 = 11.4. Pixel 1 by 1, 3, 3 from code 1 on: 480 / 7
+  // = 68.6.
   CHECK(out[0] == 11);
   CHECK(out[3] == 69);
 }
@@ -56,8 +58,8 @@ TEST_CASE("A picture of one pixel fills the square") {
 TEST_CASE("A picture of one colour keeps it at every size") {
   for (std::uint32_t side = 1; side < 200; ++side)
     for (const int code : {0, 1, 127, 254, 255}) {
-      const Pixels out = fitted(Pixels(std::size_t{3} * side * side, static_cast<std::uint8_t>(code)), side, side,
-                                std::size_t{3} * side, 32);
+      const Pixels out = fitted(Pixels(std::size_t{3} * side * side, static_cast<std::uint8_t>(code)), side,
+                                side, std::size_t{3} * side, 32);
       REQUIRE(out == Pixels(3 * 32 * 32, static_cast<std::uint8_t>(code)));
     }
 }

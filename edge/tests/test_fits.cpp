@@ -24,7 +24,8 @@ Picture picture_in(const std::string& name) {
   REQUIRE(white == 255);
   file.get();
   picture.pixels.resize(std::size_t{3} * picture.width * picture.height);
-  file.read(reinterpret_cast<char*>(picture.pixels.data()), static_cast<std::streamsize>(picture.pixels.size()));
+  file.read(reinterpret_cast<char*>(picture.pixels.data()),
+            static_cast<std::streamsize>(picture.pixels.size()));
   REQUIRE(file.good());
   return picture;
 }
@@ -55,7 +56,8 @@ TEST_CASE("400 pictures of odd sizes are cut and resized as Python does it, bit 
     REQUIRE(fitted);
     CHECK(*fitted == wanted);
     const auto wide = with_gaps(picture);
-    const auto again = net.fit(wide.data(), picture.width, picture.height, std::size_t{3} * picture.width + 7);
+    const auto again =
+        net.fit(wide.data(), picture.width, picture.height, std::size_t{3} * picture.width + 7);
     REQUIRE(again);
     CHECK(*again == wanted);
   }

@@ -72,7 +72,8 @@ TEST_CASE("What is no JSON is refused") {
 
 TEST_CASE("A key that comes twice is refused, because readers disagree on which one counts") {
   std::string message;
-  CHECK(code_of(R"({"schema": "skipfold.bundle/1", "schema": "skipfold.bundle/1"})", message) == SKF_MALFORMED);
+  CHECK(code_of(R"({"schema": "skipfold.bundle/1", "schema": "skipfold.bundle/1"})", message) ==
+        SKF_MALFORMED);
   CHECK(message == "bundle.json has the key schema twice in one object");
 }
 

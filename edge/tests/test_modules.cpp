@@ -12,7 +12,8 @@ TEST_CASE("Every back end has a line with a version or a reason") {
   for (const std::string& name : skf::known_backends()) CHECK(lines.find(name + " ") != std::string::npos);
 }
 
-TEST_CASE("A runtime that this library does not know has no back end, and the message names those that it knows") {
+TEST_CASE(
+    "A runtime that this library does not know has no back end, and the message names those that it knows") {
   made::Bundle bundle;
   bundle.edit([](auto& all) {
     for (auto& artifact : all["artifacts"]) artifact["runtime"]["name"] = "../ort";

@@ -62,7 +62,8 @@ TEST_CASE("The first artifact of the bundle's order is opened and described") {
   CHECK(info.runtime_as_verified == 1);
   CHECK(info.takes_pixels == 0);
   CHECK(info.snr_db == INFINITY);
-  CHECK(made::behaviour.settings == std::vector<std::pair<std::string, std::string>>{{"graph_optimization_level", "all"}});
+  CHECK(made::behaviour.settings ==
+        std::vector<std::pair<std::string, std::string>>{{"graph_optimization_level", "all"}});
   lines.has("0 floats is open in ort 1.31.1; 5 golden pictures give inf dB");
 }
 

@@ -5,7 +5,9 @@
 
 #include "received_bundle.hpp"
 
-TEST_CASE("The first artifact opens, and every artifact whose runtime is here stands its self-test in every batch") {
+TEST_CASE(
+    "The first artifact opens, and every artifact whose runtime is here stands its self-test in every "
+    "batch") {
   CHECK(skf_check(received::bundle().c_str(), nullptr) == SKF_OK);
   const auto first = skipfold::Classifier::open(received::bundle());
   INFO(first.status().message());
@@ -37,7 +39,8 @@ TEST_CASE("Golden logits of another network are refused, and the message has bot
     received::Copy copy;
     const std::string file = "golden/logits." + artifact + ".f32";
     std::string logits = copy.read(file);
-    for (std::size_t i = 3; i < logits.size(); i += 4) logits[i] = static_cast<char>(logits[i] ^ 1);  // times 4, or 1/4
+    for (std::size_t i = 3; i < logits.size(); i += 4)
+      logits[i] = static_cast<char>(logits[i] ^ 1);  // times 4, or 1/4
     copy.write_listed(file, logits);
     const skipfold::Status status = copy.opened(artifact);
     CHECK(status.code() == SKF_TOLERANCE);

@@ -16,7 +16,8 @@ double least_snr(const std::string& artifact) {
 
 std::vector<std::uint32_t> labels_of(const std::vector<float>& scores, std::size_t classes) {
   std::vector<std::uint32_t> labels;
-  for (std::size_t i = 0; i < scores.size(); i += classes) labels.push_back(skf::argmax(scores.data() + i, classes));
+  for (std::size_t i = 0; i < scores.size(); i += classes)
+    labels.push_back(skf::argmax(scores.data() + i, classes));
   return labels;
 }
 
@@ -52,7 +53,8 @@ TEST_CASE("Labels are Python's and logits within the tolerance, for every artifa
 TEST_CASE("Blue before red gives the same logits where the caller says so, and others where not") {
   auto pixels = received::values_in<std::uint8_t>(received::fixture("split/images.u8"));
   pixels.resize(8 * 3 * 32 * 32);
-  for (std::size_t i = 0; i < pixels.size(); i += 3) pixels[i] = static_cast<std::uint8_t>(pixels[i] / 2);  // not grey
+  for (std::size_t i = 0; i < pixels.size(); i += 3)
+    pixels[i] = static_cast<std::uint8_t>(pixels[i] / 2);  // not grey
   auto turned = pixels;
   for (std::size_t i = 0; i < turned.size(); i += 3) std::swap(turned[i], turned[i + 2]);
   for (const std::string& artifact : received::artifacts()) {

@@ -66,7 +66,8 @@ TEST_CASE("Clones in threads give what one object gives, and clones of clones do
     const made::Net mine(raw);
     for (int i = 0; i < 200; ++i) {
       std::vector<float> scores(18);
-      if (skf_classify(mine, pixels.data(), 6, nullptr, scores.data()) != SKF_OK || scores != expected) ++wrong;
+      if (skf_classify(mine, pixels.data(), 6, nullptr, scores.data()) != SKF_OK || scores != expected)
+        ++wrong;
     }
   };
   std::vector<std::thread> threads;

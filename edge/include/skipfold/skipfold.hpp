@@ -100,7 +100,8 @@ class Classifier {
   }
 
   // Crops and resizes one picture whose rows lie `stride` bytes apart; 0 stands for rows without gaps.
-  Result<Pixels> fit(const std::uint8_t* pixels, std::uint32_t width, std::uint32_t height, std::size_t stride = 0) const {
+  Result<Pixels> fit(const std::uint8_t* pixels, std::uint32_t width, std::uint32_t height,
+                     std::size_t stride = 0) const {
     Pixels fitted(picture_bytes());
     const std::size_t step = stride ? stride : std::size_t{3} * width;
     const skf_code code = skf_fit(self_.get(), pixels, width, height, step, fitted.data());
@@ -147,7 +148,8 @@ class Classifier {
     return Classifier(raw);
   }
 
-  std::vector<Answer> answers(const std::vector<std::uint32_t>& labels, const std::vector<float>& scores) const {
+  std::vector<Answer> answers(const std::vector<std::uint32_t>& labels,
+                              const std::vector<float>& scores) const {
     std::vector<Answer> all(labels.size());
     for (std::size_t i = 0; i < labels.size(); ++i) {
       const float* row = scores.data() + i * info_.classes;

@@ -1,9 +1,8 @@
-// OpenVINO on the CPU. The network is compiled for fixed batches, because fixed shapes give faster kernels: once for the
-// largest batch and once for single pictures, which make up a last batch that is smaller.
-#include <openvino/openvino.hpp>
-
+// OpenVINO on the CPU. The network is compiled for fixed batches, because fixed shapes give faster kernels:
+// once for the largest batch and once for single pictures, which make up a last batch that is smaller.
 #include <algorithm>
 #include <map>
+#include <openvino/openvino.hpp>
 #include <string>
 #include <vector>
 
@@ -23,17 +22,20 @@ using Settings = std::map<std::string, std::string>;
 
 Settings settings_of(const Request& request) {
   Settings settings;
-  for (std::size_t i = 0; i < request.setting_count; ++i) settings[request.settings[i].key] = request.settings[i].value;
+  for (std::size_t i = 0; i < request.setting_count; ++i)
+    settings[request.settings[i].key] = request.settings[i].value;
   if (request.threads) settings["INFERENCE_NUM_THREADS"] = std::to_string(request.threads);
   return settings;
 }
 
-// OpenVINO may leave a setting out: without INFERENCE_PRECISION_HINT it computes a float32 graph in bfloat16 on some CPUs.
+// OpenVINO may leave a setting out: without INFERENCE_PRECISION_HINT it computes a float32 graph in bfloat16
+// on some CPUs.
 void require_applied(const ov::CompiledModel& compiled, const Settings& settings) {
   for (const auto& [key, wanted] : settings) {
     const auto found = compiled.get_property(key).as<std::string>();
     if (found != wanted)
-      fail(SKF_RUNTIME, "OpenVINO was asked for ", key, " = ", wanted, ", and the compiled model has ", found);
+      fail(SKF_RUNTIME, "OpenVINO was asked for ", key, " = ", wanted, ", and the compiled model has ",
+           found);
   }
 }
 
@@ -47,7 +49,8 @@ ov::element::Type input_type(const Request& request) {
 }
 
 // A tensor of the compiled model against what bundle.json says of it.
-void require_tensor(const ov::Output<const ov::Node>& tensor, ov::element::Type type, const ov::Shape& shape) {
+void require_tensor(const ov::Output<const ov::Node>& tensor, ov::element::Type type,
+                    const ov::Shape& shape) {
   if (tensor.get_element_type() == type && tensor.get_partial_shape() == ov::PartialShape(shape)) return;
   fail(SKF_MALFORMED, "the model's tensor ", tensor.get_any_name(), " is ", tensor.get_element_type(), " ",
        tensor.get_partial_shape(), ", and bundle.json says ", type, " ", shape);
@@ -58,18 +61,21 @@ std::shared_ptr<ov::Model> read_model(const Request& request) {
   return core().read_model(content, ov::Tensor());
 }
 
-const ov::Output<const ov::Node> named(const std::vector<ov::Output<const ov::Node>>& tensors, const char* name) {
+const ov::Output<const ov::Node> named(const std::vector<ov::Output<const ov::Node>>& tensors,
+                                       const char* name) {
   for (const auto& tensor : tensors)
     if (tensor.get_names().count(name)) return tensor;
   fail(SKF_MALFORMED, "the model has no tensor ", name, ", which bundle.json names");
 }
 
-ov::CompiledModel compile(const std::shared_ptr<ov::Model>& model, const Request& request, std::size_t batch) {
+ov::CompiledModel compile(const std::shared_ptr<ov::Model>& model, const Request& request,
+                          std::size_t batch) {
   const std::shared_ptr<ov::Model> fixed = model->clone();
   named(std::as_const(*fixed).inputs(), request.input);
   fixed->reshape({{request.input, ov::PartialShape(input_shape(request, batch))}});
   const Settings settings = settings_of(request);
-  ov::CompiledModel compiled = core().compile_model(fixed, "CPU", ov::AnyMap(settings.begin(), settings.end()));
+  ov::CompiledModel compiled =
+      core().compile_model(fixed, "CPU", ov::AnyMap(settings.begin(), settings.end()));
   require_applied(compiled, settings);
   require_tensor(named(compiled.inputs(), request.input), input_type(request), input_shape(request, batch));
   require_tensor(named(compiled.outputs(), request.output), ov::element::f32, {batch, request.classes});
@@ -78,7 +84,8 @@ ov::CompiledModel compile(const std::shared_ptr<ov::Model>& model, const Request
 
 // What the clones of a network share.
 struct Compiled {
-  explicit Compiled(const Request& request) : batch(request.batch), input(request.input), output(request.output) {
+  explicit Compiled(const Request& request)
+      : batch(request.batch), input(request.input), output(request.output) {
     const std::shared_ptr<ov::Model> model = read_model(request);
     whole = compile(model, request, batch);
     // A model with a fixed batch is never asked for less.
@@ -129,7 +136,8 @@ class OpenVinoNet {
 
   void run_alone(std::size_t picture) {
     const std::size_t in = single_input_.get_byte_size(), out = single_output_.get_size();
-    std::copy_n(static_cast<const char*>(input_.data()) + picture * in, in, static_cast<char*>(single_input_.data()));
+    std::copy_n(static_cast<const char*>(input_.data()) + picture * in, in,
+                static_cast<char*>(single_input_.data()));
     single_.infer();
     std::copy_n(single_output_.data<float>(), out, output_.data<float>() + picture * out);
   }
@@ -142,4 +150,6 @@ class OpenVinoNet {
 }  // namespace
 }  // namespace skf
 
-const skf::Backend* skf_backend(skf::Text why) { return skf::Module<skf::OpenVinoNet>::table("openvino", why); }
+const skf::Backend* skf_backend(skf::Text why) {
+  return skf::Module<skf::OpenVinoNet>::table("openvino", why);
+}

@@ -1,4 +1,5 @@
-// ONNX Runtime on the CPU, through its C API, because the C++ header's classes differ from version to version.
+// ONNX Runtime on the CPU, through its C API, because the C++ header's classes differ from version to
+// version.
 #include <onnxruntime_c_api.h>
 
 #include <cstring>
@@ -10,15 +11,16 @@
 namespace skf {
 namespace {
 
-// The oldest API with everything that is called here: GetSessionConfigEntry came with 1.14. A library newer than the
-// headers gives this API, too; one that is older gives NULL.
+// The oldest API with everything that is called here: GetSessionConfigEntry came with 1.14. A library newer
+// than the headers gives this API, too; one that is older gives NULL.
 constexpr std::uint32_t kApi = 14;
 static_assert(ORT_API_VERSION >= kApi, "the headers of ONNX Runtime 1.14 or later are needed");
 
 const OrtApi& api() {
   static const OrtApi* const functions = OrtGetApiBase()->GetApi(kApi);
   if (!functions)
-    fail(SKF_VERSION, "this needs ONNX Runtime 1.", kApi, " or later, and here is ", OrtGetApiBase()->GetVersionString());
+    fail(SKF_VERSION, "this needs ONNX Runtime 1.", kApi, " or later, and here is ",
+         OrtGetApiBase()->GetVersionString());
   return *functions;
 }
 
@@ -54,7 +56,8 @@ const OrtEnv& environment() {
 }
 
 [[noreturn]] void refuse(const Setting& setting, const char* wanted) {
-  fail(SKF_MALFORMED, "bundle.json sets ", setting.key, " of ort to ", setting.value, ", and this library wants ", wanted);
+  fail(SKF_MALFORMED, "bundle.json sets ", setting.key, " of ort to ", setting.value,
+       ", and this library wants ", wanted);
 }
 
 GraphOptimizationLevel optimization(const Setting& setting) {
@@ -88,7 +91,8 @@ void set_entry(OrtSessionOptions* options, const Setting& setting) {
   std::vector<char> found(size);
   check(api().GetSessionConfigEntry(options, setting.key, found.data(), &size));
   if (std::strcmp(found.data(), setting.value) != 0)
-    fail(SKF_RUNTIME, "ONNX Runtime was asked for ", setting.key, " = ", setting.value, ", and has ", found.data());
+    fail(SKF_RUNTIME, "ONNX Runtime was asked for ", setting.key, " = ", setting.value, ", and has ",
+         found.data());
 }
 
 void apply(OrtSessionOptions* options, const Setting& setting) {
@@ -121,7 +125,8 @@ struct Tensor {
 
 std::string text_of(const Tensor& tensor) {
   std::string text = words("element type ", tensor.type, " [");
-  for (const std::int64_t axis : tensor.shape) text += (text.back() == '[' ? "" : ", ") + std::to_string(axis);
+  for (const std::int64_t axis : tensor.shape)
+    text += (text.back() == '[' ? "" : ", ") + std::to_string(axis);
   return text + "]";
 }
 
@@ -143,7 +148,8 @@ using NameOf = decltype(OrtApi::SessionGetInputName);
 using TypeOf = decltype(OrtApi::SessionGetInputTypeInfo);
 
 // The input or output of a session that bundle.json names.
-Tensor named(const OrtSession* session, const char* wanted, CountOf count_of, NameOf name_of, TypeOf type_of) {
+Tensor named(const OrtSession* session, const char* wanted, CountOf count_of, NameOf name_of,
+             TypeOf type_of) {
   std::size_t count = 0;
   OrtAllocator* allocator = nullptr;
   check(count_of(session, &count));
@@ -163,26 +169,36 @@ void require_tensor(const char* name, const Tensor& found, const Tensor& wanted)
   bool fits = found.type == wanted.type && found.shape.size() == wanted.shape.size();
   for (std::size_t i = 0; fits && i < found.shape.size(); ++i)
     fits = found.shape[i] == wanted.shape[i] || found.shape[i] < 0;
-  if (!fits) fail(SKF_MALFORMED, "the model's tensor ", name, " is ", text_of(found), ", and bundle.json says ", text_of(wanted));
+  if (!fits)
+    fail(SKF_MALFORMED, "the model's tensor ", name, " is ", text_of(found), ", and bundle.json says ",
+         text_of(wanted));
 }
 
 // What the clones of a network share; one session may run in many threads at once.
 class Shared {
  public:
   explicit Shared(const Request& request)
-      : input_name(request.input), output_name(request.output), batch(request.batch), session_(none(api().ReleaseSession)) {
+      : input_name(request.input),
+        output_name(request.output),
+        batch(request.batch),
+        session_(none(api().ReleaseSession)) {
     const auto size = static_cast<std::int64_t>(request.size);
     input = {request.takes_pixels ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
              request.takes_pixels ? std::vector<std::int64_t>{batch, size, size, 3}
                                   : std::vector<std::int64_t>{batch, 3, size, size}};
     output = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {batch, request.classes}};
     const auto options = options_of(request);
-    session_ = made<OrtSession>(api().ReleaseSession, api().CreateSessionFromArray, &environment(), request.model,
-                                request.model_bytes, static_cast<const OrtSessionOptions*>(options.get()));
-    require_tensor(request.input, named(session_.get(), request.input, api().SessionGetInputCount,
-                                        api().SessionGetInputName, api().SessionGetInputTypeInfo), input);
-    require_tensor(request.output, named(session_.get(), request.output, api().SessionGetOutputCount,
-                                         api().SessionGetOutputName, api().SessionGetOutputTypeInfo), output);
+    session_ =
+        made<OrtSession>(api().ReleaseSession, api().CreateSessionFromArray, &environment(), request.model,
+                         request.model_bytes, static_cast<const OrtSessionOptions*>(options.get()));
+    require_tensor(request.input,
+                   named(session_.get(), request.input, api().SessionGetInputCount, api().SessionGetInputName,
+                         api().SessionGetInputTypeInfo),
+                   input);
+    require_tensor(request.output,
+                   named(session_.get(), request.output, api().SessionGetOutputCount,
+                         api().SessionGetOutputName, api().SessionGetOutputTypeInfo),
+                   output);
   }
 
   void run(const OrtValue* in, OrtValue* out) const {
@@ -235,12 +251,14 @@ class OrtNet {
   // The first `n` pictures of a buffer, as a tensor that borrows the memory.
   static Owned<OrtValue> value(const Tensor& tensor, std::int64_t n, void* data, std::size_t bytes) {
     static const OrtMemoryInfo* const memory =
-        made<OrtMemoryInfo>(api().ReleaseMemoryInfo, api().CreateCpuMemoryInfo, OrtDeviceAllocator, OrtMemTypeDefault).release();
+        made<OrtMemoryInfo>(api().ReleaseMemoryInfo, api().CreateCpuMemoryInfo, OrtDeviceAllocator,
+                            OrtMemTypeDefault)
+            .release();
     std::vector<std::int64_t> shape = tensor.shape;
     const std::size_t used = bytes / static_cast<std::size_t>(shape[0]) * static_cast<std::size_t>(n);
     shape[0] = n;
-    return made<OrtValue>(api().ReleaseValue, api().CreateTensorWithDataAsOrtValue, memory, data, used, shape.data(),
-                          shape.size(), tensor.type);
+    return made<OrtValue>(api().ReleaseValue, api().CreateTensorWithDataAsOrtValue, memory, data, used,
+                          shape.data(), shape.size(), tensor.type);
   }
 
   std::shared_ptr<const Shared> shared_;

@@ -1,5 +1,5 @@
-// TensorRT, or TensorRT for RTX where SKF_TENSORRT_RTX is defined, on one NVIDIA GPU. Only calls that both libraries have
-// are used. Compiled against NVIDIA's public headers; this file has not run on a GPU.
+// TensorRT, or TensorRT for RTX where SKF_TENSORRT_RTX is defined, on one NVIDIA GPU. Only calls that both
+// libraries have are used. Compiled against NVIDIA's public headers; this file has not run on a GPU.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 
@@ -21,7 +21,8 @@ constexpr const char* kName = "tensorrt";
 #endif
 
 void check(cudaError_t error, const char* what) {
-  if (error == cudaErrorMemoryAllocation) throw Failure(SKF_MEMORY, words("the GPU has no memory for ", what));
+  if (error == cudaErrorMemoryAllocation)
+    throw Failure(SKF_MEMORY, words("the GPU has no memory for ", what));
   if (error != cudaSuccess) fail(SKF_RUNTIME, "CUDA cannot ", what, ": ", cudaGetErrorString(error));
 }
 
@@ -48,8 +49,10 @@ std::string text_of(std::uint32_t capability) { return words(capability / 10, ".
 
 std::uint32_t capability_of(int device) {
   int major = 0, minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "ask the GPU for its capability");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "ask the GPU for its capability");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "ask the GPU for its capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+        "ask the GPU for its capability");
   return static_cast<std::uint32_t>(10 * major + minor);
 }
 
@@ -68,7 +71,8 @@ void require_gpu(const Request& request) {
   std::string wanted;
   for (const std::uint32_t* one = request.capabilities; one != end; ++one)
     wanted += (wanted.empty() ? "" : ", ") + text_of(*one);
-  fail(SKF_HARDWARE, "the engine is for compute capability ", wanted, ", and GPU ", request.device, " has ", text_of(found));
+  fail(SKF_HARDWARE, "the engine is for compute capability ", wanted, ", and GPU ", request.device, " has ",
+       text_of(found));
 }
 
 // The one setting: "captured" launches each batch size as a CUDA graph.
@@ -76,9 +80,12 @@ bool captures(const Request& request) {
   bool captured = false;
   for (std::size_t i = 0; i < request.setting_count; ++i) {
     const std::string key = request.settings[i].key, value = request.settings[i].value;
-    if (key != "cuda_graph") fail(SKF_MALFORMED, "bundle.json has the setting ", key, " of ", kName, ", which this library does not know");
+    if (key != "cuda_graph")
+      fail(SKF_MALFORMED, "bundle.json has the setting ", key, " of ", kName,
+           ", which this library does not know");
     if (value != "none" && value != "captured")
-      fail(SKF_MALFORMED, "bundle.json sets cuda_graph of ", kName, " to ", value, ", and this library wants none or captured");
+      fail(SKF_MALFORMED, "bundle.json sets cuda_graph of ", kName, " to ", value,
+           ", and this library wants none or captured");
     captured = value == "captured";
   }
   return captured;
@@ -109,7 +116,8 @@ struct Shared {
     require_gpu(request);
     choose(device);
     const std::int64_t size = request.size;
-    input = request.takes_pixels ? nvinfer1::Dims{4, {batch, size, size, 3}} : nvinfer1::Dims{4, {batch, 3, size, size}};
+    input = request.takes_pixels ? nvinfer1::Dims{4, {batch, size, size, 3}}
+                                 : nvinfer1::Dims{4, {batch, 3, size, size}};
     output = nvinfer1::Dims{2, {batch, request.classes}};
     runtime.reset(nvinfer1::createInferRuntime(logger));
     if (!runtime) logger.fail_to("start");
@@ -126,8 +134,8 @@ struct Shared {
     const nvinfer1::Dims found = engine->getTensorShape(name.c_str());
     const nvinfer1::DataType found_type = engine->getTensorDataType(name.c_str());
     if (found_type != type || !fits(found, shape))
-      fail(SKF_MALFORMED, "the engine's tensor ", name, " is of type ", static_cast<int>(found_type), " ", text_of(found),
-           ", and bundle.json says ", static_cast<int>(type), " ", text_of(shape));
+      fail(SKF_MALFORMED, "the engine's tensor ", name, " is of type ", static_cast<int>(found_type), " ",
+           text_of(found), ", and bundle.json says ", static_cast<int>(type), " ", text_of(shape));
   }
 
   // The optimization profile that takes every batch from `least` to the largest.
@@ -240,7 +248,8 @@ class TensorRtNet {
     set_batch(pictures);
     enqueue(pictures);
     stream_->wait();
-    // The first run of a shape may allocate, which a capture must not contain, so that the second run is captured.
+    // The first run of a shape may allocate, which a capture must not contain, so that the second run is
+    // captured.
     if (shared_->captured) graphs_[pictures] = captured(pictures);
   }
 
@@ -257,10 +266,12 @@ class TensorRtNet {
 
   void enqueue(std::size_t pictures) {
     const std::size_t batch = static_cast<std::size_t>(shared_->batch);
-    check(cudaMemcpyAsync(input_->device, input_->host, input_->bytes / batch * pictures, cudaMemcpyHostToDevice, *stream_),
+    check(cudaMemcpyAsync(input_->device, input_->host, input_->bytes / batch * pictures,
+                          cudaMemcpyHostToDevice, *stream_),
           "copy the pictures");
     require(context_->enqueueV3(*stream_), "run the engine");
-    check(cudaMemcpyAsync(output_->host, output_->device, output_->bytes / batch * pictures, cudaMemcpyDeviceToHost, *stream_),
+    check(cudaMemcpyAsync(output_->host, output_->device, output_->bytes / batch * pictures,
+                          cudaMemcpyDeviceToHost, *stream_),
           "copy the scores");
   }
 
@@ -291,4 +302,6 @@ class TensorRtNet {
 }  // namespace
 }  // namespace skf
 
-const skf::Backend* skf_backend(skf::Text why) { return skf::Module<skf::TensorRtNet>::table(skf::kName, why); }
+const skf::Backend* skf_backend(skf::Text why) {
+  return skf::Module<skf::TensorRtNet>::table(skf::kName, why);
+}
