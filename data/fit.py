@@ -10,7 +10,7 @@
 Each pass is one call of Pillow that changes one axis. If a call changes both axes, Pillow 13 chooses the
 order of the passes by the shape, and the order decides some pixels (of 80 in 400 pictures that were not cut
 to a square first). A program in another language can be equal to the bit only if the order is fixed.
-`tests/data/test_fit.py` computes the two passes in integers, independently of Pillow.
+`tests/data/test_fitted_pictures.py` computes the two passes in integers, independently of Pillow.
 """
 
 from typing import TYPE_CHECKING
