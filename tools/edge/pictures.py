@@ -1,8 +1,8 @@
 """Pictures of every kind that edge/apps decodes, each with the pixels that Python decodes from it.
 
-NAME.png, NAME.jpg and NAME.pnm are the pictures. Beside each stands NAME.ppm with the pixels of
-`data.colour.upright_rgb`, or NAME.refused if C++ has to refuse the picture: a broken file, which Python
-refuses, too, or one of the few kinds that Python reads and C++ does not.
+Beside each picture, such as NAME.png, stands NAME.png.ppm with the pixels of `data.colour.upright_rgb`, or
+NAME.png.refused if C++ has to refuse the picture: a broken file, which Python refuses, too, or one of the few
+kinds that Python reads and C++ does not.
 """
 
 import io
@@ -30,11 +30,10 @@ def write_pictures(folder: Path) -> int:
     samples = list(all_samples())
     for name, content, refused in samples:
         (folder / name).write_bytes(content)
-        stem = folder / name.rpartition(".")[0]
         if refused:
-            stem.with_suffix(".refused").touch()
+            (folder / f"{name}.refused").touch()
         else:
-            upright_rgb(Image.open(io.BytesIO(content)), name).save(stem.with_suffix(".ppm"))
+            upright_rgb(Image.open(io.BytesIO(content)), name).save(folder / f"{name}.ppm")
     return len(samples)
 
 
