@@ -1,11 +1,14 @@
 // JPEG through libjpeg-turbo, with the decoder's defaults, which are those of Pillow.
-#include <jerror.h>
+// jpeglib.h uses FILE and size_t without including what declares them, and jerror.h likewise jpeglib.h.
+// clang-format off
+#include <cstddef>
+#include <cstdio>
 #include <jpeglib.h>
+#include <jerror.h>
+// clang-format on
 
 #include <csetjmp>
-#include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <vector>
