@@ -80,6 +80,7 @@ def test_one_name_is_installed(installed: Path) -> None:
     assert (installed / "skipfold/app/reporting/report.html.j2").is_file()
     page = {path.name for path in (ROOT / "bundling/web").iterdir()}
     assert {path.name for path in (installed / "skipfold/app/bundling/web").iterdir()} == page
+    assert (installed / "skipfold/app/edge/include/skipfold/skipfold.h").is_file()
     assert not (installed / "skipfold/app/tests").exists()
 
 
@@ -90,6 +91,19 @@ def test_commands_run_beside_the_same_names(installed: Path, crowded: Path) -> N
     exported = run(installed, crowded, "export", "--depth", "8", "--quiet")
     assert exported.returncode == 0, exported.stderr
     assert (crowded / "runs/digits-preact-8/model.onnx").is_file()
+
+
+def test_the_sources_of_the_library_are_installed(installed: Path, crowded: Path) -> None:
+    """Every file that builds the library and its programs, as git has them."""
+    printed = run(installed, crowded, "sdk")
+    assert printed.returncode == 0, printed.stderr
+    sources = Path(printed.stdout.strip())
+    assert sources == installed / "skipfold/app/edge"
+    for part in ("CMakeLists.txt", "cmake", "include", "src", "apps", "examples"):
+        for path in (ROOT / "edge" / part, *(ROOT / "edge" / part).rglob("*")):
+            if path.is_file():
+                copy = sources / path.relative_to(ROOT / "edge")
+                assert copy.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the script is an .exe on Windows")

@@ -8,12 +8,12 @@
 
 enum { SIDE = 32, PICTURE = SIDE * SIDE * 3 };
 
-static int fail(const char *what) {
+static int fail(const char* what) {
   fprintf(stderr, "%s: %s\n", what, skf_message());
   return 1;
 }
 
-static int print_classes(skf_classifier *net, FILE *pictures) {
+static int print_classes(skf_classifier* net, FILE* pictures) {
   uint8_t picture[PICTURE];
   while (fread(picture, 1, PICTURE, pictures) == PICTURE) {
     uint32_t label;
@@ -23,29 +23,30 @@ static int print_classes(skf_classifier *net, FILE *pictures) {
   return 0;
 }
 
-static int classify(skf_classifier *net, const char *bundle) {
+static int classify(skf_classifier* net, const char* bundle) {
   skf_info info;
   memset(&info, 0, sizeof info);
   info.size = sizeof info;
-  if (skf_get_info(net, &info) != SKF_OK || info.height != SIDE || info.width != SIDE) return fail("skf_get_info");
+  if (skf_get_info(net, &info) != SKF_OK || info.height != SIDE || info.width != SIDE)
+    return fail("skf_get_info");
 
   char path[4096];
   snprintf(path, sizeof path, "%s/golden/fitted.u8", bundle);
-  FILE *pictures = fopen(path, "rb");
+  FILE* pictures = fopen(path, "rb");
   if (!pictures) return fail(path);
   const int status = print_classes(net, pictures);
   fclose(pictures);
   return status;
 }
 
-int main(int count, char **values) {
+int main(int count, char** values) {
   if (count != 3 || skf_abi() != SKF_ABI) return fail("usage: consumer-c BUNDLE ARTIFACT");
   skf_options options;
   memset(&options, 0, sizeof options);
   options.size = sizeof options;
   options.artifact = values[2];
 
-  skf_classifier *net = NULL;
+  skf_classifier* net = NULL;
   if (skf_open(values[1], &options, &net) != SKF_OK) return fail("skf_open");
   const int status = classify(net, values[1]);
   skf_close(net);

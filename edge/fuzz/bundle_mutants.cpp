@@ -1,5 +1,6 @@
-// 10,000 mutated bundles through skf_check, skf_open and skf_classify. Nothing may crash, leak or be taken for a bug of the
-// library, and a file that differs from its hash may never be accepted. The runtime is the stand-in of the unit tests.
+// 10,000 mutated bundles through skf_check, skf_open and skf_classify. Nothing may crash, leak or be taken
+// for a bug of the library, and a file that differs from its hash may never be accepted. The runtime is the
+// stand-in of the unit tests.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -63,11 +64,37 @@ class Subject {
 
   // Replaces, renames or removes a random value; the text stays JSON.
   Kind mutate_value(Random& random) {
-    static const std::vector<json> values = {
-        nullptr, true, 0, -1, 1, 31, 33, 4294967295U, 1e308, 0.5, "", "..", "/etc/passwd", "images", "exact", "uint8",
-        "NHWC", "required", "probabilities", "openvino", "1.30.0", "2.0.0", "riscv64", json::array(), json::object(),
-        json::array({1, 2, 3}), json::array({"riscv64"}), json::array({"batch", 3, 32, 32}), std::string(5000, 'x'),
-        "golden/fitted.u8", "models/net.onnx"};
+    static const std::vector<json> values = {nullptr,
+                                             true,
+                                             0,
+                                             -1,
+                                             1,
+                                             31,
+                                             33,
+                                             4294967295U,
+                                             1e308,
+                                             0.5,
+                                             "",
+                                             "..",
+                                             "/etc/passwd",
+                                             "images",
+                                             "exact",
+                                             "uint8",
+                                             "NHWC",
+                                             "required",
+                                             "probabilities",
+                                             "openvino",
+                                             "1.30.0",
+                                             "2.0.0",
+                                             "riscv64",
+                                             json::array(),
+                                             json::object(),
+                                             json::array({1, 2, 3}),
+                                             json::array({"riscv64"}),
+                                             json::array({"batch", 3, 32, 32}),
+                                             std::string(5000, 'x'),
+                                             "golden/fitted.u8",
+                                             "models/net.onnx"};
     json document = bundle_.json();
     const json flat = document.flatten();
     auto place = flat.begin();
@@ -128,7 +155,8 @@ class Subject {
   std::string stranger_;
 };
 
-// Opens one artifact, or any that runs if it is NULL, classifies if that succeeds, and returns the code of skf_open.
+// Opens one artifact, or any that runs if it is NULL, classifies if that succeeds, and returns the code of
+// skf_open.
 skf_code opened_and_used(const std::string& path, const char* artifact) {
   skf_options options = made::options();
   options.artifact = artifact;
@@ -175,7 +203,8 @@ TEST_CASE("10,000 mutated bundles") {
     subject.restore();
   }
   // The mutants have to get past the parser, or they test nothing else.
-  for (const skf_code code : {SKF_OK, SKF_NOT_FOUND, SKF_MALFORMED, SKF_ALTERED, SKF_VERSION, SKF_TOLERANCE}) {
+  for (const skf_code code :
+       {SKF_OK, SKF_NOT_FOUND, SKF_MALFORMED, SKF_ALTERED, SKF_VERSION, SKF_TOLERANCE}) {
     CAPTURE(std::string(skf_code_name(code)));
     CHECK(codes[code] >= 1);
   }

@@ -20,6 +20,7 @@ from tools.edge.dependencies import bring
 from tools.edge.documents import check_documents
 from tools.edge.fixtures import write_fixtures
 from tools.edge.fuzzing import check_mutants
+from tools.edge.options import check_options
 from tools.edge.overhead import check_overhead
 
 # A step gets the work folder, and returns what its line says.
@@ -66,6 +67,7 @@ STEPS: dict[str, Step] = {
     "dependencies": _dependencies,
     "bundle": make_bundle,
     "fixtures": _fixtures,
+    "options": check_options,
     **{build.name: _build(build) for build in BUILDS},
     "consumers": check_consumers,
     "mutants": check_mutants,

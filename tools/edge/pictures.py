@@ -1,8 +1,8 @@
 """Pictures of every kind that edge/apps decodes, each with the pixels that Python decodes from it.
 
-NAME.png, NAME.jpg and NAME.pnm are the pictures. Beside each stands NAME.ppm with the pixels of
-`data.colour.upright_rgb`, or NAME.refused if C++ has to refuse the picture: a broken file, which Python
-refuses, too, or one of the few kinds that Python reads and C++ does not.
+Beside each picture, such as NAME.png, stands NAME.png.ppm with the pixels of `data.colour.upright_rgb`, or
+NAME.png.refused if C++ has to refuse the picture: a broken file, which Python refuses, too, or one of the few
+kinds that Python reads and C++ does not.
 """
 
 import io
@@ -30,11 +30,10 @@ def write_pictures(folder: Path) -> int:
     samples = list(all_samples())
     for name, content, refused in samples:
         (folder / name).write_bytes(content)
-        stem = folder / name.rpartition(".")[0]
         if refused:
-            stem.with_suffix(".refused").touch()
+            (folder / f"{name}.refused").touch()
         else:
-            upright_rgb(Image.open(io.BytesIO(content)), name).save(stem.with_suffix(".ppm"))
+            upright_rgb(Image.open(io.BytesIO(content)), name).save(folder / f"{name}.ppm")
     return len(samples)
 
 
@@ -117,13 +116,18 @@ def _orientations(random: np.random.Generator) -> Iterator[Sample]:
         exif[_ORIENTATION] = value
         image = picture(random, "RGB", 20, 30)
         yield f"orientation-{value}.png", encoded(image, "png", exif=exif), False
-        big_endian = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, 3, 1, value, 0, 0)
-        yield f"orientation-big-{value}.jpg", encoded(image, "jpeg", exif=big_endian), False
+        yield f"orientation-big-{value}.jpg", encoded(image, "jpeg", exif=_big_endian(value)), False
     image = picture(random, "RGB")
     yield "orientation-broken.jpg", encoded(image, "jpeg", exif=b"Exif\0\0II*\0\xff\xff"), False
     yield "orientation-xmp.jpg", encoded(image, "jpeg", xmp=_XMP), True
     yield "orientation-xmp.png", _with_text(image, "XML:com.adobe.xmp", _XMP.decode()), True
-    yield "orientation-profile.png", _with_text(image, "Raw profile type exif", "\nexif\n  4\n00\n"), True
+    profile = f"\nexif\n  32\n{_big_endian(6).hex()}\n"
+    yield "orientation-profile.png", _with_text(image, "Raw profile type exif", profile), True
+
+
+def _big_endian(orientation: int) -> bytes:
+    """An EXIF block in the byte order that Pillow does not write."""
+    return b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
 
 
 def _with_text(image: Image.Image, key: str, text: str) -> bytes:

@@ -2,16 +2,15 @@
 //
 //     skipfold-bench digits.bundle --artifact ort-fp32 --most-overhead 2
 //
-// Times are those of skf_infer on normalised images: the median and the 99th percentile of a call, images per second, and
-// the time to open. The overhead compares skf_infer with the same call of the runtime's API, interleaved in this
-// process; the same comparison of the runtime with itself shows how far to trust the figure. With --most-overhead the
-// exit status is 1 if the overhead is above that in each of five rounds.
+// Times are those of skf_infer on normalised images: the median and the 99th percentile of a call, images per
+// second, and the time to open. The overhead compares skf_infer with the same call of the runtime's API,
+// interleaved in this process; the same comparison of the runtime with itself shows how far to trust the
+// figure. With --most-overhead the exit status is 1 if the overhead is above that in each of five rounds.
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
 #include <exception>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -42,16 +41,20 @@ struct Overhead {
 
 void declare(CLI::App& app, Arguments& arguments) {
   app.add_option("bundle", arguments.bundle, "The folder that `skipfold bundle` wrote")->required();
-  app.add_option("--artifact", arguments.artifact, "Its id; otherwise the first in the bundle that runs here");
+  app.add_option("--artifact", arguments.artifact,
+                 "Its id; otherwise the first in the bundle that runs here");
   app.add_option("--batch", arguments.batch, "Images of one call")->check(CLI::PositiveNumber);
   app.add_option("--threads", arguments.threads, "CPU threads; otherwise the runtime's choice");
-  app.add_option("--seconds", arguments.seconds, "How long each figure is measured")->check(CLI::PositiveNumber);
-  app.add_option("--most-overhead", arguments.most_overhead, "Percent over the runtime's API that are allowed");
+  app.add_option("--seconds", arguments.seconds, "How long each figure is measured")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--most-overhead", arguments.most_overhead,
+                 "Percent over the runtime's API that are allowed");
 }
 
 template <class T>
 T value_of(skipfold::Result<T> result) {
-  if (!result) throw std::runtime_error(std::string(result.status().name()) + ": " + result.status().message());
+  if (!result)
+    throw std::runtime_error(std::string(result.status().name()) + ": " + result.status().message());
   return std::move(*result);
 }
 
@@ -76,8 +79,8 @@ std::vector<float> random_images(std::size_t values) {
   return images;
 }
 
-// The smallest of up to five rounds, because a busy machine only ever adds to a time. A round within the allowed
-// percentage ends the measurement.
+// The smallest of up to five rounds, because a busy machine only ever adds to a time. A round within the
+// allowed percentage ends the measurement.
 Overhead overhead_of(const bench::Call& library, const bench::Call& raw, const bench::Call& again,
                      const Arguments& arguments) {
   Overhead least;
@@ -90,7 +93,8 @@ Overhead overhead_of(const bench::Call& library, const bench::Call& raw, const b
   return least;
 }
 
-nlohmann::ordered_json measured(skipfold::Classifier& net, const Arguments& arguments, const std::vector<float>& images) {
+nlohmann::ordered_json measured(skipfold::Classifier& net, const Arguments& arguments,
+                                const std::vector<float>& images) {
   std::vector<float> logits(std::size_t{arguments.batch} * net.info().classes);
   const auto infer = [&] { insist(net.infer(images.data(), arguments.batch, logits.data())); };
   const std::vector<double> times = bench::times_of(infer, arguments.seconds);
@@ -102,7 +106,8 @@ nlohmann::ordered_json measured(skipfold::Classifier& net, const Arguments& argu
 }
 
 // Empty if this program was compiled without the artifact's runtime.
-std::optional<Overhead> compared(skipfold::Classifier& net, const Arguments& arguments, const std::vector<float>& images) {
+std::optional<Overhead> compared(skipfold::Classifier& net, const Arguments& arguments,
+                                 const std::vector<float>& images) {
   const bench::Artifact artifact =
       bench::artifact_of(arguments.bundle, net.info().artifact, arguments.batch, arguments.threads);
   const auto raw = bench::open_raw(artifact);
@@ -125,13 +130,15 @@ int run(const Arguments& arguments) {
   skipfold::Classifier net = open(arguments, 0);
   const skf_info& info = net.info();
   const auto images = random_images(std::size_t{3} * info.height * info.width * arguments.batch);
-  report = {{"artifact", info.artifact}, {"runtime_version", info.runtime_version}, {"batch", arguments.batch}};
+  report = {
+      {"artifact", info.artifact}, {"runtime_version", info.runtime_version}, {"batch", arguments.batch}};
   // The first opening also loads the runtime.
   report["first_open_without_self_test_ms"] = bare / 1e3;
   report["open_ms"] = whole / 1e3;
   report["infer"] = measured(net, arguments, images);
   const std::optional<Overhead> overhead = compared(net, arguments, images);
-  if (overhead) report["overhead_percent"] = {{"skf_infer", overhead->library}, {"same_call_twice", overhead->noise}};
+  if (overhead)
+    report["overhead_percent"] = {{"skf_infer", overhead->library}, {"same_call_twice", overhead->noise}};
   std::cout << report.dump(1) << '\n';
   if (!arguments.most_overhead) return 0;
   if (!overhead) throw std::runtime_error("this program was compiled without the runtime of the artifact");

@@ -1,9 +1,8 @@
 #include "raw.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <stdexcept>
 
@@ -26,11 +25,13 @@ std::size_t Artifact::values() const {
   return std::accumulate(input_shape.begin(), input_shape.end(), std::size_t{1}, std::multiplies<>());
 }
 
-Artifact artifact_of(const std::string& bundle, const std::string& id, std::size_t batch, std::size_t threads) {
+Artifact artifact_of(const std::string& bundle, const std::string& id, std::size_t batch,
+                     std::size_t threads) {
   const nlohmann::json manifest = nlohmann::json::parse(std::ifstream(bundle + "/bundle.json"));
   const nlohmann::json entry = entry_of(manifest, id);
   const nlohmann::json& input = entry.at("input");
-  if (input.at("dtype") != "float32") throw std::runtime_error(id + " takes pixels and not normalised images");
+  if (input.at("dtype") != "float32")
+    throw std::runtime_error(id + " takes pixels and not normalised images");
   Artifact artifact;
   artifact.path = bundle + "/" + entry.at("file").get<std::string>();
   artifact.runtime = entry.at("runtime").at("name");

@@ -1,5 +1,5 @@
-// An artifact of a bundle through its runtime's own API, as a program without skipfold would call it: what the overhead
-// of skf_infer is measured against.
+// An artifact of a bundle through its runtime's own API, as a program without skipfold would call it: what
+// the overhead of skf_infer is measured against.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,10 @@ struct Artifact {
   std::size_t values() const;  // of the input, with the batch
 };
 
-// The artifact with an id in a bundle; throws std::runtime_error if there is none, or if its input is not float32.
-Artifact artifact_of(const std::string& bundle, const std::string& id, std::size_t batch, std::size_t threads);
+// The artifact with an id in a bundle; throws std::runtime_error if there is none, or if its input is not
+// float32.
+Artifact artifact_of(const std::string& bundle, const std::string& id, std::size_t batch,
+                     std::size_t threads);
 
 // An open network for a fixed batch. Errors are exceptions, those of the runtime among them.
 class Raw {

@@ -1,6 +1,5 @@
-#include <openvino/openvino.hpp>
-
 #include <algorithm>
+#include <openvino/openvino.hpp>
 
 #include "raw.hpp"
 
@@ -10,7 +9,8 @@ namespace {
 class OpenVino : public Raw {
  public:
   explicit OpenVino(const Artifact& artifact)
-      : shape_(artifact.input_shape.begin(), artifact.input_shape.end()), values_(artifact.batch() * artifact.classes) {
+      : shape_(artifact.input_shape.begin(), artifact.input_shape.end()),
+        values_(artifact.batch() * artifact.classes) {
     const auto model = core_.read_model(artifact.path);
     model->reshape({{artifact.input, ov::PartialShape(shape_)}});
     const ov::AnyMap settings(artifact.settings.begin(), artifact.settings.end());

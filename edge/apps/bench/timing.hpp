@@ -35,8 +35,8 @@ inline std::vector<double> times_of(const Call& call, double seconds) {
   return times;
 }
 
-// By how much the median of `second` exceeds that of `first`, in percent. The two take turns at being called first, so
-// that a change of the CPU's clock or a busy neighbour hits both alike.
+// By how much the median of `second` exceeds that of `first`, in percent. The two take turns at being called
+// first, so that a change of the CPU's clock or a busy neighbour hits both alike.
 inline double overhead_percent(const Call& first, const Call& second, double seconds) {
   std::vector<double> firsts, seconds_of_second;
   bool turn = false;

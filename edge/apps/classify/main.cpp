@@ -2,14 +2,13 @@
 //
 //     skipfold-classify --bundle digits.bundle seven.png
 //
-// The exit status is 0 if every picture was classified, 1 if the bundle did not open or a picture was not read, and
-// CLI11's own if the command line was wrong.
+// The exit status is 0 if every picture was classified, 1 if the bundle did not open or a picture was not
+// read, and CLI11's own if the command line was wrong.
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,11 +35,13 @@ struct Arguments {
 void declare(CLI::App& app, Arguments& arguments) {
   app.add_option("pictures", arguments.pictures, "PNG, JPEG and PNM files")->required();
   app.add_option("--bundle", arguments.bundle, "The folder that `skipfold bundle` wrote")->required();
-  app.add_option("--artifact", arguments.artifact, "Its id; otherwise the first in the bundle that runs here");
+  app.add_option("--artifact", arguments.artifact,
+                 "Its id; otherwise the first in the bundle that runs here");
   app.add_option("--sha256", arguments.sha256, "The SHA-256 of bundle.json, from a channel that you trust");
   app.add_option("--threads", arguments.threads, "CPU threads; otherwise the runtime's choice");
   app.add_option("--top", arguments.top, "Classes to show of each picture")->check(CLI::PositiveNumber);
-  app.add_flag("--bgr", arguments.bgr, "Pass pixels in the order blue, green, red; the classes stay the same");
+  app.add_flag("--bgr", arguments.bgr,
+               "Pass pixels in the order blue, green, red; the classes stay the same");
   app.add_flag("--unverified", arguments.unverified, "Open an artifact that was never verified");
   app.add_flag("--no-self-test", arguments.without_self_test, "Open without running the golden pictures");
   app.add_flag("--json", arguments.json, "Print one JSON object");
@@ -62,7 +63,8 @@ void exchange_red_and_blue(pictures::Picture& picture) {
 }
 
 // The classes of one file; throws pictures::Unreadable, which also carries what the library says.
-std::vector<classify::Share> classes_of(skipfold::Classifier& net, const std::string& path, const Arguments& arguments) {
+std::vector<classify::Share> classes_of(skipfold::Classifier& net, const std::string& path,
+                                        const Arguments& arguments) {
   pictures::Picture picture = pictures::read(path);
   if (arguments.bgr) exchange_red_and_blue(picture);
   const auto fitted = net.fit(picture.rgb.data(), picture.width, picture.height);
@@ -84,13 +86,15 @@ nlohmann::ordered_json described(const skf_info& info) {
 
 nlohmann::ordered_json as_json(const std::string& path, const std::vector<classify::Share>& shares) {
   nlohmann::ordered_json classes = nlohmann::ordered_json::array();
-  for (const classify::Share& share : shares) classes.push_back({{"class", share.name}, {"probability", share.value}});
+  for (const classify::Share& share : shares)
+    classes.push_back({{"class", share.name}, {"probability", share.value}});
   return {{"image", path}, {"classes", classes}};
 }
 
 void print_line(const std::string& path, const std::vector<classify::Share>& shares) {
   std::printf("%s", path.c_str());
-  for (const classify::Share& share : shares) std::printf("  %s %.1f%%", share.name.c_str(), 100 * share.value);
+  for (const classify::Share& share : shares)
+    std::printf("  %s %.1f%%", share.name.c_str(), 100 * share.value);
   std::printf("\n");
 }
 
@@ -113,7 +117,8 @@ int run(const Arguments& arguments) {
       status = 1;
     }
   }
-  if (arguments.json) std::cout << report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  if (arguments.json)
+    std::cout << report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
   return status;
 }
 

@@ -1,14 +1,17 @@
 // JPEG through libjpeg-turbo, with the decoder's defaults, which are those of Pillow.
-#include <csetjmp>
+// jpeglib.h uses FILE and size_t without including what declares them, and jerror.h likewise jpeglib.h.
+// clang-format off
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
+#include <jpeglib.h>
+#include <jerror.h>
+// clang-format on
+
+#include <csetjmp>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <jpeglib.h>
-#include <jerror.h>
 
 #include "formats.hpp"
 
@@ -20,7 +23,8 @@ constexpr int kMostScans = 500;
 constexpr int kMetadata = JPEG_APP0 + 1;
 constexpr std::string_view kExif("Exif\0\0", 6);
 
-// libjpeg over the bytes of a file. libjpeg reports an error by a jump, and `run` turns the jump into an exception.
+// libjpeg over the bytes of a file. libjpeg reports an error by a jump, and `run` turns the jump into an
+// exception.
 class Reader {
  public:
   explicit Reader(Bytes file) {
@@ -80,7 +84,8 @@ unsigned product(unsigned a, unsigned b) {
   return ((scaled >> 8) + scaled) >> 8;
 }
 
-// Four channels of a JPEG file are 255 minus ink, as Adobe's programs write them: red = (255 - C) * (255 - K) / 255.
+// Four channels of a JPEG file are 255 minus ink, as Adobe's programs write them: red = (255 - C) * (255 - K)
+// / 255.
 void append_inks(const std::vector<std::uint8_t>& row, std::vector<std::uint8_t>& rgb) {
   for (std::size_t i = 0; i < row.size(); i += 4) {
     const unsigned light = row[i + 3];
@@ -108,7 +113,8 @@ void start(Reader& reader) {
 Picture rows_of(Reader& reader) {
   const jpeg_decompress_struct& jpeg = reader.jpeg();
   Picture picture{jpeg.output_width, jpeg.output_height, {}};
-  std::vector<std::uint8_t> row(std::size_t{jpeg.output_width} * static_cast<std::size_t>(jpeg.output_components));
+  std::vector<std::uint8_t> row(std::size_t{jpeg.output_width} *
+                                static_cast<std::size_t>(jpeg.output_components));
   while (jpeg.output_scanline < jpeg.output_height) {
     JSAMPROW pointer = row.data();
     reader.run([&pointer](jpeg_decompress_struct* decoder) { jpeg_read_scanlines(decoder, &pointer, 1); });

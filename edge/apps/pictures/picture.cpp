@@ -39,7 +39,8 @@ Picture upright(Stored stored) {
 Stored decode_any(Bytes file) {
   if (file.begins_with("\x89PNG\r\n\x1a\n")) return decode_png(file);
   if (file.begins_with("\xff\xd8\xff")) return decode_jpeg(file);
-  if (file.size >= 2 && file.data[0] == 'P' && file.data[1] >= '1' && file.data[1] <= '6') return decode_pnm(file);
+  if (file.size >= 2 && file.data[0] == 'P' && file.data[1] >= '1' && file.data[1] <= '6')
+    return decode_pnm(file);
   throw Unreadable("it is not a PNG, JPEG or PNM file");
 }
 

@@ -14,11 +14,12 @@
 namespace pictures {
 namespace {
 
-// The ratio of zlib's best compression. A file that claims to hold more pixels than that is refused before memory is
-// reserved for them.
+// The ratio of zlib's best compression. A file that claims to hold more pixels than that is refused before
+// memory is reserved for them.
 constexpr std::uint64_t kMostExpansion = 1032;
 
-// libpng over the bytes of a file. libpng reports an error by a jump, and `run` turns the jump into an exception.
+// libpng over the bytes of a file. libpng reports an error by a jump, and `run` turns the jump into an
+// exception.
 class Reader {
  public:
   explicit Reader(Bytes file) : rest_(file) {
@@ -39,7 +40,8 @@ class Reader {
   // Makes calls of libpng. The jump skips destructors, so `calls` must not own anything.
   template <class Calls>
   __attribute__((noinline)) void run(const Calls& calls) {
-    if (setjmp(png_jmpbuf(png_))) throw Unreadable(std::string("it is no readable PNG file (") + problem_ + ")");
+    if (setjmp(png_jmpbuf(png_)))
+      throw Unreadable(std::string("it is no readable PNG file (") + problem_ + ")");
     calls(png_, info_);
   }
 
@@ -81,25 +83,29 @@ struct Header {
 
 Header header_of(Reader& reader) {
   Header header;
-  png_get_IHDR(reader.png(), reader.info(), &header.width, &header.height, &header.depth, &header.colour, nullptr,
-               nullptr, nullptr);
+  png_get_IHDR(reader.png(), reader.info(), &header.width, &header.height, &header.depth, &header.colour,
+               nullptr, nullptr, nullptr);
   return header;
 }
 
 void insist_on_data(Reader& reader, const Header& header, std::uint64_t file_size) {
   insist_on_size(header.width, header.height);
   const std::uint64_t row = png_get_rowbytes(reader.png(), reader.info());
-  if (row * header.height > file_size * kMostExpansion) throw Unreadable("it holds too little data for its size");
+  if (row * header.height > file_size * kMostExpansion)
+    throw Unreadable("it holds too little data for its size");
 }
 
-// Pillow compares a transparent colour of 2, 4 or 16 bits with pixels that it has scaled to 8 bits, and viewers do not.
+// Pillow compares a transparent colour of 2, 4 or 16 bits with pixels that it has scaled to 8 bits, and
+// viewers do not.
 void insist_on_clear_transparency(Reader& reader, const Header& header) {
-  if (header.colour == PNG_COLOR_TYPE_PALETTE || !png_get_valid(reader.png(), reader.info(), PNG_INFO_tRNS)) return;
+  if (header.colour == PNG_COLOR_TYPE_PALETTE || !png_get_valid(reader.png(), reader.info(), PNG_INFO_tRNS))
+    return;
   png_color_16p colour = nullptr;
   png_get_tRNS(reader.png(), reader.info(), nullptr, nullptr, &colour);
   const bool above_8_bits = (colour->red | colour->green | colour->blue | colour->gray) > 255;
   if ((header.depth != 8 && header.depth != 1) || above_8_bits)
-    throw Unreadable("it has a transparent colour that programs read differently; save it with an alpha channel");
+    throw Unreadable(
+        "it has a transparent colour that programs read differently; save it with an alpha channel");
 }
 
 // Asks libpng for RGBA with 8 bits, or for 16-bit grey as it is.

@@ -17,7 +17,8 @@ class Header {
     skip();
     std::uint64_t value = 0;
     int digits = 0;
-    for (; std::isdigit(peek()); ++at_, ++digits) value = value * 10 + static_cast<std::uint64_t>(peek() - '0');
+    for (; std::isdigit(peek()); ++at_, ++digits)
+      value = value * 10 + static_cast<std::uint64_t>(peek() - '0');
     if (digits == 0 || digits > 9) throw Unreadable("its header is broken");
     return value;
   }

@@ -1,5 +1,6 @@
-// Every picture of the fixtures is decoded to the pixels that Python decodes, or refused. tools/edge/pictures.py makes
-// them; the environment variable SKIPFOLD_TEST_FIXTURES names the folder of the fixtures.
+// Every picture of the fixtures is decoded to the pixels that Python decodes, or refused.
+// tools/edge/pictures.py makes them; the environment variable SKIPFOLD_TEST_FIXTURES names the folder of the
+// fixtures.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
@@ -31,7 +32,7 @@ std::vector<fs::path> samples() {
   return all;
 }
 
-fs::path beside(fs::path sample, const char* suffix) { return sample.replace_extension(suffix); }
+fs::path beside(const fs::path& sample, const char* suffix) { return sample.string() + suffix; }
 
 std::vector<std::uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
 
