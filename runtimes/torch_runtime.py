@@ -64,8 +64,14 @@ class TorchRuntime(Runtime):
         return model
 
     def _infer(self, images: Batch) -> Batch:
-        with torch.inference_mode():
-            return self._model(self._on_device(images)).float().cpu().numpy()
+        try:
+            with torch.inference_mode():
+                return self._model(self._on_device(images)).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"the GPU has too little free memory for {self.name} at batch {len(images)}",
+                "take a smaller batch, or end what else uses the GPU",
+            ) from error
 
     def _on_device(self, images: Batch) -> torch.Tensor:
         return torch.from_numpy(images).to(self.device).to(_TYPES[self.precision])

@@ -148,3 +148,16 @@ def test_device_time_is_between_events_around_the_network_and_leaves_out_the_cop
         with pytest.raises(ValueError, match="torch takes float32"):
             runtime.device_ms(images[0])
         runtime._model = None
+
+
+def test_gpu_without_memory_for_a_batch_is_no_bug(
+    preact_run: RunDirectory, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with TorchRuntime(preact_run.verified(CHECKPOINT), "fp32") as runtime:
+        monkeypatch.setattr(runtime, "_model", full)
+        with pytest.raises(UserError, match="too little free memory for torch at batch 3"):
+            runtime.infer(digits.normalised(digits.test.images[:3]))
+        monkeypatch.undo()
