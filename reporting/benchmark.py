@@ -134,8 +134,8 @@ def change_lines(changes: "Changes") -> list[Line]:
         *(("new", f"{name}: not measured before") for name in changes.missing_before),
         (
             "compare",
-            f"{len(changes.regressions)} regressions, {len(changes.improvements)} improvements, "
-            f"{changes.same} unchanged; in a change the 95 % limits of × lie apart by more than "
+            f"regressions: {len(changes.regressions)}, improvements: {len(changes.improvements)}, "
+            f"unchanged: {changes.same}; in a change the 95 % limits of × lie apart by more than "
             f"{100 * changes.margin:.0f} %",
         ),
     ]

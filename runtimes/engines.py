@@ -86,7 +86,7 @@ class EngineSpec:
 
 _TABLE = (
     EngineSpec("torch", "runtimes.torch_runtime:TorchRuntime", {}, colour="#6b7280"),
-    EngineSpec("torch-compile", "runtimes.torch_runtime:TorchCompileRuntime", {}, colour="#c2410c"),
+    EngineSpec("torch-compile", "runtimes.torch_compile_runtime:TorchCompileRuntime", {}, colour="#c2410c"),
     EngineSpec(
         "ort",
         "runtimes.ort_runtime:OrtRuntime",

@@ -122,13 +122,13 @@ def test_comparison_with_an_earlier_benchmark(
     assert skipfold(*command, "--save", file).status == 0
     same = skipfold(*command, "--compare", file)
     assert same.status == 0
-    assert "0 regressions, 0 improvements, 2 unchanged" in same.out
+    assert "regressions: 0, improvements: 0, unchanged: 2" in same.out
     stubbed(monkeypatch, PACE | {("ort", "int8", "cpu"): 0.8})
     slower = skipfold(*command, "--compare", file, "--force")
     assert slower.status == 1
     words = "ort int8 on cpu, batch 1: 8.00× (8.00–8.00) before, 5.00× (5.00–5.00) now"
     assert f"regression {words}" in slower.out
-    assert "1 regressions, 0 improvements, 1 unchanged" in slower.out
+    assert "regressions: 1, improvements: 0, unchanged: 1" in slower.out
     document = skipfold(*command, "--compare", file, "--json").document
     assert [change["precision"] for change in document["changes"]["regressions"]] == ["int8"]
 

@@ -23,7 +23,7 @@ from models.config import VARIANTS
 from runtimes.engines import ENGINES
 from runtimes.runtime import Runtime
 from runtimes.subjects import open_subject, precisions_of, subject_in
-from runtimes.torch_runtime import TorchCompileRuntime
+from runtimes.torch_compile_runtime import TorchCompileRuntime
 
 RUNTIMES = [
     ("torch", "fp32"),
