@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts.run_directory import RunDirectory
 from benchmarks.markdown import machine_lines, markdown_table
+from bundling.writing import ZSTD_LEVEL
 from errors import UserError
 from runtimes.tensorrt.engine_card import EngineCard, card_of_engine
 from runtimes.tensorrt.expectation import Moved, expectation_from_bytes, moved_by
@@ -25,8 +26,6 @@ COLUMNS = [
     "network", "precision", "targets", "build s", "plan MB", "zstd MB", "kernels", "MB b1", "MB b32",
     "of FP16's", "convolutions", "verdict",
 ]  # fmt: skip
-# The level that a bundle's archive is written with.
-_ZSTD_LEVEL = 19
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def compressed_size(plan: Path) -> int:
     """Return the bytes of a plan file behind zstd, which is how an archive carries the plan."""
     import zstandard
 
-    return len(zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(plan.read_bytes()))
+    return len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(plan.read_bytes()))
 
 
 def _place(card: EngineCard) -> tuple[list[int], int]:

@@ -15,7 +15,7 @@ from bundling.signing import sign
 from errors import UserError
 
 ARCHIVE_SUFFIX = ".tar.zst"
-_LEVEL = 19
+ZSTD_LEVEL = 19
 
 
 def write_bundle(bundle: Bundle, out: Path, key: Path | None = None) -> None:
@@ -80,7 +80,7 @@ def write_archive(folder: Path) -> Path:
 
     archive = folder.with_name(folder.name + ARCHIVE_SUFFIX)
     with environment_errors(archive):
-        write_atomically(archive, ZstdCompressor(level=_LEVEL).compress(_tar_of(folder)))
+        write_atomically(archive, ZstdCompressor(level=ZSTD_LEVEL).compress(_tar_of(folder)))
     return archive
 
 
