@@ -8,7 +8,8 @@ limit in dB. Noise at the limit has the standard deviation
 
 in each logit and sqrt(2) sigma in the difference of two. The margin between the largest and the second
 largest logit has to be six times that. Of the pictures that are left, each size in `SIZES` gets as many, and
-labels that were chosen less often go first, then larger margins.
+labels that were chosen less often go first, then larger margins. Of an artifact that gives probabilities the
+same holds with probabilities in the place of logits.
 """
 
 import math
@@ -24,7 +25,6 @@ from data.dataset import normalised
 from errors import CheckFailed
 from graphs.card import Batch, GraphCard
 from runtimes.runtime import Runtime, infer_in_batches
-from verification.probabilities import centred_logits
 
 COUNT = 32
 _DEVIATIONS = 6
@@ -65,7 +65,7 @@ def golden_from_runtimes(
     fitted = np.stack([picture.fitted for picture in pool])
     images = normalised(fitted, card.mean, card.std)
     pixels = np.ascontiguousarray(fitted.transpose(0, 2, 3, 1))
-    outputs = [_logits(runtime, pixels, images) for runtime in runtimes.values()]
+    outputs = [outputs_of(runtime, pixels, images) for runtime in runtimes.values()]
     # The logits of random weights hardly differ between classes, and noise turns their labels.
     deviations = [_deviation(logits, limit) for logits, limit in zip(outputs, limits.values(), strict=True)]
     least = [_DEVIATIONS * math.sqrt(2) * deviation * card.trained for deviation in deviations]
@@ -138,12 +138,6 @@ def outputs_of(runtime: Runtime, pixels: Pixels, images: Batch) -> Batch:
     return infer_in_batches(
         runtime, (given[start : start + size] for start in range(0, len(given), size)), size
     )
-
-
-def _logits(runtime: Runtime, pixels: Pixels, images: Batch) -> Batch:
-    """Return the logits of an artifact, without their mean where the artifact gives probabilities."""
-    outputs = outputs_of(runtime, pixels, images)
-    return centred_logits(outputs) if runtime.card.takes_pixels else outputs
 
 
 def _deviation(logits: Batch, limit: float) -> float:

@@ -1,10 +1,11 @@
 """A folder with a page that classifies pictures in a browser, made of a bundle.
 
-    index.html, style.css, *.js     the page; see `bundling/web/` page.json                       what the
-    page has to know of the bundle ort/                            ONNX Runtime for browsers; see
-    `bundling.onnxruntime_web` model.onnx                      the graph of the bundle that takes pixels and
-    is preferred for ONNX Runtime golden/                         the golden pictures with their pixels and
-    probabilities README.md                       how to serve the folder
+    index.html, style.css, *.js     the page; see `bundling/web/`
+    page.json                       what the page has to know of the bundle
+    ort/                            ONNX Runtime for browsers; see `bundling.onnxruntime_web`
+    model.onnx                      the graph that takes pixels and is preferred for ONNX Runtime
+    golden/                         the golden pictures with their pixels and probabilities
+    README.md                       how to serve the folder
 
 Any static server will do. One thread computes, so that the server need not send the headers that browsers
 ask for before they share memory between threads, and nothing is loaded from elsewhere. When the page is
