@@ -10,13 +10,19 @@
 namespace skf {
 namespace {
 
+// OpenVINO ends its messages with empty lines.
+std::string without_last_lines(std::string text) {
+  text.erase(text.find_last_not_of(" \n") + 1);
+  return text;
+}
+
 // Calls a function of a back end's table, whose last argument is where it writes why it fails.
 template <class Function, class... Arguments>
 void call(Function function, Arguments... arguments) {
   char why[1024];
   why[0] = '\0';  // not = "", which would clear all of it in every call
   const skf_code code = function(arguments..., Text{why, sizeof why});
-  if (code != SKF_OK) throw Failure(code, why);
+  if (code != SKF_OK) throw Failure(code, without_last_lines(why));
 }
 
 // Whether all exponents leave room: infinity and NaN have all 8 bits set. This form is vectorized,

@@ -53,6 +53,7 @@ struct Behaviour {
   std::vector<std::size_t> runs;                              // pictures of each run
   std::vector<std::pair<std::string, std::string>> settings;  // of the last open
   std::uint32_t batch = 0, threads = 0;
+  std::vector<bool> like_first;  // of the last run: whether each picture is the first one once more
   std::atomic<int> open_sessions{0};
 
   void reset();

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <stdlib.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -26,13 +28,6 @@ std::string content_of(const std::filesystem::path& file) {
   return content.str();
 }
 
-bool is_there(const std::string& runtime) {
-  std::istringstream lines(skf_backends());
-  for (std::string line; std::getline(lines, line);)
-    if (line.rfind(runtime + " ", 0) == 0) return line.find("does not load") == std::string::npos;
-  return false;
-}
-
 }  // namespace
 
 std::string bundle() { return environment("SKIPFOLD_TEST_BUNDLE"); }
@@ -46,10 +41,21 @@ const nlohmann::json& manifest() {
   return json;
 }
 
+std::vector<std::string> runtimes() {
+  std::vector<std::string> names;
+  std::istringstream modules(SKIPFOLD_TEST_MODULES);
+  for (std::string module; modules >> module;)
+    if (module.find("tensorrt") == std::string::npos)
+      names.push_back(module.substr(std::strlen("skipfold-")));
+  REQUIRE(!names.empty());
+  return names;
+}
+
 std::vector<std::string> artifacts() {
+  const std::vector<std::string> here = runtimes();
   std::vector<std::string> ids;
   for (const auto& artifact : manifest()["artifacts"])
-    if (is_there(artifact["runtime"]["name"])) ids.push_back(artifact["id"]);
+    if (std::count(here.begin(), here.end(), artifact["runtime"]["name"])) ids.push_back(artifact["id"]);
   REQUIRE(!ids.empty());
   return ids;
 }
@@ -60,6 +66,13 @@ std::string artifact_of(const std::string& runtime) {
       return artifact["id"];
   FAIL("the bundle has no artifact for " << runtime);
   return "";
+}
+
+double least_snr(const std::string& artifact) {
+  for (const auto& entry : manifest()["artifacts"])
+    if (entry["id"] == artifact) return entry["golden"]["snr_db"];
+  FAIL("the bundle has no artifact " << artifact);
+  return INFINITY;
 }
 
 template <class T>

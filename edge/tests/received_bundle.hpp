@@ -17,10 +17,14 @@ std::filesystem::path fixture(const std::string& file);  // in SKIPFOLD_TEST_FIX
 
 // Read once, so that a reference to a part of it stays good.
 const nlohmann::json& manifest();
-// The ids of all artifacts whose runtime this build has.
+// The runtimes for CPUs whose back ends were built; each of them has to work.
+std::vector<std::string> runtimes();
+// The ids of all artifacts for these runtimes.
 std::vector<std::string> artifacts();
-// The first of them that runs in `runtime`; the test fails if there is none.
+// The first of them that runs in `runtime` and takes floats; the test fails if there is none.
 std::string artifact_of(const std::string& runtime);
+// The least signal to noise in dB that the bundle allows an artifact.
+double least_snr(const std::string& artifact);
 
 template <class T>
 std::vector<T> values_in(const std::filesystem::path& file);

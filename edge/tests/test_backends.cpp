@@ -1,6 +1,7 @@
 // What each real runtime answers to a bundle that asks for the wrong thing.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 
@@ -10,7 +11,13 @@ using nlohmann::json;
 
 namespace {
 
-const char* const kRuntimes[] = {"openvino", "ort"};
+// Whether this build has a runtime; says so if not.
+bool is_built(const std::string& runtime) {
+  const auto all = received::runtimes();
+  const bool built = std::count(all.begin(), all.end(), runtime) != 0;
+  if (!built) MESSAGE("skipped: this build has no " << runtime);
+  return built;
+}
 
 skipfold::Status opened_with(const std::string& artifact, const std::string& pointer, const json& value) {
   received::Copy copy;
@@ -27,7 +34,7 @@ void says(const skipfold::Status& status, skf_code code, const std::string& part
 }  // namespace
 
 TEST_CASE("Another version of the runtime is refused, and the message names both") {
-  for (const char* runtime : kRuntimes) {
+  for (const std::string& runtime : received::runtimes()) {
     const std::string artifact = received::artifact_of(runtime);
     const std::string here = received::open(artifact).info().runtime_version;
     const auto status = opened_with(artifact, "/runtime/verified_version", "99.1.2");
@@ -37,14 +44,14 @@ TEST_CASE("Another version of the runtime is refused, and the message names both
 }
 
 TEST_CASE("A tensor that the model does not have is refused by name") {
-  for (const char* runtime : kRuntimes)
+  for (const std::string& runtime : received::runtimes())
     for (const char* tensor : {"input", "output"})
       says(opened_with(received::artifact_of(runtime), std::string("/") + tensor + "/name", "nothing"),
            SKF_MALFORMED, "no tensor nothing");
 }
 
 TEST_CASE("A model of other classes than the bundle says is refused with both shapes") {
-  for (const char* runtime : kRuntimes) {
+  for (const std::string& runtime : received::runtimes()) {
     const std::string artifact = received::artifact_of(runtime);
     received::Copy copy;
     // The bundle's own output becomes its input's name: a tensor of another shape.
@@ -54,7 +61,7 @@ TEST_CASE("A model of other classes than the bundle says is refused with both sh
 }
 
 TEST_CASE("A model that is truncated or no model is refused in the runtime's words") {
-  for (const char* runtime : kRuntimes) {
+  for (const std::string& runtime : received::runtimes()) {
     const std::string artifact = received::artifact_of(runtime);
     received::Copy copy;
     std::string file;
@@ -71,6 +78,7 @@ TEST_CASE("A model that is truncated or no model is refused in the runtime's wor
 }
 
 TEST_CASE("ONNX Runtime's settings are the bundle's, and unknown ones are refused") {
+  if (!is_built("ort")) return;
   const std::string artifact = received::artifact_of("ort");
   const json good = {{"graph_optimization_level", "all"},
                      {"execution_mode", "sequential"},
@@ -86,16 +94,19 @@ TEST_CASE("ONNX Runtime's settings are the bundle's, and unknown ones are refuse
 }
 
 TEST_CASE("OpenVINO's settings are read back, and unknown ones are refused") {
+  if (!is_built("openvino")) return;
   const std::string artifact = received::artifact_of("openvino");
-  const json settings = received::manifest()["artifacts"][0]["runtime"]["settings"];
   CHECK(opened_with(artifact, "/runtime/settings/INFERENCE_NUM_THREADS", "1").ok());
-  CHECK(opened_with(artifact, "/runtime/settings/COLOUR", "blue").code() == SKF_RUNTIME);
-  // The plugin has no such precision for a CPU, and says so or computes in another.
+  // OpenVINO takes this number without a word, and runs as many threads as there are cores.
+  const auto status = opened_with(artifact, "/runtime/settings/INFERENCE_NUM_THREADS", "100000");
+  says(status, SKF_RUNTIME, "asked for INFERENCE_NUM_THREADS = 100000, and the compiled model has");
+  says(opened_with(artifact, "/runtime/settings/COLOUR", "blue"), SKF_RUNTIME, "COLOUR");
+  // OpenVINO has no such precision for a CPU.
   CHECK(opened_with(artifact, "/runtime/settings/INFERENCE_PRECISION_HINT", "f64").code() == SKF_RUNTIME);
 }
 
 TEST_CASE("The number of threads is the caller's") {
-  for (const char* runtime : kRuntimes) {
+  for (const std::string& runtime : received::runtimes()) {
     const auto pixels = received::values_in<std::uint8_t>(received::bundle() + "/golden/fitted.u8");
     auto net = received::open(received::artifact_of(runtime), 1, 0, 1);
     CHECK(net.classify(pixels));
@@ -105,6 +116,7 @@ TEST_CASE("The number of threads is the caller's") {
 #if defined(__x86_64__)
 TEST_CASE(
     "Without the precision that the bundle asks for, a CPU with bfloat16 does not stand the self-test") {
+  if (!is_built("openvino")) return;
   std::string word, flags;
   for (std::ifstream file("/proc/cpuinfo"); file >> word;)
     if (word == "avx512_bf16" || word == "amx_bf16") flags += word + " ";

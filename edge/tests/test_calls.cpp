@@ -72,6 +72,8 @@ TEST_CASE("A model with a fixed batch is given whole batches, and its padding do
     CHECK(labels == Labels{0, 1, 2, 0, 1, 2, 0});
     CHECK(scores.back() == -99);
     CHECK(made::behaviour.runs == std::vector<std::size_t>{4, 4});
+    // The last batch had 3 pictures, and what fills it up is no picture of the batch before.
+    CHECK(made::behaviour.like_first == std::vector<bool>{true, false, false, true});
   }
 }
 

@@ -32,7 +32,7 @@ TEST_CASE("Clones in threads give what one object gives, bit for bit, in every r
 
 TEST_CASE("One object in many threads answers rightly or says that it is busy") {
   const auto pixels = received::values_in<std::uint8_t>(received::bundle() + "/golden/fitted.u8");
-  for (const char* runtime : {"openvino", "ort"}) {
+  for (const std::string& runtime : received::runtimes()) {
     auto net = received::open(received::artifact_of(runtime), 1, 0, 1);
     std::vector<float> expected(net.info().classes);
     REQUIRE(net.classify(pixels.data(), 1, nullptr, expected.data()));
@@ -47,7 +47,7 @@ TEST_CASE("One object in many threads answers rightly or says that it is busy") 
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) threads.emplace_back(work);
     for (std::thread& thread : threads) thread.join();
-    MESSAGE(std::string(runtime) << ": " << answers.load() << " answers, " << busy.load() << " times busy");
+    MESSAGE(runtime << ": " << answers.load() << " answers, " << busy.load() << " times busy");
     CHECK(wrong == 0);
     CHECK(answers > 0);
   }

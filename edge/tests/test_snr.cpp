@@ -9,6 +9,7 @@ TEST_CASE("The signal to noise is ten times the logarithm of the ratio of square
   const float golden[] = {3, 4}, near[] = {3, 4.5f}, zero[] = {0, 0};
   CHECK(skf::snr_db(golden, near, 2) == doctest::Approx(20.0));  // 25 / 0.25
   CHECK(skf::snr_db(golden, golden, 2) == std::numeric_limits<double>::infinity());
+  CHECK(skf::snr_db(zero, zero, 2) == std::numeric_limits<double>::infinity());
   CHECK(skf::snr_db(zero, golden, 2) == -std::numeric_limits<double>::infinity());
 }
 

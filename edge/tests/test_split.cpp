@@ -8,12 +8,6 @@
 
 namespace {
 
-double least_snr(const std::string& artifact) {
-  for (const auto& entry : received::manifest()["artifacts"])
-    if (entry["id"] == artifact) return entry["golden"]["snr_db"];
-  return INFINITY;
-}
-
 std::vector<std::uint32_t> labels_of(const std::vector<float>& scores, std::size_t classes) {
   std::vector<std::uint32_t> labels;
   for (std::size_t i = 0; i < scores.size(); i += classes)
@@ -40,7 +34,7 @@ TEST_CASE("Labels are Python's and logits within the tolerance, for every artifa
       CHECK(labels == labels_of(scores, net.info().classes));
       const double snr = skf::snr_db(python.data(), scores.data(), scores.size());
       MESSAGE(artifact << " in batches of " << batch << ": " << snr << " dB from Python");
-      CHECK(snr >= least_snr(artifact));
+      CHECK(snr >= received::least_snr(artifact));
       if (net.info().takes_pixels) continue;
       std::vector<float> images(pixels.size()), logits(python.size());
       REQUIRE(net.normalise(pixels.data(), n, images.data()));
