@@ -79,7 +79,7 @@ def install_packages(needs: Iterable[Need] = NEEDS) -> tuple[str, ...]:
     if prefix is None:
         names = " ".join(need.packages[0] for need in missing)
         raise UserError(
-            "edge/ is built with packages that this machine lacks, and this user may not install them",
+            "packages are missing on this machine, and this user may not install them",
             f"install {names} (Debian's and Ubuntu's names) and start again",
         )
     _run([*prefix, "apt-get", "update", "-qq"])
