@@ -114,9 +114,10 @@ def test_nothing_is_loaded_from_elsewhere(opened: Browser, address: str) -> None
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 900)])
 @pytest.mark.parametrize("dark", [False, True])
 def test_page_fits_the_screen_in_light_and_dark(
-    opened: Browser, width: int, height: int, dark: bool, tmp_path: Path
+    opened: Browser, page: Path, width: int, height: int, dark: bool, tmp_path: Path
 ) -> None:
     opened.click("#golden")
+    _results(opened, len(description_of(page)["golden"]["pictures"]))
     opened.look(width, height, dark, tmp_path / "screen.png")
     assert opened.script("return document.documentElement.scrollWidth") <= width
     with Image.open(tmp_path / "screen.png") as picture:
