@@ -10,16 +10,25 @@ namespace skf {
 namespace {
 
 struct GoldenData {
-  Bytes fitted;               // count x size x size x 3
-  std::vector<float> images;  // count x 3 x size x size
-  std::vector<float> scores;  // count x classes
+  Bytes fitted;               // pictures x size x size x 3
+  std::vector<float> images;  // pictures x 3 x size x size
+  std::vector<float> scores;  // pictures x classes
 };
 
-// bundle.json gives little-endian float32, which is what every CPU has that this library is built for.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a bundle has little-endian float32");
+
 std::vector<float> floats(const Bytes& bytes) {
   std::vector<float> values(bytes.size() / sizeof(float));
   std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
   return values;
+}
+
+// Lengthens a list by its beginning.
+template <class Values>
+void repeat(Values& values, std::size_t wanted) {
+  const std::size_t n = values.size();
+  if (wanted > n) values.resize(wanted);
+  for (std::size_t i = n; i < wanted; ++i) values[i] = values[i - n];
 }
 
 GoldenData golden_data(const Folder& folder, const Network& network) {
@@ -33,8 +42,8 @@ const std::uint8_t* pixels(const GoldenData& golden) {
   return reinterpret_cast<const std::uint8_t*>(golden.fitted.data());
 }
 
-// Python's images have to come out of this library's arithmetic bit for bit; a compiler that fuses x * scale
-// - shift into one rounding would be found here.
+// Python's images have to come out of this library's arithmetic bit for bit. A compiler that rounds once where
+// x * scale - shift rounds twice would be found here.
 void require_same_images(const GoldenData& golden, const Network& network) {
   const Manifest& manifest = network.manifest;
   std::vector<float> images(golden.images.size());
@@ -46,11 +55,20 @@ void require_same_images(const GoldenData& golden, const Network& network) {
            ", and ", manifest.golden.input, " has ", golden.images[i]);
 }
 
-// The scores of all golden pictures, `step` of them a call.
+// Fills a batch that is larger than the number of golden pictures with the same pictures once more, because a
+// runtime may have other kernels for a full batch than for a part of one.
+void fill_batch(GoldenData& golden, const Network& network) {
+  const std::size_t pictures = std::max(network.manifest.golden.count, network.batch);
+  repeat(golden.fitted, pictures * network.manifest.picture());
+  repeat(golden.images, pictures * network.manifest.picture());
+  repeat(golden.scores, pictures * network.classes());
+}
+
+// The scores of `count` golden pictures, `step` of them a call.
 std::vector<float> scores_here(const GoldenData& golden, const Network& network, Runner& runner,
-                               std::size_t step) {
-  const std::size_t count = network.manifest.golden.count, picture = network.manifest.picture();
-  std::vector<float> scores(golden.scores.size());
+                               std::size_t count, std::size_t step) {
+  const std::size_t picture = network.manifest.picture();
+  std::vector<float> scores(count * network.classes());
   for (std::size_t done = 0; done < count; done += step) {
     const std::size_t n = std::min(step, count - done);
     float* out = scores.data() + done * network.classes();
@@ -64,16 +82,19 @@ std::vector<float> scores_here(const GoldenData& golden, const Network& network,
 
 void require_labels(const std::vector<float>& scores, const Network& network) {
   const Golden& golden = network.manifest.golden;
-  for (std::size_t i = 0; i < golden.count; ++i) {
+  for (std::size_t i = 0; i < scores.size() / network.classes(); ++i) {
     const std::uint32_t label = argmax(scores.data() + i * network.classes(), network.classes());
-    if (label != golden.labels[i])
-      fail(SKF_TOLERANCE, "golden picture ", i, " is classified here as ", network.manifest.classes[label],
-           ", and where the bundle was made as ", network.manifest.classes[golden.labels[i]]);
+    const std::size_t picture = i % golden.count;
+    if (label != golden.labels[picture])
+      fail(SKF_TOLERANCE, "golden picture ", picture, " is classified here as ",
+           network.manifest.classes[label], ", and where the bundle was made as ",
+           network.manifest.classes[golden.labels[picture]]);
   }
 }
 
 double judged(const GoldenData& golden, const Network& network, Runner& runner, std::size_t step) {
-  const std::vector<float> scores = scores_here(golden, network, runner, step);
+  const std::size_t count = std::max<std::size_t>(step, network.manifest.golden.count);
+  const std::vector<float> scores = scores_here(golden, network, runner, count, step);
   const double snr = snr_db(golden.scores.data(), scores.data(), scores.size());
   // Written so that NaN fails.
   if (!(snr >= network.artifact.golden_snr_db))
@@ -86,8 +107,9 @@ double judged(const GoldenData& golden, const Network& network, Runner& runner, 
 }  // namespace
 
 double self_test(const Folder& folder, const Network& network, Runner& runner) {
-  const GoldenData golden = golden_data(folder, network);
+  GoldenData golden = golden_data(folder, network);
   if (!network.artifact.takes_pixels) require_same_images(golden, network);
+  fill_batch(golden, network);
   const double batches = judged(golden, network, runner, network.batch);
   // A runtime may use other kernels for one picture than for many, and a last batch may have any size.
   return network.batch == 1 ? batches : std::min(batches, judged(golden, network, runner, 1));

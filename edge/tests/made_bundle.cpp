@@ -157,7 +157,9 @@ skf_code open(const skf::Request* request, skf::Session* out, skf::Text why) {
   for (std::size_t i = 0; i < request->setting_count; ++i)
     behaviour.settings.emplace_back(request->settings[i].key, request->settings[i].value);
   behaviour.batch = request->batch, behaviour.threads = request->threads;
-  if (behaviour.open_code != SKF_OK) return answer(behaviour.open_code, why);
+  behaviour.device = request->device;
+  const bool opens = behaviour.open_code == SKF_OK || (behaviour.opens_pixels && request->takes_pixels);
+  if (!opens) return answer(behaviour.open_code, why);
   return session(std::make_unique<Fake>(*request), out);
 }
 
@@ -189,7 +191,7 @@ void Behaviour::reset() {
   version = "1.31.1";
   open_code = run_code = clone_code = SKF_OK;
   noise = 0;
-  not_a_number = false;
+  not_a_number = opens_pixels = false;
   during_run = nullptr;
   runs.clear();
 }

@@ -47,12 +47,13 @@ class Bundle {
 struct Behaviour {
   std::string version = "1.31.1";
   skf_code open_code = SKF_OK, run_code = SKF_OK, clone_code = SKF_OK;
-  float noise = 0;            // added to the first logit
-  bool not_a_number = false;  // in place of the last logit
+  bool opens_pixels = false;  // whatever open_code says
+  float noise = 0;            // added to the first logit of a run
+  bool not_a_number = false;  // in place of the last logit of a run
   std::function<void()> during_run;
   std::vector<std::size_t> runs;                              // pictures of each run
   std::vector<std::pair<std::string, std::string>> settings;  // of the last open
-  std::uint32_t batch = 0, threads = 0;
+  std::uint32_t batch = 0, threads = 0, device = 0;
   std::vector<bool> like_first;  // of the last run: whether each picture is the first one once more
   std::atomic<int> open_sessions{0};
 

@@ -51,6 +51,19 @@ TEST_CASE("Logits within the tolerance are accepted, and info has the figure") {
   CHECK(snr < 75);
 }
 
+TEST_CASE("Of batches and single pictures the lower figure counts") {
+  const made::StandIn ort;
+  made::Bundle bundle;
+  made::behaviour.noise = 0.001f;  // in the first picture of a batch, so that single pictures have more of it
+  bundle.edit([](auto& all) {
+    for (auto& artifact : all["artifacts"]) artifact["golden"]["snr_db"] = 40;
+  });
+  skf_options how = made::options();
+  const double single = snr_of(bundle, how);
+  how.max_batch = 4;
+  CHECK(snr_of(bundle, how) == single);
+}
+
 TEST_CASE("A label that changes is refused by name, even within the tolerance") {
   const made::StandIn ort;
   made::Bundle bundle;
@@ -102,6 +115,18 @@ TEST_CASE("The golden pictures run in batches and one by one") {
   how.max_batch = 4;
   CHECK(made::opened(bundle, how) == SKF_OK);
   CHECK(made::behaviour.runs == std::vector<std::size_t>{4, 1, 1, 1, 1, 1, 1});
+}
+
+TEST_CASE("A batch larger than the number of golden pictures is run as a whole") {
+  const made::StandIn ort;
+  const made::Bundle bundle;
+  for (const char* artifact : {"floats", "pixels"}) {
+    skf_options how = made::options();
+    how.max_batch = 13, how.artifact = artifact;
+    made::behaviour.runs.clear();
+    CHECK(snr_of(bundle, how) == INFINITY);
+    CHECK(made::behaviour.runs == std::vector<std::size_t>{13, 1, 1, 1, 1, 1});
+  }
 }
 
 TEST_CASE("The self-test may be left out, and info says so") {
