@@ -59,9 +59,12 @@ std::vector<JsonView> JsonView::elements() const {
   return all;
 }
 
-const std::vector<std::string>& JsonView::keys() const {
+std::vector<std::pair<std::string, JsonView>> JsonView::members() const {
   require_kind(Json::Kind::object, "an object");
-  return value_->keys;
+  std::vector<std::pair<std::string, JsonView>> all;
+  for (std::size_t i = 0; i < value_->keys.size(); ++i)
+    all.emplace_back(value_->keys[i], JsonView(value_->elements[i], where_ + "." + value_->keys[i]));
+  return all;
 }
 
 void JsonView::require(const char* text) const {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "json.hpp"
@@ -23,7 +24,8 @@ class JsonView {
   // A whole number from `least` to `most`.
   std::uint64_t whole(std::uint64_t least, std::uint64_t most) const;
   std::vector<JsonView> elements() const;
-  const std::vector<std::string>& keys() const;
+  // The keys of an object with their values, in the order of the file.
+  std::vector<std::pair<std::string, JsonView>> members() const;
 
   // Fails unless the value is this text.
   void require(const char* text) const;

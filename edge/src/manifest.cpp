@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char* kSchema = "skipfold.bundle/1";
 // Far above every network of this project, and low enough that no product of them overflows.
+static_assert(sizeof(std::size_t) >= 8);
 constexpr std::uint32_t kLargestSize = 4096, kMostClasses = 1u << 16, kLargestBatch = 1u << 16;
 
 std::uint32_t whole(const JsonView& value, std::uint32_t least, std::uint32_t most) {
@@ -32,10 +33,9 @@ std::string sha256_in(const JsonView& value) {
 
 Files files_in(const JsonView& files) {
   Files all;
-  for (const std::string& path : files.keys()) {
+  for (const auto& [path, file] : files.members()) {
     if (!stays_inside(path))
       fail(SKF_MALFORMED, "bundle.json lists the file \"", path, "\", which may lie outside the bundle");
-    const JsonView file = files[path];
     constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     all[path] = {file["bytes"].whole(0, most), sha256_in(file["sha256"])};
   }
@@ -101,8 +101,8 @@ void read_runtime(const JsonView& runtime, Artifact& artifact) {
   artifact.runtime = runtime["name"].text();
   artifact.verified_version = runtime["verified_version"].text();
   artifact.accepts = runtime["accepts"].text();
-  const JsonView settings = runtime["settings"];
-  for (const std::string& key : settings.keys()) artifact.settings.emplace_back(key, settings[key].text());
+  for (const auto& [key, value] : runtime["settings"].members())
+    artifact.settings.emplace_back(key, value.text());
 }
 
 void read_hardware(const JsonView& hardware, Artifact& artifact) {

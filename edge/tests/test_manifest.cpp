@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
+
 #include "failure.hpp"
 #include "made_bundle.hpp"
 #include "manifest.hpp"
@@ -72,9 +74,20 @@ TEST_CASE("What is no JSON is refused") {
 
 TEST_CASE("A key that comes twice is refused, because readers disagree on which one counts") {
   std::string message;
-  CHECK(code_of(R"({"schema": "skipfold.bundle/1", "schema": "skipfold.bundle/1"})", message) ==
+  CHECK(code_of(R"({"schema": "skipfold.bundle/1", "a": 1, "schema": "skipfold.bundle/1"})", message) ==
         SKF_MALFORMED);
   CHECK(message == "bundle.json has the key schema twice in one object");
+}
+
+TEST_CASE("The time to read an object grows with its keys and not with their square") {
+  made::Bundle bundle;
+  json all = bundle.json();
+  for (int i = 0; i < 200000; ++i) all["more"]["key " + std::to_string(i)] = i;
+  for (int i = 0; i < 20000; ++i) all["files"]["file " + std::to_string(i)] = all["files"]["models/net.onnx"];
+  const std::string text = all.dump();
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK_NOTHROW(skf::manifest_from(text));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
 }
 
 TEST_CASE("An unknown schema is refused, and the message names both") {
@@ -123,6 +136,7 @@ TEST_CASE("Values that contradict each other or make no sense are refused by nam
       {"/artifacts/0/input/shape/2", 33},
       {"/artifacts/0/input/batch/min", 0},
       {"/artifacts/0/input/batch/max", 0},
+      {"/artifacts/0/input/batch", {{"min", 4}, {"max", 3}}},
       {"/artifacts/0/output/dtype", "float16"},
       {"/artifacts/0/output/shape/1", 4},
       {"/artifacts/0/output/values", "scores"},
@@ -130,6 +144,8 @@ TEST_CASE("Values that contradict each other or make no sense are refused by nam
       {"/artifacts/0/hardware/vnni", "maybe"},
       {"/artifacts/0/hardware/compute_capability", {8.9}},
       {"/artifacts/0/golden/logits", "golden/none.f32"},
+      {"/golden/fitted", "golden/none.u8"},
+      {"/golden/input", "golden/none.f32"},
       {"/golden/count", 0},
       {"/golden/labels", {0, 1}},
       {"/golden/labels/0", 3},
