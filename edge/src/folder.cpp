@@ -40,10 +40,9 @@ class Descriptor {
 };
 
 // Opens one part of the path `file`; errno is ELOOP for a link, and ENOTDIR for a link in place of a folder.
-Descriptor open_part(const Descriptor& folder, const std::string& part, int flags, const std::string& file) {
+Descriptor open_part(int folder, const std::string& part, int flags, const std::string& file) {
   // O_NONBLOCK keeps a named pipe in place of a file from blocking the call for ever.
-  Descriptor opened(
-      openat(folder.get(), part.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags));
+  Descriptor opened(openat(folder, part.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags));
   if (opened.get() >= 0) return opened;
   if (errno == ENOENT) fail(SKF_ALTERED, file, " is missing from the bundle, and bundle.json lists it");
   if (errno == ELOOP || errno == ENOTDIR)
@@ -53,11 +52,13 @@ Descriptor open_part(const Descriptor& folder, const std::string& part, int flag
 
 // Opens a file below `folder` one part at a time, because O_NOFOLLOW looks at the last part of a path alone.
 Descriptor open_below(int folder, const std::string& file) {
-  Descriptor here(dup(folder));
+  Descriptor here(-1);
   std::size_t begin = 0;
-  for (std::size_t slash; (slash = file.find('/', begin)) != std::string::npos; begin = slash + 1)
-    here = open_part(here, file.substr(begin, slash - begin), O_DIRECTORY, file);
-  return open_part(here, file.substr(begin), 0, file);
+  for (std::size_t slash; (slash = file.find('/', begin)) != std::string::npos; begin = slash + 1) {
+    here = open_part(folder, file.substr(begin, slash - begin), O_DIRECTORY, file);
+    folder = here.get();
+  }
+  return open_part(folder, file.substr(begin), 0, file);
 }
 
 struct stat status_of(const Descriptor& opened, const std::string& file) {
@@ -112,9 +113,13 @@ Directory directory_of(Descriptor folder, const std::string& name) {
 }
 
 // The names in a folder but "." and "..", in order, so that a message does not depend on the file system.
-std::vector<std::string> names_in(const Directory& directory) {
+std::vector<std::string> names_in(const Directory& directory, const std::string& folder) {
   std::vector<std::string> names;
-  while (const dirent* entry = readdir(directory.get())) {
+  for (;;) {
+    errno = 0;  // readdir returns NULL at the end and for an error, and only an error sets errno.
+    const dirent* entry = readdir(directory.get());
+    if (!entry && errno != 0) fail(SKF_IO, folder, " could not be listed: ", std::strerror(errno));
+    if (!entry) break;
     const std::string name = entry->d_name;
     if (name != "." && name != "..") names.push_back(name);
   }
@@ -131,7 +136,7 @@ void require_listed(const std::string& file, const Files& files) {
 void require_closed(Descriptor folder, const std::string& name, const Files& files, int depth) {
   if (depth > kDeepestFolder) fail(SKF_ALTERED, name, " lies deeper than ", kDeepestFolder, " folders");
   const Directory directory = directory_of(std::move(folder), name);
-  for (const std::string& entry : names_in(directory)) {
+  for (const std::string& entry : names_in(directory, name)) {
     const std::string file = name.empty() ? entry : name + "/" + entry;
     struct stat status = {};
     if (fstatat(dirfd(directory.get()), entry.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
@@ -141,8 +146,7 @@ void require_closed(Descriptor folder, const std::string& name, const Files& fil
       require_listed(file, files);
       continue;
     }
-    const Descriptor here(dup(dirfd(directory.get())));
-    require_closed(open_part(here, entry, O_DIRECTORY, file), file, files, depth + 1);
+    require_closed(open_part(dirfd(directory.get()), entry, O_DIRECTORY, file), file, files, depth + 1);
   }
 }
 

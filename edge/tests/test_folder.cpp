@@ -69,7 +69,8 @@ TEST_CASE("A truncated file is refused with both sizes") {
 }
 
 TEST_CASE("A file that bundle.json does not list is refused, in whatever folder") {
-  for (const char* file : {"extra", "models/extra.onnx", "deep/er/extra", ".hidden"}) {
+  for (const char* file : {"extra", "models/extra.onnx", "deep/er/extra", ".hidden", "models/bundle.json",
+                           "golden/bundle.sig"}) {
     const made::Bundle bundle;
     bundle.write(file, "x");
     CHECK(checked(bundle) == SKF_ALTERED);
