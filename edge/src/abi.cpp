@@ -64,12 +64,16 @@ class Turn {
 
 using skf::require_argument;
 
+// No version of skf_options will be longer. A greater size was never set, and that many bytes cannot be looked at.
+constexpr std::size_t kLongestOptions = 4096;
+
 // The caller's struct, which may be a later version's, as this version's. A member that this library does not
 // know has to be zero, because what it asks for cannot be done.
 skf_options complete(const skf_options* given) {
   skf_options options = {};
   if (!given) return options;
   require_argument(given->size >= sizeof options, "options->size is smaller than the skf_options of ABI 1");
+  require_argument(given->size <= kLongestOptions, "options->size is above 4096; set it to sizeof(skf_options)");
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   const bool known =
       std::all_of(bytes + sizeof options, bytes + given->size, [](unsigned char byte) { return !byte; });

@@ -15,6 +15,12 @@ struct Later {
   std::uint64_t member;
 };
 
+// skf_info of a later version.
+struct LaterInfo {
+  skf_info now;
+  std::uint64_t member;
+};
+
 skf_code open_with(const made::Bundle& bundle, const skf_options* how) {
   skf_classifier* self = nullptr;
   const skf_code code = skf_open(bundle.path().c_str(), how, &self);
@@ -73,6 +79,8 @@ TEST_CASE("Sizes that make no sense are refused") {
   CHECK(skf_classify(net, pixels, 0, nullptr, out) == SKF_ARGUMENT);
   CHECK(skf_classify(net, pixels, endless, nullptr, out) == SKF_ARGUMENT);
   CHECK(skf_infer(net, reinterpret_cast<const float*>(pixels), 0, out) == SKF_ARGUMENT);
+  // The bytes of so many pictures can be counted, and the bytes of their images cannot.
+  CHECK(skf_normalise(net, pixels, endless / made::kPicture / 2, out) == SKF_ARGUMENT);
   CHECK(skf_normalise(net, pixels, endless, out) == SKF_ARGUMENT);
 }
 
@@ -92,6 +100,10 @@ TEST_CASE("Options of another version are taken as far as they are known") {
   CHECK(open_with(bundle, &later.now) == SKF_ARGUMENT);
   made::says("does not know");
   how = made::options();
+  how.size = 0xcdcdcdcdcdcdcdcd;  // never set
+  CHECK(open_with(bundle, &how) == SKF_ARGUMENT);
+  made::says("options->size");
+  how = made::options();
   how.flags = 8;
   CHECK(open_with(bundle, &how) == SKF_ARGUMENT);
 }
@@ -109,6 +121,13 @@ TEST_CASE("Info writes no further than the caller's size") {
   CHECK(info.classes == 0x55555555u);
   info.size = 0;
   CHECK(skf_get_info(net, &info) == SKF_ARGUMENT);
+  LaterInfo later;
+  std::memset(&later, 0x55, sizeof later);
+  later.now.size = sizeof later;
+  CHECK(skf_get_info(net, &later.now) == SKF_OK);
+  CHECK(later.now.size == sizeof later);
+  CHECK(later.now.takes_pixels == 0);
+  CHECK(later.member == 0x5555555555555555u);
 }
 
 TEST_CASE("Codes have their names, and others have none") {

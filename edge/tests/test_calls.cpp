@@ -155,6 +155,17 @@ TEST_CASE("A runtime that fails in a call says so, and the object can be used ag
   CHECK(label == 0);
 }
 
+TEST_CASE("A score that is not finite is found in any picture of a batch") {
+  const made::StandIn ort;
+  const made::Bundle bundle;
+  const made::Net net(bundle, batched(3));
+  std::vector<float> scores(9, -99);
+  made::behaviour.not_a_number = true;
+  CHECK(skf_classify(net, made::pictures(3).data(), 3, nullptr, scores.data()) == SKF_RUNTIME);
+  made::says("nan for class 2 of picture 2");
+  CHECK(scores == std::vector<float>(9, -99));
+}
+
 TEST_CASE("A picture is fitted to the network's size") {
   const made::StandIn ort;
   const made::Bundle bundle;

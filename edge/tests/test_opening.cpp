@@ -153,14 +153,29 @@ TEST_CASE("Where the runtime fails to open, its words are the message") {
   }
 }
 
-TEST_CASE("Threads and batch reach the runtime, and the bundle limits the batch") {
+TEST_CASE("What is wrong with this machine is no reason to stop at the first artifact, and anything else is") {
+  const made::StandIn ort;
+  const made::Bundle bundle;
+  made::behaviour.opens_pixels = true;
+  for (const skf_code code : {SKF_NO_BACKEND, SKF_VERSION, SKF_HARDWARE, SKF_TOLERANCE, SKF_RUNTIME}) {
+    made::behaviour.open_code = code;
+    CHECK(made::opened(bundle) == SKF_OK);
+  }
+  for (const skf_code code : {SKF_MALFORMED, SKF_ALTERED, SKF_MEMORY, SKF_IO, SKF_INTERNAL}) {
+    made::behaviour.open_code = code;
+    CHECK(made::opened(bundle) == code);
+  }
+}
+
+TEST_CASE("Threads, device and batch reach the runtime, and the bundle limits the batch") {
   const made::StandIn ort;
   made::Bundle bundle;
   skf_options how = made::options();
-  how.max_batch = 8, how.threads = 3;
+  how.max_batch = 8, how.threads = 3, how.device = 2;
   CHECK(made::opened(bundle, how) == SKF_OK);
   CHECK(made::behaviour.batch == 8);
   CHECK(made::behaviour.threads == 3);
+  CHECK(made::behaviour.device == 2);
   bundle.edit([](auto& all) { all["artifacts"][0]["input"]["batch"] = {{"min", 2}, {"max", 4}}; });
   CHECK(made::opened(bundle, how) == SKF_OK);
   CHECK(made::behaviour.batch == 4);
