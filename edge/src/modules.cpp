@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <mutex>
 
@@ -24,20 +25,28 @@ std::map<std::string, Loaded>& cache() {
 }
 
 // The folder of the file that holds this code: libskipfold.so, or a program that was linked with its objects.
-std::string own_folder() {
-  Dl_info here = {};
-  if (!dladdr(reinterpret_cast<const void*>(&known_backends), &here) || !here.dli_fname) return ".";
-  const std::string file = here.dli_fname;
-  const std::size_t slash = file.rfind('/');
-  return slash == std::string::npos ? "." : file.substr(0, slash);
+const std::string& own_folder() {
+  static const auto* folder = [] {
+    Dl_info here = {};
+    dladdr(reinterpret_cast<const void*>(&known_backends), &here);
+    return new std::string(
+        std::filesystem::absolute(here.dli_fname ? here.dli_fname : "").parent_path().string());
+  }();
+  return *folder;
 }
+
+// The folder is found while the file is loaded. The dynamic linker may know the file by a path like
+// "lib/libskipfold.so", and after a change of the working directory that path leads to anybody's files.
+[[maybe_unused]] const std::string& found_while_loading = own_folder();
 
 std::string dynamic_linker_problem() {
   const char* problem = dlerror();
   return problem ? problem : "the dynamic linker gives no reason";
 }
 
-Loaded loaded_from(const std::string& name, const std::string& file) {
+}  // namespace
+
+Loaded load_module(const std::string& name, const std::string& file) {
   if (access(file.c_str(), F_OK) != 0)
     return {nullptr, "this library was built without it: there is no " + file};
   // RTLD_LOCAL keeps the symbols of one runtime from another's: both OpenVINO and ONNX Runtime carry
@@ -55,8 +64,6 @@ Loaded loaded_from(const std::string& name, const std::string& file) {
   return {backend, ""};
 }
 
-}  // namespace
-
 const std::vector<std::string>& known_backends() {
   static const auto* names = new std::vector<std::string>{"openvino", "ort", "tensorrt", "tensorrt-rtx"};
   return *names;
@@ -72,7 +79,7 @@ Loaded load_backend(const std::string& name) {
     for (const std::string& one : known) all += (all.empty() ? "" : ", ") + one;
     return {nullptr, words("this library knows no back end of that name, only ", all)};
   }
-  Loaded loaded = loaded_from(name, own_folder() + "/libskipfold-" + name + ".so");
+  Loaded loaded = load_module(name, own_folder() + "/libskipfold-" + name + ".so");
   cache().emplace(name, loaded);
   return loaded;
 }

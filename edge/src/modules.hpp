@@ -19,8 +19,11 @@ struct Loaded {
 // The runtimes that this library knows, as bundle.json names them.
 const std::vector<std::string>& known_backends();
 
-// Loads the module of a runtime, once. Any thread may call this.
+// Loads the module of a runtime, which lies beside this library, once. Any thread may call this.
 Loaded load_backend(const std::string& name);
+
+// Loads the module in `file`, which has to be the back end `name`.
+Loaded load_module(const std::string& name, const std::string& file);
 
 // Tests put a table in place of the module; nullptr takes it away again.
 void set_backend_for_tests(const std::string& name, const Backend* backend);
