@@ -64,7 +64,7 @@ class Turn {
 
 using skf::require_argument;
 
-// No version of skf_options will be longer. A greater size was never set, and that many bytes cannot be looked at.
+// No version of skf_options will be longer. A greater size was never set, and says nothing about the memory.
 constexpr std::size_t kLongestOptions = 4096;
 
 // The caller's struct, which may be a later version's, as this version's. A member that this library does not
@@ -73,7 +73,8 @@ skf_options complete(const skf_options* given) {
   skf_options options = {};
   if (!given) return options;
   require_argument(given->size >= sizeof options, "options->size is smaller than the skf_options of ABI 1");
-  require_argument(given->size <= kLongestOptions, "options->size is above 4096; set it to sizeof(skf_options)");
+  require_argument(given->size <= kLongestOptions,
+                   "options->size is above 4096; set it to sizeof(skf_options)");
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   const bool known =
       std::all_of(bytes + sizeof options, bytes + given->size, [](unsigned char byte) { return !byte; });
@@ -81,6 +82,7 @@ skf_options complete(const skf_options* given) {
   std::memcpy(&options, given, sizeof options);
   constexpr std::uint32_t flags = SKF_ALLOW_UNVERIFIED | SKF_NO_SELF_TEST | SKF_BGR;
   require_argument(!(options.flags & ~flags), "options->flags has a flag that this library does not know");
+  require_argument(options.threads <= 1024, "options->threads is above 1024");
   return options;
 }
 

@@ -104,6 +104,9 @@ TEST_CASE("Options of another version are taken as far as they are known") {
   CHECK(open_with(bundle, &how) == SKF_ARGUMENT);
   made::says("options->size");
   how = made::options();
+  how.threads = 1025;
+  CHECK(open_with(bundle, &how) == SKF_ARGUMENT);
+  how = made::options();
   how.flags = 8;
   CHECK(open_with(bundle, &how) == SKF_ARGUMENT);
 }

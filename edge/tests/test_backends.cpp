@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "received_bundle.hpp"
 
@@ -105,11 +106,13 @@ TEST_CASE("OpenVINO's settings are read back, and unknown ones are refused") {
   CHECK(opened_with(artifact, "/runtime/settings/INFERENCE_PRECISION_HINT", "f64").code() == SKF_RUNTIME);
 }
 
-TEST_CASE("The number of threads is the caller's") {
+TEST_CASE("The caller limits the number of threads, also to more than there are cores") {
   for (const std::string& runtime : received::runtimes()) {
     const auto pixels = received::values_in<std::uint8_t>(received::bundle() + "/golden/fitted.u8");
-    auto net = received::open(received::artifact_of(runtime), 1, 0, 1);
-    CHECK(net.classify(pixels));
+    for (const std::uint32_t threads : {1u, std::thread::hardware_concurrency() + 1}) {
+      auto net = received::open(received::artifact_of(runtime), 1, 0, threads);
+      CHECK(net.classify(pixels));
+    }
   }
 }
 
