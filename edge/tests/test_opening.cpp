@@ -153,7 +153,8 @@ TEST_CASE("Where the runtime fails to open, its words are the message") {
   }
 }
 
-TEST_CASE("What is wrong with this machine is no reason to stop at the first artifact, and anything else is") {
+TEST_CASE(
+    "What is wrong with this machine is no reason to stop at the first artifact, and anything else is") {
   const made::StandIn ort;
   const made::Bundle bundle;
   made::behaviour.opens_pixels = true;

@@ -64,6 +64,11 @@ TEST_CASE("The classes have their names, through fit and classify of the C++ lay
   REQUIRE(fitted);
   CHECK(std::equal(fitted->begin(), fitted->end(), pixels.begin()));
   CHECK(net.name(net.info().classes).empty());
-  CHECK(net.classify(skipfold::Pixels(5)).status().code() == SKF_ARGUMENT);
+  for (const std::size_t bytes : {0u, 5u, 3073u}) {
+    const auto none = net.classify(skipfold::Pixels(bytes));
+    CHECK(none.status().code() == SKF_ARGUMENT);
+    CHECK(none.status().message() ==
+          std::to_string(bytes) + " bytes are no whole number of pictures of 3072 bytes");
+  }
   CHECK(net.fit(nullptr, 1, 1).status().code() == SKF_ARGUMENT);
 }

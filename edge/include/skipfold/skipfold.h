@@ -113,7 +113,7 @@ typedef struct skf_options {
   /* The most pictures of one call of the runtime; 0 stands for 1. The artifact's own limits come first:
    * a model of fixed batch 8 always runs 8, and the library fills up what is missing. */
   uint32_t max_batch;
-  /* CPU threads of one call; 0 leaves the number to the bundle and the runtime. */
+  /* The most CPU threads of one call, up to 1024; 0 leaves the number to the bundle and the runtime. */
   uint32_t threads;
   /* The number of the GPU, for TensorRT. */
   uint32_t device;
@@ -126,7 +126,7 @@ typedef struct skf_options {
   void *user;
 } skf_options;
 
-/* What is open. Set `size` before the call. Texts live as long as the object. */
+/* What is open. Zero-initialise the struct, then set `size`. Texts live as long as the object. */
 typedef struct skf_info {
   /* sizeof(skf_info) */
   size_t size;
@@ -204,7 +204,8 @@ SKF_API skf_code skf_clone(const skf_classifier *self, skf_classifier **out);
 /* Close an object; NULL is allowed. No other call on `self` may be running, and none may follow. */
 SKF_API void skf_close(skf_classifier *self);
 
-/* Describe what is open. `out->size` has to be set; only members that fit into that size are written.
+/* Describe what is open. `out->size` has to be set. Bytes behind that size are left alone, and so are members
+ * that this library does not know.
  *
  * SKF_ARGUMENT. */
 SKF_API skf_code skf_get_info(const skf_classifier *self, skf_info *out);

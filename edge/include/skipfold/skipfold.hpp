@@ -23,11 +23,12 @@
 
 namespace skipfold {
 
-// A code with its message, which is copied from skf_message() of the thread that made the call.
+// A code with its message: a copy of skf_message() of the thread that made the call, or this header's words.
 class [[nodiscard]] Status {
  public:
   Status() = default;
   explicit Status(skf_code code) : code_(code), message_(code == SKF_OK ? "" : skf_message()) {}
+  Status(skf_code code, std::string text) : code_(code), message_(std::move(text)) {}
 
   bool ok() const noexcept { return code_ == SKF_OK; }
   explicit operator bool() const noexcept { return ok(); }
@@ -109,9 +110,13 @@ class Classifier {
     return fitted;
   }
 
-  // Classifies all pictures in `fitted`, whose size has to be a multiple of a picture's.
+  // Classifies all pictures in `fitted`, whose size has to be a multiple of a picture's and not 0.
   Result<std::vector<Answer>> classify(const Pixels& fitted) {
-    const std::size_t n = fitted.size() % picture_bytes() ? 0 : fitted.size() / picture_bytes();
+    if (fitted.empty() || fitted.size() % picture_bytes() != 0)
+      return Status(SKF_ARGUMENT, std::to_string(fitted.size()) +
+                                      " bytes are no whole number of pictures of " +
+                                      std::to_string(picture_bytes()) + " bytes");
+    const std::size_t n = fitted.size() / picture_bytes();
     std::vector<std::uint32_t> labels(n);
     std::vector<float> scores(n * info_.classes);
     const skf_code code = skf_classify(self_.get(), fitted.data(), n, labels.data(), scores.data());
