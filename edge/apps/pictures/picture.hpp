@@ -1,10 +1,9 @@
 // Pictures as files to 8-bit RGB, as skipfold's Python part decodes them (data/colour.py), or refused with a
 // sentence.
 //
-//   format   what is read                                    what is refused
-//   PNG      all colour types and depths, interlaced or not  a transparent colour with 2, 4 or 16 bits a
-//   channel JPEG     grey, colour and CMYK, baseline or progressive  12 bits a channel PNM      binary grey
-//   (P5) and colour (P6), 255 for white text and bitmaps (P1 to P4), other values of white
+// PNG: all colour types and depths, interlaced or not. A transparent colour with 2, 4 or 16 bits is refused.
+// JPEG: grey, colour and CMYK, baseline or progressive. 12 bits a channel are refused.
+// PNM: binary grey (P5) and colour (P6) with 255 for white. Text and bitmaps (P1 to P4) are refused.
 //
 // The EXIF orientation is applied. A picture that tells its orientation in another way (XMP) is refused.
 // Transparency is composited over white: (c * a + 255 * (255 - a)) / 255, rounded to the nearest integer.
