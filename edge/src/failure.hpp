@@ -1,6 +1,7 @@
 // How the library fails inside: a thrown Failure, which the ABI turns into a code and a message.
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -18,6 +19,7 @@ struct Failure : std::runtime_error {
 template <class... Parts>
 std::string words(const Parts&... parts) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());  // A program in German would write 1.234,5 otherwise.
   (text << ... << parts);
   return text.str();
 }

@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::size_t kDeepest = 32;
 
-// Looks at the keys of an object in order, because comparing every key with every other one would take hours for
-// the keys that fit into the largest bundle.json.
+// Looks at the keys of an object in order, because comparing every key with every other one would take hours
+// for the keys that fit into the largest bundle.json.
 void require_different(const std::vector<std::string>& keys) {
   std::vector<const std::string*> ordered;
   for (const std::string& key : keys) ordered.push_back(&key);

@@ -42,8 +42,8 @@ const std::uint8_t* pixels(const GoldenData& golden) {
   return reinterpret_cast<const std::uint8_t*>(golden.fitted.data());
 }
 
-// Python's images have to come out of this library's arithmetic bit for bit. A compiler that rounds once where
-// x * scale - shift rounds twice would be found here.
+// Python's images have to come out of this library's arithmetic bit for bit. A compiler that rounds once
+// where x * scale - shift rounds twice would be found here.
 void require_same_images(const GoldenData& golden, const Network& network) {
   const Manifest& manifest = network.manifest;
   std::vector<float> images(golden.images.size());
