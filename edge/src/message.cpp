@@ -1,6 +1,7 @@
 #include "message.hpp"
 
-#include <cstdio>
+#include <cstddef>
+#include <cstring>
 
 namespace skf {
 namespace {
@@ -10,7 +11,16 @@ thread_local char last[4096];
 
 }  // namespace
 
-void set_message(const char* text) noexcept { std::snprintf(last, sizeof last, "%s", text); }
+void set_message(const char* text) noexcept {
+  std::size_t bytes = std::strlen(text);
+  if (bytes >= sizeof last) {
+    bytes = sizeof last - 1;
+    // The bytes 10xxxxxx continue a character of UTF-8, which is left out as a whole if it does not fit.
+    while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xc0) == 0x80) --bytes;
+  }
+  std::memcpy(last, text, bytes);
+  last[bytes] = '\0';
+}
 
 const char* message() noexcept { return last; }
 

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <locale>
 
 #include "folder.hpp"
 #include "made_bundle.hpp"
@@ -46,6 +47,17 @@ TEST_CASE("A path that the system refuses is an error of reading") {
   made::says("too long");
 }
 
+TEST_CASE("A message that is too long ends with a whole character of UTF-8") {
+  const std::string character = "\xc3\xa4";
+  for (std::string path : {"", "x"}) {
+    for (int i = 0; i < 3000; ++i) path += character;
+    CHECK(skf_check(path.c_str(), nullptr) == SKF_IO);
+    const std::string message = skf_message();
+    CHECK(message.size() >= 4094);
+    CHECK(message.substr(message.size() - 2) == character);
+  }
+}
+
 TEST_CASE("A file that is missing is named") {
   const made::Bundle bundle;
   fs::remove(bundle.at("models/net.onnx"));
@@ -66,6 +78,19 @@ TEST_CASE("A truncated file is refused with both sizes") {
   bundle.write("models/net.onnx", "a netw");
   CHECK(checked(bundle) == SKF_ALTERED);
   made::says("has 6 bytes, and bundle.json lists 9");
+}
+
+TEST_CASE("Numbers in messages do not follow the program's locale") {
+  struct Grouped : std::numpunct<char> {
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  const made::Bundle bundle;
+  bundle.write("golden/fitted.u8", "x");
+  const std::locale before = std::locale::global(std::locale(std::locale(), new Grouped));
+  CHECK(checked(bundle) == SKF_ALTERED);
+  std::locale::global(before);
+  made::says("has 1 bytes, and bundle.json lists 15360");
 }
 
 TEST_CASE("A file that bundle.json does not list is refused, in whatever folder") {
