@@ -1,8 +1,9 @@
 """bundle.json: what a bundle says of itself, as dataclasses.
 
 The order of the fields is the order of the keys in the file. The file has no timestamp and no path of the
-machine that wrote it, so that the same run gives the same bytes. `docs/bundle.schema.json` is the same as a
-JSON Schema, made by `bundling.schema`.
+machine that wrote it. So a run gives the same bytes every time, as long as the packages and the kind of CPU,
+on which the golden logits depend, are the same. `docs/bundle.schema.json` is the same as a JSON Schema, made
+by `bundling.schema`.
 
 The files of a bundle:
 

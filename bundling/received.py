@@ -18,6 +18,7 @@ from typing import IO
 from artifacts.files import sha256_of
 from artifacts.json_codec import from_text
 from bundling.document import DOCUMENT, SCHEMA, UNLISTED, BundleDocument
+from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 
 # More than this is unpacked from no archive, so that a small file cannot fill the disk.
@@ -115,6 +116,8 @@ def _require_references(document: BundleDocument) -> None:
     tensors += [(artifact.golden.logits, 4 * golden.count * classes) for artifact in document.artifacts]
     files = [artifact.file for artifact in document.artifacts]
     referred = [*(name for name, _ in tensors), *golden.pictures, *files]
+    if (picture.height, picture.width) != (IMAGE_SIZE, IMAGE_SIZE):
+        raise CheckFailed(f"the pictures of {DOCUMENT} are not {IMAGE_SIZE}x{IMAGE_SIZE}", _FIX)
     if missing := [name for name in referred if name not in document.files]:
         raise CheckFailed(f"{DOCUMENT} refers to {missing[0]} and does not list it", _FIX)
     for name, size in tensors:

@@ -238,5 +238,13 @@ def _outcome(
         return ArtifactOutcome(artifact.id, "failed", None, error.problem)
     except UserError as error:
         return ArtifactOutcome(artifact.id, "not run", None, f"{error.problem} ({error.fix})")
+    except Exception as error:
+        # ONNX Runtime, OpenVINO and TensorRT raise errors of many types while they open or run a file, and
+        # what one of them says of a received file is no bug of skipfold.
+        return ArtifactOutcome(artifact.id, "failed", None, f"{type(error).__name__}: {_first_line(error)}")
     state = "failed" if trial.failures else "passed"
     return ArtifactOutcome(artifact.id, state, trial.snr_db, "; ".join(trial.failures))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "no message")

@@ -117,6 +117,7 @@ def listed_as(name: str) -> Change:
             lambda fields: fields["golden"].update(count=31),
             "golden/fitted.u8 has 98304 bytes, and its tensor",
         ),
+        (lambda fields: fields["picture"].update(height=64), "the pictures of bundle.json are not 32x32"),
         (lambda fields: fields["golden"]["labels"].pop(), "has not one label for each of 32 golden pictures"),
         (lambda fields: fields["golden"]["pictures"].pop(), "has not one label for each of 32"),
         (

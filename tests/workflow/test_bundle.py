@@ -229,8 +229,16 @@ def test_an_artifact_that_fails_is_named(bundle_copy: Path) -> None:
     assert failed.reason.endswith("dB from the golden logits, under 80")
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CheckFailed("it runs in float", "calibrate again"), "it runs in float"),
+        (RuntimeError("no such operator\nat 0x1234"), "RuntimeError: no such operator"),
+        (MemoryError(), "MemoryError: no message"),
+    ],
+)
 def test_an_artifact_that_raises_fails_and_the_others_are_run(
-    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     from bundling import trial
 
@@ -238,13 +246,13 @@ def test_an_artifact_that_raises_fails_and_the_others_are_run(
 
     def raising(folder: Path, document: object, artifact: SimpleNamespace, threads: int | None) -> object:
         if artifact.id == "ort-int8":
-            raise CheckFailed("it runs in float", "calibrate again")
+            raise error
         return original(folder, document, artifact, threads)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trial, "trial_of", raising)
-    states = states_of(bundle_copy)
-    assert states.pop("ort-int8") == "failed"
-    assert set(states.values()) == {"passed"}
+    outcomes = {outcome.id: outcome for outcome in checked(ReceivedOptions(check=bundle_copy)).outcomes}
+    assert (outcomes["ort-int8"].state, outcomes.pop("ort-int8").reason) == ("failed", reason)
+    assert {outcome.state for outcome in outcomes.values()} == {"passed"}
 
 
 def test_an_artifact_of_another_version_is_not_run(bundle_copy: Path) -> None:
