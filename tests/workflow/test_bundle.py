@@ -23,7 +23,6 @@ from vocabulary import Device, Precision
 from workflow.bundle import WrittenBundle, bundled, checked
 from workflow.choice import Session, session_from_options
 from workflow.options import BundleOptions, ReceivedOptions, RunOptions, SubjectOptions
-from workflow.sdk import source_files
 
 FAILED = VerdictEntry(False, 360, 5.0, 80.0, 80.0, 19.0, this_machine())
 PASSED = replace(FAILED, passed=True)
@@ -83,17 +82,6 @@ def test_engines_and_precisions_choose(
 ) -> None:
     bundle = bundled(session_of(bundled_run), options, BundleOptions(out=tmp_path / "out"))
     assert ids_of(bundle) == expected
-
-
-def test_the_sources_of_the_library_are_listed_files_like_all_others(
-    bundled_run: RunDirectory, written: WrittenBundle, tmp_path: Path
-) -> None:
-    options = BundleOptions(out=tmp_path / "out", with_sdk=True)
-    bundle = bundled(session_of(bundled_run), SubjectOptions(precision=[Precision.fp32]), options)
-    added = {name for name in bundle.document.files if name.startswith("sdk/")}
-    assert added == set(source_files())
-    assert not [name for name in written.document.files if name.startswith("sdk/")]
-    assert checked(ReceivedOptions(check=tmp_path / "out")).passed
 
 
 @pytest.mark.parametrize("engine", ["torch", "reference"])
