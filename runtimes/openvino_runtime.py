@@ -64,8 +64,7 @@ class OpenVinoRuntime(Runtime):
         request.infer({0: images}, share_inputs=True, share_outputs=True)
         return request.get_output_tensor(0).data.copy()
 
-    def layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
-        self._check_images(images)
+    def _layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
         request = self._compiled(len(images), PERF_COUNT=True).create_infer_request()
         totals: Counter[str] = Counter()
         for _ in range(calls):

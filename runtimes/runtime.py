@@ -184,8 +184,12 @@ class Runtime(ABC):
 
         Raises:
             ValueError: the images are not what `infer` takes, or there are no calls.
+            UserError: a runtime that has a profile reports no layers.
         """
-        return None
+        self._check_images(images)
+        if calls < 1:
+            raise ValueError(f"a profile needs at least one call, not {calls}")
+        return self._layer_times(images, calls)
 
     def _check_images(self, images: Batch | Pixels) -> None:
         dtype, expected = _input_of(self.card)
@@ -262,6 +266,10 @@ class Runtime(ABC):
     @abstractmethod
     def _infer(self, images: NDArray[Any]) -> Batch:
         """Return the logits of a batch that was checked."""
+
+    def _layer_times(self, images: Batch, calls: int) -> list[LayerTime] | None:
+        """Return the profile of a batch that was checked, or None where the runtime has none."""
+        return None
 
     @abstractmethod
     def _close(self) -> None:

@@ -50,16 +50,8 @@ class TrtRuntime(Runtime):
         self._check_images(images)
         return sum(self._session.device_ms(part) for part in self._parts(images))
 
-    def layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
-        """Return the profile of TensorRT; a layer of a batch that is cut takes the sum over the parts.
-
-        Raises:
-            ValueError: the images are not what `infer` takes, or there are no calls.
-            UserError: TensorRT reports no layers.
-        """
-        self._check_images(images)
-        if calls < 1:
-            raise ValueError(f"a profile needs at least one call, not {calls}")
+    def _layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
+        # A layer of a batch that is cut takes the sum of its times over the parts.
         times: Counter[str] = Counter()
         for part in self._parts(images):
             times.update(self._session.layer_times(part, calls))

@@ -19,13 +19,13 @@ export async function bytesOf(path) {
  * @returns {passed, reasons}: what was found, a sentence each, and whether all of it is as it should be.
  */
 export async function selfTest(network, model) {
-  const { golden, tolerance, classes } = network.description;
-  const fitted = await bytesOf(golden.fitted);
-  const expected = floats(await bytesOf(golden.probabilities));
-  const findings = [await hashes(network.description, { [network.description.model]: model, [golden.fitted]: fitted })];
+  const { golden, tolerance, classes, model: file } = network.description;
+  const [fitted, probabilities] = [await bytesOf(golden.fitted), await bytesOf(golden.probabilities)];
+  const files = { [file]: model, [golden.fitted]: fitted, [golden.probabilities]: probabilities };
+  const findings = [await hashes(network.description, files)];
   const { shares, milliseconds } = await network.classify(fitted);
   findings.push(rightLabels(shares, golden.labels, milliseconds));
-  findings.push(nearProbabilities(shares, expected, classes.length, tolerance));
+  findings.push(nearProbabilities(shares, floats(probabilities), classes.length, tolerance));
   findings.push(await equalPictures(network.description, fitted));
   return { passed: findings.every(({ right }) => right), reasons: findings.map(({ sentence }) => sentence) };
 }
@@ -46,7 +46,7 @@ async function hashes(description, files) {
       return { right: false, sentence: `${path} is not the file that was bundled: its sha256 differs.` };
     }
   }
-  return { right: true, sentence: "The model and the golden pictures have the bundled sha256." };
+  return { right: true, sentence: "The model and the golden answers have the bundled sha256." };
 }
 
 function rightLabels(shares, labels, milliseconds) {

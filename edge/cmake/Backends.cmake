@@ -15,7 +15,7 @@ set(SKIPFOLD_MODULES "" CACHE INTERNAL "The modules of back ends that this build
 #   imported  the target that this package defines
 #   install   how a user gets the runtime, for the messages
 function(skipfold_backend name package imported install)
-  set(SKIPFOLD_${name} AUTO CACHE STRING "Compile the back end for ${package}: AUTO (if found), ON (or fail), OFF")
+  set(SKIPFOLD_${name} AUTO CACHE STRING "The back end for ${package}: AUTO (if found), ON (or fail), OFF")
   set_property(CACHE SKIPFOLD_${name} PROPERTY STRINGS AUTO ON OFF)
   set(wanted "${SKIPFOLD_${name}}")
   if(NOT wanted MATCHES "^(AUTO|ON|OFF)$")
@@ -48,8 +48,8 @@ function(skipfold_module name imported rtx)
   add_library(${target} MODULE src/backends/${lower}.cpp src/version.cpp)
   target_include_directories(${target} PRIVATE include src)
   target_compile_definitions(${target} PRIVATE $<$<BOOL:${rtx}>:SKF_TENSORRT_RTX>)
-  # The folders of the runtimes stay in the installed module, because a runtime may lie in no standard folder, such
-  # as a Python environment.
+  # The folders of the runtimes stay in the installed module, because a runtime may lie in no standard folder,
+  # such as a Python environment.
   set_target_properties(${target} PROPERTIES
     LIBRARY_OUTPUT_DIRECTORY "${SKIPFOLD_OUTPUT}"
     INSTALL_RPATH "$ORIGIN"
@@ -70,6 +70,6 @@ skipfold_backend(TENSORRT TensorRT TensorRT::TensorRT
   "set TensorRT_ROOT to an SDK of TensorRT or TensorRT for RTX; the CUDA toolkit is needed, too")
 
 if(NOT SKIPFOLD_MODULES)
-  message(FATAL_ERROR "skipfold needs a runtime, and has none of OpenVINO, ONNX Runtime and TensorRT; the lines above "
-    "say why.")
+  message(FATAL_ERROR "skipfold needs a runtime, and has none of OpenVINO, ONNX Runtime and TensorRT; "
+    "the lines above say why.")
 endif()

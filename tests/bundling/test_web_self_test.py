@@ -111,7 +111,7 @@ def test_golden_pictures_find_what_was_changed(
     assert told in verdict
 
 
-@pytest.mark.parametrize("change", [_shift_the_normalisation, _change_pixels])
+@pytest.mark.parametrize("change", [_shift_the_normalisation, _change_pixels, _change_probabilities])
 def test_hashes_find_what_was_changed(window: Browser, page: Path, tmp_path: Path, change: Change) -> None:
     verdict = _verdict_of(window, page, tmp_path, change, forge=False)
     assert verdict.startswith("Self-test: fail.")

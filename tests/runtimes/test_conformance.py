@@ -254,7 +254,16 @@ def test_runtime_can_be_opened_again(
 
 def test_what_has_no_clock_of_a_device_gives_no_time(runtime: Runtime, images: Batch) -> None:
     assert runtime.device_ms(images) is None
-    assert runtime.layer_times(images, calls=1) is None
+
+
+def test_only_openvino_has_a_profile_of_layers_on_a_cpu(runtime: Runtime, images: Batch) -> None:
+    layers = runtime.layer_times(images, calls=1)
+    if runtime.name != "openvino":
+        assert layers is None
+        return
+    assert layers and all(layer.ms > 0 for layer in layers)
+    with pytest.raises(ValueError, match="at least one call"):
+        runtime.layer_times(images, calls=0)
 
 
 def test_card_describes_the_artifact(runtime: Runtime, digits: Dataset) -> None:

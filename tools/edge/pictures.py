@@ -153,9 +153,10 @@ def _broken(random: np.random.Generator) -> Iterator[Sample]:
     as_png, as_jpeg = (encoded(picture(random, "RGB"), kind) for kind in ("png", "jpeg"))
     yield "broken-empty.png", b"", True
     yield "broken-truncated.png", as_png[:-600], True
-    yield "broken-checksum.png", as_png[:60] + bytes([as_png[60] ^ 1]) + as_png[61:], True
+    # Signature, length, name and the 13 bytes of the header; the next byte is the first of the checksum.
+    yield "broken-checksum.png", as_png[:29] + bytes([as_png[29] ^ 1]) + as_png[30:], True
     yield "broken-size.png", png(60_000, 8, 2, np.zeros((60_000, 1), np.uint8)), True
-    yield "broken-truncated.jpg", as_jpeg[: len(as_jpeg) // 2], True
+    yield "broken-truncated.jpg", as_jpeg[:-100], True
     yield "broken-header.jpg", as_jpeg[:20], True
     yield "broken-format.png", encoded(picture(random, "RGB"), "webp"), True
     yield "broken-stream.png", as_png.replace(zlib.compress(b"")[:2], b"\0\0", 1), True

@@ -1,5 +1,5 @@
-# The version of the sources, which stands in their CMakeLists.txt; before version 1 every minor version may change the
-# ABI.
+# The version of the sources, which stands in their CMakeLists.txt; before version 1 every minor version may
+# change the ABI.
 file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../../CMakeLists.txt" _line REGEX "^project\\(skipfold VERSION")
 string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" PACKAGE_VERSION "${_line}")
 unset(_line)
