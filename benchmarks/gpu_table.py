@@ -93,7 +93,7 @@ class Budget:
 class Page:
     """What the page consists of."""
 
-    loading: str = ""
+    loading: str = "This was not tried."
     rows: list[list[str]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -127,8 +127,12 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         networks = list(_networks(given.run, given.depth or DEPTHS, Path(folder)))
-        page = measured(networks, given.device, given.batch, given.seconds, Budget(60 * given.minutes))
-    print(page.text(f"python benchmarks/gpu_table.py {' '.join(arguments or sys.argv[1:])}".strip()))
+        page = Page()
+        try:
+            measure(page, networks, given.device, given.batch, given.seconds, Budget(60 * given.minutes))
+        finally:
+            # What was measured until an error or Ctrl-C is not lost, because a GPU may not be had again soon.
+            print(page.text(f"python benchmarks/gpu_table.py {' '.join(arguments or sys.argv[1:])}".strip()))
 
 
 def _networks(runs: list[Path] | None, depths: Sequence[int], folder: Path) -> Iterator[RunOptions]:
@@ -140,11 +144,15 @@ def _networks(runs: list[Path] | None, depths: Sequence[int], folder: Path) -> I
             yield RunOptions(depth=depth, variant=variant, run_dir=folder / f"{variant}-{depth}")
 
 
-def measured(
-    networks: list[RunOptions], device: Device, batches: list[int] | None, seconds: float, budget: Budget
-) -> Page:
-    """Take the steps while the time lasts: all networks through one step, then the next step."""
-    page = Page()
+def measure(
+    page: Page,
+    networks: list[RunOptions],
+    device: Device,
+    batches: list[int] | None,
+    seconds: float,
+    budget: Budget,
+) -> None:
+    """Fill the page while the time lasts: all networks through one step, then the next step."""
     sessions = [session_from_options(options) for options in networks]
     exported(sessions[0])
     page.loading = loading_of_rtx(sessions[0].run)
@@ -161,7 +169,6 @@ def measured(
             sizes = [batch for batch in step.batches or wanted if batch in wanted] or wanted
             _take(page, session, step, device, sizes, seconds, title)
             budget.took(step, depth, time.monotonic() - begun)
-    return page
 
 
 def _take(

@@ -32,7 +32,8 @@ def benchmark(
 ) -> None:
     """Time engines in turns with PyTorch.
 
-    Exit status 1 if a check failed or --compare finds a regression, 2 if a named engine does not run here.
+    Exit status 1 if a check failed, or --compare finds a regression or an engine that does not run any more;
+    2 if a named engine does not run here.
     """
     from workflow.benchmark import benchmark_of, outcome_fields
     from workflow.choice import session_from_options

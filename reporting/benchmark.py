@@ -130,6 +130,7 @@ def change_lines(changes: "Changes") -> list[Line]:
     return [
         *(("regression", change.words) for change in changes.regressions),
         *(("faster", change.words) for change in changes.improvements),
+        *(("stopped", f"{name}: ran before and does not now") for name in changes.stopped),
         *(("missing", f"{name}: measured before and not now") for name in changes.missing_now),
         *(("new", f"{name}: not measured before") for name in changes.missing_before),
         (

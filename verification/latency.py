@@ -1,6 +1,8 @@
 """Latency of engines next to PyTorch in one run, all in turns; see `runtimes.timing`.
 
-benchmark.json has a row for each engine, precision, device and batch size that was measured. `not_run` says
+benchmark.json has a row for each engine, precision, device and batch size that was measured. All rows were
+measured with the same number of threads and the same choice of CUDA graphs, which stand beside them, because
+a table or a plot compares them with one another. `not_run` says
 of the last benchmark which engines it could not measure, and why. Such a benchmark is measured again by the
 next call, because what was missing may be there by then.
 """
@@ -14,6 +16,7 @@ from artifacts.names import BENCHMARK, CHECKPOINT, CHECKPOINT_CARD
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
+from machine.cpu import available_threads
 from machine.description import this_machine
 from progress import Progress, silent
 from runtimes.engines import ORIGINAL
@@ -94,9 +97,10 @@ def benchmark_from_artifacts(
             refusals += refused
         _require_one_of(subjects, [_subject(entry) for entry in measured], refusals)
         rows = [row_of(run, entry.contestant.subject, _figures(entry, measured)) for entry in measured]
-        kept = kept_rows(run, BENCHMARK, machine, rows)
+        alike = {"threads": threads or available_threads(), "cuda_graphs": cuda_graphs is not False}
+        kept = kept_rows(run, BENCHMARK, machine, rows, **alike)
         not_run = [refusal.to_row() for refusal in refusals]
-        (folder / BENCHMARK).write_text(table_text(machine, kept + rows, not_run=not_run))
+        (folder / BENCHMARK).write_text(table_text(machine, kept + rows, **alike, not_run=not_run))
     return Benchmark(rows, refusals, True)
 
 

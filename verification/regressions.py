@@ -54,8 +54,9 @@ class Changes:
 
     Attributes:
         same: how many rows lie within the margin or the noise.
-        missing_now: rows of the earlier benchmark that were not measured now, in words.
+        missing_now: rows of the earlier benchmark that nobody asked for now, in words.
         missing_before: rows that the earlier benchmark does not have, in words.
+        stopped: rows of the earlier benchmark whose engine was asked for now and did not run, in words.
     """
 
     regressions: tuple[Change, ...]
@@ -64,6 +65,7 @@ class Changes:
     missing_now: tuple[str, ...]
     missing_before: tuple[str, ...]
     margin: float = MARGIN
+    stopped: tuple[str, ...] = ()
 
 
 def require_comparable(before: Document, now: Document, file: str) -> None:
@@ -93,6 +95,8 @@ def require_comparable(before: Document, now: Document, file: str) -> None:
 def changes_between(before: Document, now: Document) -> Changes:
     """Compare two benchmarks row by row; the original, whose ratio is 1 by definition, is left out."""
     old, new = _ratios(before), _ratios(now)
+    gone = [key for key in old if key not in new]
+    stopped = [key for key in gone if _is_refused(key, now)]
     changes = [_change(key, old[key], new[key]) for key in new if key in old]
     regressions = tuple(
         change for change in changes if _is_above(change.before_interval, change.now_interval)
@@ -104,8 +108,9 @@ def changes_between(before: Document, now: Document) -> Changes:
         regressions,
         improvements,
         len(changes) - len(regressions) - len(improvements),
-        tuple(_name(key) for key in old if key not in new),
+        tuple(_name(key) for key in gone if key not in stopped),
         tuple(_name(key) for key in new if key not in old),
+        stopped=tuple(_name(key) for key in stopped),
     )
 
 
@@ -117,6 +122,16 @@ def _ratios(document: Document) -> dict[_Key, Mapping[str, Any]]:
         and row["speedup"] is not None
         and row["over"] != f"{row['engine']} {row['precision']} on {row['device']}"
     }
+
+
+def _is_refused(key: _Key, document: Document) -> bool:
+    """Whether a document says of an engine why it was not measured, at that batch size or at all of them."""
+    *engine, batch = key
+    return any(
+        [row["engine"], row["precision"], row["device"]] == engine and row["batch"] in (batch, None)
+        for row in document["rows"]
+        if row["status"] != MEASURED
+    )
 
 
 def _change(key: _Key, before: Mapping[str, Any], now: Mapping[str, Any]) -> Change:

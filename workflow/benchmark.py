@@ -6,11 +6,13 @@
 - `--engine all` is every engine in every precision on the device that is named, or on the CPU and on CUDA.
 
 An engine that cannot be run is a row with the reason and keeps no other from being measured. The exit status
-is 1 if a check failed or --compare found a regression, 2 if an engine that was given by its name did not
-run, and 0 if one of `all` or of the default engines did not, since nobody has asked for just that one. If
-nothing can be run, the command ends with the error of the first engine.
+is 1 if a check failed, or if --compare found a regression or an engine that ran before and does not now. The
+exit status is 2 if an engine that was given by its name did not run, and 0 if one of `all` or of the default
+engines did not, since nobody has asked for just that one. If nothing can be run, the command ends with the
+error of the first engine.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +83,7 @@ class Outcome:
         """0, 1 for a failed check or a regression, or 2 for a named engine that does not run."""
         from verification.refusal import FAILED
 
-        regressed = self.changes is not None and bool(self.changes.regressions)
+        regressed = self.changes is not None and bool(self.changes.regressions or self.changes.stopped)
         if regressed or any(refusal.status == FAILED for refusal in self.refusals):
             return 1
         refused = {(refusal.engine, refusal.precision, refusal.device) for refusal in self.refusals}
@@ -157,7 +159,7 @@ def _default_candidates(device: Device | None) -> list[Candidate]:
     return [
         Candidate(spec, precision, Device(spec.device(device or Device.cpu)))
         for spec in specs
-        for precision in offered_precisions(spec, device)
+        for precision in _offered(spec, device)
     ]
 
 
@@ -165,10 +167,7 @@ def _named_candidates(
     spec: EngineSpec, precisions: list[Precision] | None, device: Device | None
 ) -> list[Candidate]:
     at = Device(spec.device(device or Device.cpu))
-    return [
-        Candidate(spec, precision, at, named=True)
-        for precision in precisions or offered_precisions(spec, device)
-    ]
+    return [Candidate(spec, precision, at, named=True) for precision in precisions or _offered(spec, device)]
 
 
 def _every_candidate(device: Device | None) -> list[Candidate]:
@@ -178,8 +177,27 @@ def _every_candidate(device: Device | None) -> list[Candidate]:
         for spec in (ENGINES[name] for name in TIMED)
         for at in ([device] if device else [*Device])
         for precision in Precision
-        if (at, precision) in spec.runtime().supports
+        if (at, precision) in _supported(spec)
     ]
+
+
+def _offered(spec: EngineSpec, device: Device | None) -> list[Precision]:
+    """The precisions that an engine computes in here; float32 stands for one whose library does not load.
+
+    Such an engine gets a row with the reason, because `_prepared` loads the library again.
+    """
+    try:
+        return offered_precisions(spec, device)
+    except UserError:
+        return [Precision.fp32]
+
+
+def _supported(spec: EngineSpec) -> Collection[tuple[Device, Precision]]:
+    """All that an engine could compute in; as in `_offered` where its library does not load."""
+    try:
+        return spec.runtime().supports
+    except UserError:
+        return {(at, Precision.fp32) for at in Device if spec.device(at) == at}
 
 
 def _prepared(session: Session, candidates: list[Candidate]) -> "tuple[list[Subject], list[Refusal]]":
@@ -216,16 +234,17 @@ def _require_device(device: Device) -> None:
 def _profiles(
     session: Session, subjects: "list[Subject]", rows: list[Row], runtime: RuntimeOptions
 ) -> "list[LayerProfile]":
-    """The layers of each engine that was measured, at the largest batch size."""
+    """The layers of each engine that was measured at the largest batch size, at that size."""
     from runtimes.subjects import Subject
     from verification.layer_profile import profiles_of
 
-    measured = {Subject.of_row(row) for row in rows}
+    largest = max(row["batch"] for row in rows)
+    measured = {Subject.of_row(row) for row in rows if row["batch"] == largest}
     return profiles_of(
         session.run,
         session.dataset,
         [subject for subject in subjects if subject in measured],
-        max(row["batch"] for row in rows),
+        largest,
         runtime.threads,
         runtime.allow_saturation,
         session.listener.progress,

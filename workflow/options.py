@@ -323,7 +323,8 @@ class BenchmarkOptions(TimingOptions):
     save: Path | None = flag("--save", help="Write machine, versions, options and rows to FILE.json.")
     compare: Path | None = flag(
         "--compare",
-        help="A FILE.json of --save: exit status 1 if an engine has lost ground to PyTorch beyond the noise.",
+        help="A FILE.json of --save: exit status 1 if an engine has lost ground to PyTorch beyond the noise, "
+        "or does not run any more.",
     )
     profile: bool = switch(
         "--profile", help="How long each layer takes, at the largest batch size (openvino, trt)."

@@ -7,7 +7,16 @@ import pytest
 
 from artifacts.run_directory import RunDirectory
 from benchmarks import gpu_table
-from benchmarks.gpu_table import BATCHES, COMPILED_BATCHES, Budget, Step, loading_of_rtx, main, steps_on
+from benchmarks.gpu_table import (
+    BATCHES,
+    COMPILED_BATCHES,
+    Budget,
+    Page,
+    Step,
+    loading_of_rtx,
+    main,
+    steps_on,
+)
 from runtimes import timing
 from runtimes.torch_compile_runtime import TorchCompileRuntime
 from vocabulary import Device
@@ -56,7 +65,8 @@ def test_steps_that_would_not_end_in_time_are_named(
 
     monkeypatch.setattr(gpu_table, "_take", take)
     networks: Any = [gpu_table.RunOptions(run_dir=preact_run.path)] * 2
-    page = gpu_table.measured(networks, Device.cuda, None, 0.1, Budget(100))
+    page = Page()
+    gpu_table.measure(page, networks, Device.cuda, None, 0.1, Budget(100))
     assert taken == [("all engines", list(BATCHES))] * 2 + [("without CUDA graphs", list(BATCHES))]
     assert page.left_out == [
         "preact ResNet-8: without CUDA graphs",
@@ -83,7 +93,7 @@ def test_batch_sizes_of_a_step(monkeypatch: pytest.MonkeyPatch, preact_run: RunD
         ([1, 256], [1, 256], [1]),
         ([2, 3], [2, 3], [2, 3]),
     ):
-        gpu_table.measured(networks, Device.cuda, batches, 0.1, Budget(1000))
+        gpu_table.measure(Page(), networks, Device.cuda, batches, 0.1, Budget(1000))
         assert (sizes["all engines"], sizes["torch.compile"]) == (all_engines, compiled)
 
 
@@ -96,11 +106,33 @@ def test_network_that_nothing_runs_is_a_line(
     step = Step("torch.compile", ("torch-compile",))
     monkeypatch.setattr(gpu_table, "steps_on", lambda device: [step])
     networks: Any = [gpu_table.RunOptions(run_dir=preact_run.path)]
-    page = gpu_table.measured(networks, Device.cuda, [1], 0.01, Budget(1000))
+    page = Page()
+    gpu_table.measure(page, networks, Device.cuda, [1], 0.01, Budget(1000))
     assert page.rows == []
     assert page.refusals == [
         "preact ResNet-8, torch.compile: PyTorch sees no CUDA device here (use --device cpu)"
     ]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_was_measured_until_an_error_is_printed(
+    preact_run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
+) -> None:
+    monkeypatch.setattr(gpu_table, "loading_of_rtx", lambda run: "yes, the engine loads")
+
+    def take(page: Page, session: Any, step: Step, *_: Any) -> None:
+        if step.name != "all engines":
+            raise error
+        page.refusals.append("what the first step found")
+
+    monkeypatch.setattr(gpu_table, "_take", take)
+    with pytest.raises(error):
+        gpu_table.main(["--run", str(preact_run.path), "--device", "cpu"])
+    page = capsys.readouterr().out
+    assert "yes, the engine loads" in page and "- what the first step found" in page
 
 
 class FakeTensorRT:

@@ -34,16 +34,10 @@ RUNTIMES = [
     ("ort", "int8"),
     ("openvino", "fp32"),
     ("openvino", "int8"),
-    ("reference", "fp32"),
-    ("reference", "fp16"),
-    ("reference", "bf16"),
-    ("reference", "int8"),
-    ("reference", "fp8"),
+    *(("reference", precision) for precision in ("fp32", "fp16", "bf16", "int8", "fp8")),
     ("reference-rtx", "int8"),
     ("reference-rtx", "fp8"),
 ]
-
-
 ON_DOUBLE = [
     ("ort", "fp32"),
     ("ort", "fp16"),

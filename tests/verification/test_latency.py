@@ -119,7 +119,13 @@ def test_rows_say_what_was_measured_on_which_files(preact_run: RunDirectory, dig
     assert set(row["host_mb"]) == {"load", "first"}
     assert rows["torch", "fp32", "cpu", 1]["artifact"] == CHECKPOINT
     document = json.loads(run.verified(BENCHMARK).read_text())
-    assert document == {"machine": this_machine().to_json(), "rows": benchmark.rows, "not_run": []}
+    assert document == {
+        "machine": this_machine().to_json(),
+        "threads": 1,
+        "cuda_graphs": True,
+        "rows": benchmark.rows,
+        "not_run": [],
+    }
 
 
 def test_engine_that_does_not_run_is_a_refusal_in_the_file_and_is_tried_again(
@@ -211,6 +217,17 @@ def test_benchmark_of_one_engine_keeps_the_rows_of_others(preact_run: RunDirecto
     kept = [row for row in first if row["engine"] != "torch"]
     assert json.loads(preact_run.verified(BENCHMARK).read_text())["rows"] == kept + second
     assert _benchmark(preact_run, digits, ("ort", "fp32")) == Benchmark(second, [], False)
+
+
+@pytest.mark.usefixtures("stubs")
+@pytest.mark.parametrize("other", [{"threads": 2}, {"cuda_graphs": False}])
+def test_rows_of_other_threads_or_cuda_graphs_are_not_kept(
+    preact_run: RunDirectory, digits: Dataset, other: dict[str, Any]
+) -> None:
+    """A plot would join them with lines to rows that they cannot be compared with."""
+    _benchmark(preact_run, digits, ("ort", "int8"))
+    second = _benchmark(preact_run, digits, ("ort", "fp32"), **other).rows
+    assert json.loads(preact_run.verified(BENCHMARK).read_text())["rows"] == second
 
 
 @pytest.mark.usefixtures("stubs")

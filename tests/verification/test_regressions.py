@@ -94,16 +94,30 @@ def test_rows_are_matched_by_engine_precision_device_and_batch() -> None:
         )
 
 
+def refused(engine: str, precision: str = "fp32", device: str = "cpu", batch: int | None = None) -> Any:
+    return Refusal(engine, precision, device, batch, NOT_RUN, "no such provider", "install it").to_row()
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_engine_that_was_asked_for_and_does_not_run_any_more_has_stopped(batch: int | None) -> None:
+    changes = changes_between(BEFORE, document(refused("ort", batch=batch)))
+    assert (changes.stopped, changes.missing_now) == (("ort fp32 on cpu, batch 1",), ())
+    assert changes_between(document(refused("ort")), BEFORE).missing_before == ("ort fp32 on cpu, batch 1",)
+
+
 @pytest.mark.parametrize(
-    "gone",
+    "now",
     [
         row("ort", None),
-        Refusal("ort", "fp32", "cpu", None, NOT_RUN, "no such provider", "install it").to_row(),
+        refused("openvino"),
+        refused("ort", precision="int8"),
+        refused("ort", device="cuda"),
+        refused("ort", batch=8),
     ],
 )
-def test_row_that_was_not_measured_or_has_no_ratio_is_missing(gone: dict[str, Any]) -> None:
-    assert changes_between(BEFORE, document(gone)).missing_now == ("ort fp32 on cpu, batch 1",)
-    assert changes_between(document(gone), BEFORE).missing_before == ("ort fp32 on cpu, batch 1",)
+def test_row_that_nobody_asked_for_or_that_has_no_ratio_is_missing(now: dict[str, Any]) -> None:
+    changes = changes_between(BEFORE, document(now))
+    assert (changes.stopped, changes.missing_now) == ((), ("ort fp32 on cpu, batch 1",))
 
 
 def test_the_original_is_not_compared_with_itself() -> None:

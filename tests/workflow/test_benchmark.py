@@ -1,7 +1,6 @@
 """Which engines are timed, what becomes of those that do not run, and the exit status."""
 
-import json
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from artifacts.run_directory import RunDirectory
 from errors import CheckFailed, UserError
 from machine.gpu import Gpu
 from runtimes import timing
-from runtimes.engines import TIMED
+from runtimes.engines import ENGINES, TIMED
 from runtimes.runtime import LayerTime
 from verification.refusal import FAILED, NOT_RUN, Refusal
 from verification.regressions import Changes
@@ -116,6 +115,22 @@ def test_no_engine_for_a_precision_is_refused() -> None:
         candidates(None, [Precision.fp8])
 
 
+@pytest.mark.parametrize("engines", [["all"], None, ["ort", "openvino"]])
+def test_engine_whose_library_does_not_load_is_a_row(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, engines: list[str] | None
+) -> None:
+    stubbed(monkeypatch, PACE)
+    broken = replace(ENGINES["openvino"], adapter="no_such_module:Runtime")
+    monkeypatch.setattr("runtimes.engines.ENGINES", {**ENGINES, "openvino": broken})
+    monkeypatch.setattr("workflow.benchmark.ENGINES", {**ENGINES, "openvino": broken})
+    outcome = outcome_of(preact_run, engines, device=Device.cpu)
+    assert "ort" in {row["engine"] for row in outcome.rows}
+    (refusal,) = [one for one in outcome.refusals if one.engine == "openvino"]
+    assert (refusal.precision, refusal.device) == ("fp32", "cpu")
+    assert "the engine openvino does not load" in refusal.reason
+    assert outcome.exit_status == (2 if engines and "openvino" in engines else 0)
+
+
 def test_of_all_engines_those_that_cannot_run_are_rows_and_nobody_asked_for_them(
     preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +205,11 @@ def test_exit_status(statuses: tuple[str, ...], named: set[str], regressions: in
     assert outcome.exit_status == expected
 
 
+def test_engine_that_does_not_run_any_more_is_exit_status_1() -> None:
+    changes = Changes((), (), 0, (), (), stopped=("ort fp32 on cpu, batch 1",))
+    assert Outcome([], [], frozenset(), {}, changes).exit_status == 1
+
+
 def test_nothing_that_can_run_is_the_error_of_the_first(preact_run: RunDirectory) -> None:
     with pytest.raises(UserError, match="ort cannot run bf16 on cpu"):
         outcome_of(preact_run, ["ort"], precision=[BF16])
@@ -217,68 +237,16 @@ def test_gpu_that_is_there_is_used(preact_run: RunDirectory, monkeypatch: pytest
     assert "no fp32 engine for this machine" in outcome.refusals[0].reason
 
 
-def test_document_is_saved_and_compared(
-    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_engine_that_fails_at_the_largest_batch_size_has_no_profile(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stubbed(monkeypatch, PACE)
-    file = tmp_path / "old.json"
-    saved = outcome_of(preact_run, ["ort"], BenchmarkOptions(batch=[1, 2], seconds=0.01, save=file))
-    assert saved.changes is None
-    document = json.loads(file.read_text())
-    assert document == saved.document
-    assert set(document) == {
-        *("format", "written", "machine", "versions", "network", "options", "rows"),
-    }
-    assert document["options"] == {
-        "threads": 1,
-        "cuda_graphs": None,
-        "seconds": 0.01,
-        "batches": [1, 2],
-    }
-    assert document["network"] == {"variant": "preact", "depth": 8, "block": "basic", "classes": 10}
-    stubbed(monkeypatch, PACE | {("ort", "int8", "cpu"): 0.6, ("ort", "fp32", "cpu"): 0.5})
-    later = outcome_of(preact_run, ["ort"], BenchmarkOptions(batch=[2, 4], seconds=0.02, compare=file))
-    changes = later.changes
-    assert changes is not None
-    assert [(one.precision, one.batch) for one in changes.regressions] == [("int8", 2)]
-    assert [(one.precision, one.batch) for one in changes.improvements] == [("fp32", 2)]
-    assert changes.missing_now == ("ort fp32 on cpu, batch 1", "ort int8 on cpu, batch 1")
-    assert changes.missing_before == ("ort fp32 on cpu, batch 4", "ort int8 on cpu, batch 4")
-    assert later.exit_status == 1
-    assert outcome_fields(later)["changes"]["regressions"][0]["now"] == pytest.approx(4 / 0.6)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"save": "nowhere/new.json"}, "--save .* is no place for a file"),
-        ({"save": "."}, "--save .* is no place for a file"),
-        ({"compare": "missing.json"}, "is not a file that `benchmark --save` wrote"),
-        ({"compare": "list.json"}, "is not a file that `benchmark --save` wrote"),
-        ({"compare": "format.json"}, r"its format is 99, not 1"),
-        ({"compare": "half.json"}, "it has no machine"),
-        ({"compare": "other.json"}, r"other.json is of other network \(preact 110 basic 10\)"),
-    ],
-)
-def test_files_are_looked_at_before_anything_is_measured(
-    preact_run: RunDirectory,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    options: dict[str, str],
-    message: str,
-) -> None:
-    stubs = stubbed(monkeypatch, PACE)
-    document = {**outcome_of(preact_run, ["ort"]).document}
-    (tmp_path / "list.json").write_text("[]")
-    (tmp_path / "format.json").write_text('{"format": 99}')
-    (tmp_path / "half.json").write_text('{"format": 1}')
-    document["network"] = document["network"] | {"depth": 110}
-    (tmp_path / "other.json").write_text(json.dumps(document))
-    stubs.opened.clear()
-    given: Any = {name: tmp_path / file for name, file in options.items()}
-    with pytest.raises(UserError, match=message):
-        outcome_of(preact_run, ["openvino"], BenchmarkOptions(**given))
-    assert stubs.opened == []
+    no_memory = {"milliseconds": 1.0, "fails_at": {2: UserError("too little memory", "take a smaller batch")}}
+    stubs = stubbed(monkeypatch, PACE | {("ort", "int8", "cpu"): no_memory})
+    options = BenchmarkOptions(batch=[1, 2], seconds=0.01, profile=True)
+    outcome = outcome_of(preact_run, ["ort"], options)
+    assert [(one.engine, one.precision, one.batch) for one in outcome.refusals] == [("ort", "int8", 2)]
+    assert [one.subject.precision for one in outcome.profiles] == ["fp32"]
+    assert [stub.subject.precision for stub in stubs.opened[3:]] == ["fp32"]
 
 
 def test_profiles_are_of_what_was_measured_at_the_largest_batch_size(
