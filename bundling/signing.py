@@ -5,6 +5,8 @@ signature, or by the sha256 of bundle.json from a channel that one trusts. `bund
 of the folder with a private key on an elliptic curve, and needs no network.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,24 @@ def sign(folder: Path, private_key: Path) -> None:
     Raises:
         UserError: `model-signing` is not installed, or the key cannot be used.
     """
-    signing = _module("signing")
+    with _key_errors(private_key):
+        _signer(private_key).set_hashing_config(_hashing(folder)).sign(folder, folder / SIGNATURE)
+
+
+def require_key(private_key: Path) -> None:
+    """Require a key that can sign; raises as `sign` does, and writes nothing."""
+    with _key_errors(private_key):
+        _signer(private_key)
+
+
+def _signer(private_key: Path) -> Any:
+    return _module("signing").Config().use_elliptic_key_signer(private_key=private_key)
+
+
+@contextmanager
+def _key_errors(private_key: Path) -> Iterator[None]:
     try:
-        config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-        config.set_hashing_config(_hashing(folder)).sign(folder, folder / SIGNATURE)
+        yield
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{private_key} cannot sign ({error})",

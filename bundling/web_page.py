@@ -51,7 +51,7 @@ def web_from_bundle(bundle: Path, document: BundleDocument, runtime: Mapping[str
     Raises:
         UserError: no graph of the bundle takes pixels in ONNX Runtime.
     """
-    artifact = _chosen(document)
+    artifact = artifact_for_browsers(document)
     return {
         **{name: resources.files("bundling").joinpath("web", name).read_bytes() for name in PAGE_FILES},
         **{f"ort/{name}": content for name, content in runtime.items()},
@@ -60,13 +60,17 @@ def web_from_bundle(bundle: Path, document: BundleDocument, runtime: Mapping[str
     }
 
 
-def _chosen(document: BundleDocument) -> ArtifactEntry:
-    """Return the preferred graph that takes any number of pictures as pixels, in ONNX Runtime."""
+def artifact_for_browsers(document: BundleDocument) -> ArtifactEntry:
+    """Return the preferred graph that takes any number of pictures as pixels, in ONNX Runtime.
+
+    Raises:
+        UserError: there is none.
+    """
     for artifact in document.artifacts:
         takes_any = artifact.input.dtype == "uint8" and artifact.input.batch.max is None
         if artifact.runtime.name == "ort" and takes_any:
             return artifact
-    raise UserError("the bundle has no graph for a browser", "add --engine ort, and --u8")
+    raise UserError("the bundle has no graph for a browser", "add --engine ort, or leave out --web")
 
 
 def _copied(document: BundleDocument, artifact: ArtifactEntry) -> dict[str, str]:
