@@ -4,6 +4,7 @@
     <name>-<artifact id>/labels.txt       the classes, a line each
     <name>-<artifact id>/warmup/images    golden pictures as the model takes them, raw
     <name>-<artifact id>/1/model.onnx     the model, or model.plan
+    files.json                            every file with its sha256; Triton reads folders only
 
 What Triton's backends need, and what follows from it (model_config.proto and openvino_backend):
 

@@ -6,6 +6,7 @@
     model.onnx                      the graph that takes pixels and is preferred for ONNX Runtime
     golden/                         the golden pictures with their pixels and probabilities
     README.md                       how to serve the folder
+    files.json                      every file with its sha256; see `bundling.closed_folder`
 
 Any static server will do. One thread computes, so that the server need not send the headers that browsers
 ask for before they share memory between threads, and nothing is loaded from elsewhere. When the page is
@@ -118,7 +119,7 @@ def _about(artifact: ArtifactEntry) -> str:
     if verdict is None or not verdict.passed:
         return "This model has not passed verification against the network that was trained."
     return (
-        f"Where it was bundled, this model was verified on {verdict.images} test pictures: "
+        f"Before this model was bundled, it was verified on {verdict.images} test pictures: "
         f"{verdict.accuracy:.2f} % of its answers are right, and {verdict.agreement:.2f} % are those of the "
         "network that was trained."
     )
