@@ -17,17 +17,21 @@ _ENVIRONMENT_ERRORS = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or ask for a larger quota",
     errno.EFBIG: "raise the file size limit (ulimit -f)",
-    errno.EACCES: "make it writable, or choose another place with --run-dir",
-    errno.EPERM: "make it writable, or choose another place with --run-dir",
-    errno.EROFS: "choose a writable place with --run-dir",
-    errno.ENOTDIR: "choose a place below a folder with --run-dir",
-    errno.EEXIST: "choose a place that is no file with --run-dir",
+    errno.EACCES: "make it writable, or choose another place with {option}",
+    errno.EPERM: "make it writable, or choose another place with {option}",
+    errno.EROFS: "choose a writable place with {option}",
+    errno.ENOTDIR: "choose a place below a folder with {option}",
+    errno.EEXIST: "choose a place that is no file with {option}",
 }
 
 
 @contextmanager
-def environment_errors(place: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into a `UserError` that names it."""
+def environment_errors(place: Path, option: str = "--run-dir") -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into a `UserError` that names it.
+
+    Args:
+        option: with which a user chooses another place.
+    """
     try:
         yield
     except OSError as error:
@@ -35,7 +39,8 @@ def environment_errors(place: Path) -> Iterator[None]:
         if fix is None:
             raise
         where = error.filename or place
-        raise UserError(f"cannot write {where} ({error.strerror}); nothing was changed", fix) from error
+        problem = f"cannot write {where} ({error.strerror}); nothing was changed"
+        raise UserError(problem, fix.format(option=option)) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from artifacts.json_codec import to_text
 from artifacts.run_directory import RunDirectory
 from bundling.candidates import MODELS, Candidate
+from bundling.closed_folder import entries_of
 from bundling.document import (
     LICENSE,
     PRODUCER,
@@ -17,7 +18,6 @@ from bundling.document import (
     SCHEMA,
     ArtifactEntry,
     BundleDocument,
-    FileEntry,
     GoldenEntry,
     NetworkEntry,
     NormaliseEntry,
@@ -89,11 +89,7 @@ def bundle_from_run(
     }
     document = _document(card, entries, golden)
     files[README] = _readme(document)
-    listed = {
-        path: FileEntry(hashlib.sha256(content).hexdigest(), len(content))
-        for path, content in sorted(files.items())
-    }
-    return Bundle(replace(document, files=listed), files)
+    return Bundle(replace(document, files=entries_of(files)), files)
 
 
 def _golden(

@@ -7,7 +7,7 @@ or lies outside the folder. An archive is unpacked into a temporary folder first
 
 import hashlib
 import os
-import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from artifacts.files import sha256_of
 from artifacts.json_codec import from_text
+from bundling.closed_folder import FIX, is_plain, require_closed
 from bundling.document import DOCUMENT, SCHEMA, UNLISTED, BundleDocument
 from data.dataset import IMAGE_SIZE
 from errors import CheckFailed, UserError
 
 # More than this is unpacked from no archive, so that a small file cannot fill the disk.
 _LARGEST_BUNDLE = 4 * 2**30
-_FIX = "ask for the bundle again"
+# The names of a member that need more than its 512 bytes, because they are long, need no more than this.
+_LONGEST_NAME = 64 * 2**10
 
 
 @contextmanager
@@ -58,10 +59,9 @@ def checked_document(folder: Path, sha256: str | None = None) -> BundleDocument:
     text = path.read_bytes()
     found = hashlib.sha256(text).hexdigest()
     if sha256 is not None and found != sha256.lower():
-        raise CheckFailed(f"{path} has the sha256 {found}, not {sha256}", _FIX)
+        raise CheckFailed(f"{path} has the sha256 {found}, not {sha256}", FIX)
     document = document_from_text(text, str(path))
-    _require_closed(folder, document)
-    _require_contents(folder, document)
+    require_closed(folder, document.files, DOCUMENT, UNLISTED)
     _require_references(document)
     return document
 
@@ -79,33 +79,7 @@ def document_from_text(text: bytes, source: str) -> BundleDocument:
     try:
         return from_text(BundleDocument, text)
     except (ValueError, RecursionError) as error:
-        raise CheckFailed(f"{source} is not of the schema {SCHEMA} ({error})", _FIX) from error
-
-
-def _require_closed(folder: Path, document: BundleDocument) -> None:
-    """Require that every name is a plain path and that the folder holds just what is listed."""
-    for name in document.files:
-        if not is_plain(name) or name in UNLISTED:
-            raise CheckFailed(f"{DOCUMENT} lists '{name}', which is no path inside a bundle", _FIX)
-    for place, folders, files in os.walk(folder):
-        for entry in [*folders, *files]:
-            path = Path(place, entry)
-            name = path.relative_to(folder).as_posix()
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise CheckFailed(f"{name} is no plain file", "a bundle has no links: " + _FIX)
-            if path.is_file() and name not in document.files and name not in UNLISTED:
-                raise CheckFailed(f"{name} is not listed in {DOCUMENT}", "remove it, or " + _FIX)
-
-
-def _require_contents(folder: Path, document: BundleDocument) -> None:
-    for name, entry in document.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckFailed(f"{name} is missing", _FIX)
-        if path.stat().st_size != entry.bytes:
-            raise CheckFailed(f"{name} has {path.stat().st_size} bytes, not {entry.bytes}", _FIX)
-        if (found := sha256_of(path)) != entry.sha256:
-            raise CheckFailed(f"{name} was changed: its sha256 is {found}, not {entry.sha256}", _FIX)
+        raise CheckFailed(f"{source} is not of the schema {SCHEMA} ({error})", FIX) from error
 
 
 def _require_references(document: BundleDocument) -> None:
@@ -117,23 +91,17 @@ def _require_references(document: BundleDocument) -> None:
     files = [artifact.file for artifact in document.artifacts]
     referred = [*(name for name, _ in tensors), *golden.pictures, *files]
     if (picture.height, picture.width) != (IMAGE_SIZE, IMAGE_SIZE):
-        raise CheckFailed(f"the pictures of {DOCUMENT} are not {IMAGE_SIZE}x{IMAGE_SIZE}", _FIX)
+        raise CheckFailed(f"the pictures of {DOCUMENT} are not {IMAGE_SIZE}x{IMAGE_SIZE}", FIX)
     if missing := [name for name in referred if name not in document.files]:
-        raise CheckFailed(f"{DOCUMENT} refers to {missing[0]} and does not list it", _FIX)
+        raise CheckFailed(f"{DOCUMENT} refers to {missing[0]} and does not list it", FIX)
     for name, size in tensors:
         if document.files[name].bytes != size:
-            raise CheckFailed(f"{name} has {document.files[name].bytes} bytes, and its tensor {size}", _FIX)
+            raise CheckFailed(f"{name} has {document.files[name].bytes} bytes, and its tensor {size}", FIX)
     ids = [artifact.id for artifact in document.artifacts]
     if len(set(ids)) != len(ids):
-        raise CheckFailed(f"two artifacts of {DOCUMENT} have the same id", _FIX)
+        raise CheckFailed(f"two artifacts of {DOCUMENT} have the same id", FIX)
     if not len(golden.labels) == len(golden.pictures) == golden.count > 0:
-        raise CheckFailed(f"{DOCUMENT} has not one label for each of {golden.count} golden pictures", _FIX)
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is a relative POSIX path without ".." and without what Windows reads otherwise."""
-    parts = name.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and not re.search(r'[\\:*?"<>|\x00-\x1f]', name)
+        raise CheckFailed(f"{DOCUMENT} has not one label for each of {golden.count} golden pictures", FIX)
 
 
 def _unpacked(archive: Path, target: Path) -> Path:
@@ -144,24 +112,46 @@ def _unpacked(archive: Path, target: Path) -> Path:
         with archive.open("rb") as file, ZstdDecompressor().stream_reader(file) as stream:
             _unpack_members(stream, target)
     except (ZstdError, tarfile.TarError, EOFError) as error:
-        raise CheckFailed(f"{archive} is no archive of a bundle ({error})", _FIX) from error
+        raise CheckFailed(f"{archive} is no archive of a bundle ({error})", FIX) from error
     folders = list(target.iterdir())
     if len(folders) != 1 or not folders[0].is_dir():
-        raise CheckFailed(f"{archive} holds {len(folders)} entries and not one folder", _FIX)
+        raise CheckFailed(f"{archive} holds {len(folders)} entries and not one folder", FIX)
     return folders[0]
+
+
+class _Member(tarfile.TarInfo):
+    """A header, refused before `tarfile` reads into memory what a header of another kind announces."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if not member.isreg() and member.size > _LONGEST_NAME:
+            raise CheckFailed("the archive holds a header that is no file's", FIX)
+        return member
 
 
 def _unpack_members(stream: IO[bytes], target: Path) -> None:
     total = 0
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
         for member in tar:
             path = target / PurePosixPath(member.name)
-            total += member.size
+            # A member takes at least the 512 bytes of its header, so that empty files count, too.
+            total += 512 + member.size
             if not member.isreg() or not is_plain(member.name) or path.exists():
-                raise CheckFailed(f"the archive holds '{member.name}', which no bundle has", _FIX)
+                raise CheckFailed(f"the archive holds '{member.name}', which no bundle has", FIX)
             if total > _LARGEST_BUNDLE:
-                raise CheckFailed("the archive holds more than 4 GB", _FIX)
-            content = tar.extractfile(member)
-            assert content is not None
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.read())
+                raise CheckFailed("the archive holds more than 4 GB", FIX)
+            _unpack(tar, member, path)
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    content = tar.extractfile(member)
+    assert content is not None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise CheckFailed(
+            f"the archive holds '{member.name}' below a file, which no bundle has", FIX
+        ) from error
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file)

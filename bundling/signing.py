@@ -5,6 +5,8 @@ signature, or by the sha256 of bundle.json from a channel that one trusts. `bund
 of the folder with a private key on an elliptic curve, and needs no network.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,26 @@ def sign(folder: Path, private_key: Path) -> None:
     Raises:
         UserError: `model-signing` is not installed, or the key cannot be used.
     """
-    signing = _module("signing")
+    with _key_errors(private_key):
+        _signer(private_key).set_hashing_config(_hashing(folder)).sign(folder, folder / SIGNATURE)
+
+
+def require_key(private_key: Path) -> None:
+    """Require a key that can sign; raises as `sign` does, and writes nothing."""
+    with _key_errors(private_key):
+        _signer(private_key)
+
+
+def _signer(private_key: Path) -> Any:
+    return _module("signing").Config().use_elliptic_key_signer(private_key=private_key)
+
+
+@contextmanager
+def _key_errors(private_key: Path) -> Iterator[None]:
     try:
-        config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-        config.set_hashing_config(_hashing(folder)).sign(folder, folder / SIGNATURE)
-    except (OSError, ValueError, TypeError) as error:
+        yield
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        # The last one comes of keys on no curve, such as RSA.
         raise UserError(
             f"{private_key} cannot sign ({error})",
             "give --sign a private key in PEM format: openssl ecparam -name prime256v1 -genkey -noout",
@@ -35,13 +52,16 @@ def check_signature(folder: Path, public_key: Path) -> None:
     Raises:
         UserError: `model-signing` is not installed.
     """
-    verifying = _module("verifying")
+    config, hashing = _module("verifying").Config(), _hashing(folder)
     try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-        config.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE)
-    except (OSError, ValueError, TypeError) as error:
+        config = config.use_elliptic_key_verifier(public_key=public_key)
+        config.set_hashing_config(hashing).verify(folder, folder / SIGNATURE)
+    except Exception as error:
+        # Both files were received, and on what is in them `model-signing` and the packages below raise errors
+        # of many types: KeyError on "{}", InvalidSignature of `cryptography` on a changed byte.
+        reason = str(error) or type(error).__name__
         raise CheckFailed(
-            f"{folder / SIGNATURE} is no signature of this bundle by {public_key} ({error})",
+            f"{folder / SIGNATURE} is no signature of this bundle by {public_key} ({reason})",
             "ask whoever sent the bundle for their key",
         ) from error
 

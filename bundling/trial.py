@@ -115,7 +115,8 @@ def artifact_runtime(folder: Path, artifact: ArtifactEntry, threads: int | None 
     """Return the runtime of an artifact, which is a context manager.
 
     Raises:
-        UserError: the artifact is for other CPUs, or the installed version of its runtime is not accepted.
+        UserError: the artifact is for other CPUs or has other settings than skipfold uses, or the installed
+            version of its runtime is not accepted.
     """
     _require_version(artifact)
     machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
@@ -125,6 +126,12 @@ def artifact_runtime(folder: Path, artifact: ArtifactEntry, threads: int | None 
             "use another artifact of the bundle",
         )
     engine = ENGINES[_ENGINES[artifact.runtime.name]]
+    if artifact.runtime.settings != (used := dict(engine.runtime().settings)):
+        raise UserError(
+            f"{artifact.id} was verified with the settings {artifact.runtime.settings}, and this version of "
+            f"skipfold uses {used}",
+            "use the version of skipfold that `producer` names in bundle.json",
+        )
     path = folder / artifact.file
     return engine.runtime()(path, artifact.precision, engine.device(Device.cpu), threads)
 

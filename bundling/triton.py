@@ -4,6 +4,7 @@
     <name>-<artifact id>/labels.txt       the classes, a line each
     <name>-<artifact id>/warmup/images    golden pictures as the model takes them, raw
     <name>-<artifact id>/1/model.onnx     the model, or model.plan
+    files.json                            every file with its sha256; Triton reads folders only
 
 What Triton's backends need, and what follows from it (model_config.proto and openvino_backend):
 
@@ -66,6 +67,22 @@ def triton_from_bundle(bundle: Path, document: BundleDocument, name: str) -> Rep
         name: what the names of all models begin with.
 
     Raises:
+        UserError: see `served_artifacts`.
+    """
+    served, left_out = served_artifacts(document)
+    models = {entry.id: f"{name}-{entry.id}" for entry in served}
+    files = {
+        f"{models[entry.id]}/{path}": content
+        for entry in served
+        for path, content in _files_of_model(bundle, document, entry, models[entry.id]).items()
+    }
+    return Repository(files, models, left_out)
+
+
+def served_artifacts(document: BundleDocument) -> tuple[list[ArtifactEntry], dict[str, str]]:
+    """Return the artifacts that Triton can serve, and by id why each of the others is left out.
+
+    Raises:
         UserError: a class has a line break in its name, so that it cannot stand in labels.txt; or Triton can
             serve none of the artifacts.
     """
@@ -76,13 +93,7 @@ def triton_from_bundle(bundle: Path, document: BundleDocument, name: str) -> Rep
     if not served:
         reasons = "; ".join(f"{id}: {reason}" for id, reason in left_out.items())
         raise UserError(f"Triton can serve no artifact of this bundle ({reasons})", "bundle --engine ort")
-    models = {entry.id: f"{name}-{entry.id}" for entry in served}
-    files = {
-        f"{models[entry.id]}/{path}": content
-        for entry in served
-        for path, content in _files_of_model(bundle, document, entry, models[entry.id]).items()
-    }
-    return Repository(files, models, left_out)
+    return served, left_out
 
 
 def _unserved(artifact: ArtifactEntry) -> str:

@@ -6,6 +6,7 @@
     model.onnx                      the graph that takes pixels and is preferred for ONNX Runtime
     golden/                         the golden pictures with their pixels and probabilities
     README.md                       how to serve the folder
+    files.json                      every file with its sha256; see `bundling.closed_folder`
 
 Any static server will do. One thread computes, so that the server need not send the headers that browsers
 ask for before they share memory between threads, and nothing is loaded from elsewhere. When the page is
@@ -51,7 +52,7 @@ def web_from_bundle(bundle: Path, document: BundleDocument, runtime: Mapping[str
     Raises:
         UserError: no graph of the bundle takes pixels in ONNX Runtime.
     """
-    artifact = _chosen(document)
+    artifact = artifact_for_browsers(document)
     return {
         **{name: resources.files("bundling").joinpath("web", name).read_bytes() for name in PAGE_FILES},
         **{f"ort/{name}": content for name, content in runtime.items()},
@@ -60,13 +61,17 @@ def web_from_bundle(bundle: Path, document: BundleDocument, runtime: Mapping[str
     }
 
 
-def _chosen(document: BundleDocument) -> ArtifactEntry:
-    """Return the preferred graph that takes any number of pictures as pixels, in ONNX Runtime."""
+def artifact_for_browsers(document: BundleDocument) -> ArtifactEntry:
+    """Return the preferred graph that takes any number of pictures as pixels, in ONNX Runtime.
+
+    Raises:
+        UserError: there is none.
+    """
     for artifact in document.artifacts:
         takes_any = artifact.input.dtype == "uint8" and artifact.input.batch.max is None
         if artifact.runtime.name == "ort" and takes_any:
             return artifact
-    raise UserError("the bundle has no graph for a browser", "add --engine ort, and --u8")
+    raise UserError("the bundle has no graph for a browser", "add --engine ort, or leave out --web")
 
 
 def _copied(document: BundleDocument, artifact: ArtifactEntry) -> dict[str, str]:
@@ -114,7 +119,7 @@ def _about(artifact: ArtifactEntry) -> str:
     if verdict is None or not verdict.passed:
         return "This model has not passed verification against the network that was trained."
     return (
-        f"Where it was bundled, this model was verified on {verdict.images} test pictures: "
+        f"Before this model was bundled, it was verified on {verdict.images} test pictures: "
         f"{verdict.accuracy:.2f} % of its answers are right, and {verdict.agreement:.2f} % are those of the "
         "network that was trained."
     )

@@ -5,21 +5,52 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from artifacts.files import PARTIAL, environment_errors, write_atomically, write_flushed
 from bundling.assemble import Bundle
+from bundling.closed_folder import require_as_listed, with_list
 from bundling.document import DOCUMENT
+from bundling.received import bundle_folder, checked_document
 from bundling.signing import sign
-from errors import UserError
+from errors import CheckFailed, UserError
 
 ARCHIVE_SUFFIX = ".tar.zst"
 ZSTD_LEVEL = 19
 
 
+def require_place(bundle: Path, archive: bool, triton: bool, web: bool) -> None:
+    """Require that a bundle, and what is to lie beside it, can be written without loss to the user.
+
+    A place is good if nothing is there, or an empty folder, or just what skipfold wrote there before. That is
+    asked before the long work of a bundle, and once more by each function that writes.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if bundle.name in ("", ".."):
+        raise UserError(f"{bundle} has no name of its own", "give --out the name of a new folder")
+    _require_replaceable(bundle, _BUNDLE)
+    if archive:
+        _require_replaceable(archive_beside(bundle), _ARCHIVE)
+    for name in ["triton"] * triton + ["web"] * web:
+        _require_replaceable(folder_beside(bundle, name), _FOLDER)
+
+
+def folder_beside(bundle: Path, name: str) -> Path:
+    """Return where a folder beside a bundle lies, for example `digits-web` beside `digits`."""
+    return bundle.with_name(f"{bundle.name}-{name}")
+
+
+def archive_beside(bundle: Path) -> Path:
+    """Return where the archive of a bundle lies."""
+    return bundle.with_name(bundle.name + ARCHIVE_SUFFIX)
+
+
 def write_bundle(bundle: Bundle, out: Path, key: Path | None = None) -> None:
-    """Write a bundle as a folder; a bundle that is there already is replaced.
+    """Write a bundle as a folder; a whole bundle that is there already is replaced.
 
     Args:
         key: the private key to sign the folder with.
@@ -32,29 +63,32 @@ def write_bundle(bundle: Bundle, out: Path, key: Path | None = None) -> None:
         if key is not None:
             sign(folder, key)
 
-    write_folder({**bundle.files, DOCUMENT: bundle.text}, out, "bundle", DOCUMENT, finish)
+    _require_replaceable(out, _BUNDLE)
+    _publish({**bundle.files, DOCUMENT: bundle.text}, out, finish)
 
 
-def write_folder(
-    files: Mapping[str, bytes],
-    out: Path,
-    what: str,
-    mark: str,
-    finish: Callable[[Path], None] = lambda folder: None,
-) -> None:
-    """Write a folder, which is whole whenever it is there; one of the same kind is replaced.
+def write_folder(files: Mapping[str, bytes], out: Path) -> None:
+    """Write a folder with a list of its files; one that holds just what its list says is replaced.
 
     Args:
         files: the content of every file, by the path in the folder.
-        what: what the folder is, for the error.
-        mark: a pattern that only files of such a folder fit, for example "bundle.json".
-        finish: what is still to be done to the folder before it gets its name.
 
     Raises:
         UserError: something else is there, or the folder cannot be written.
     """
-    _require_replaceable(out, what, mark)
-    with environment_errors(out):
+    _require_replaceable(out, _FOLDER)
+    _publish(with_list(files), out)
+
+
+def _publish(
+    files: Mapping[str, bytes], out: Path, finish: Callable[[Path], None] = lambda folder: None
+) -> None:
+    """Write a folder, which is whole whenever it is there.
+
+    Args:
+        finish: what is still to be done to the folder before it gets its name.
+    """
+    with environment_errors(out, "--out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}-", dir=out.parent))
         try:
@@ -63,11 +97,22 @@ def write_folder(
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 write_flushed(folder / path, content)
             finish(folder)
-            if out.exists():
-                out.rename(staging / "replaced")
-            folder.rename(out)
+            _put_in_place(folder, out, staging / "replaced")
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, out: Path, former: Path) -> None:
+    """Give a folder its name, and keep the folder that had the name if anything comes between."""
+    try:
+        if out.exists():
+            out.rename(former)
+        folder.rename(out)
+    except BaseException:
+        # Ctrl-C, for example, between the two.
+        if former.exists() and not out.exists():
+            former.rename(out)
+        raise
 
 
 def write_archive(folder: Path) -> Path:
@@ -78,8 +123,9 @@ def write_archive(folder: Path) -> Path:
     """
     from zstandard import ZstdCompressor
 
-    archive = folder.with_name(folder.name + ARCHIVE_SUFFIX)
-    with environment_errors(archive):
+    archive = archive_beside(folder)
+    _require_replaceable(archive, _ARCHIVE)
+    with environment_errors(archive, "--out"):
         write_atomically(archive, ZstdCompressor(level=ZSTD_LEVEL).compress(_tar_of(folder)))
     return archive
 
@@ -97,7 +143,40 @@ def _tar_of(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _require_replaceable(out: Path, what: str, mark: str) -> None:
-    is_one = out.is_dir() and (not any(out.iterdir()) or any(path.is_file() for path in out.glob(mark)))
-    if os.path.lexists(out) and not is_one:
-        raise UserError(f"{out} is there and is no {what}", "choose another --out")
+def _require_whole_archive(path: Path) -> None:
+    with bundle_folder(path) as folder:
+        checked_document(folder)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What may be replaced.
+
+    Attributes:
+        words: what an error calls one.
+        require: raises CheckFailed unless a path is one, and whole.
+    """
+
+    words: str
+    require: Callable[[Path], object]
+
+
+_BUNDLE = _Kind("bundle that skipfold wrote", checked_document)
+_ARCHIVE = _Kind("archive of a bundle", _require_whole_archive)
+_FOLDER = _Kind("folder that skipfold wrote", require_as_listed)
+
+
+def _require_replaceable(path: Path, kind: _Kind) -> None:
+    """Require that nothing of a user is lost when a path is replaced."""
+    is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    if is_empty or not os.path.lexists(path):
+        return
+    try:
+        if path.is_symlink():
+            raise CheckFailed("it is a link", "name what the link leads to")
+        kind.require(path)
+    except CheckFailed as error:
+        raise UserError(
+            f"{path} is there and is no {kind.words} ({error.problem})",
+            "choose another --out, or move away what is there",
+        ) from error

@@ -1,5 +1,6 @@
 """`bundle`: verified artifacts for programs elsewhere, and a check of what was received."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ def bundle(
     """
     screen = Screen.from_options(output)
     if received.check is not None:
-        if any(group != type(group)() for group in (run, subjects, options)):
+        others = run, subjects, options, replace(runtime, threads=None)
+        if any(group != type(group)() for group in others):
             raise UserError(
                 f"--check {received.check} reads a bundle, and the other options are for writing one",
                 "leave out --check, or all but --sha256, --public-key and --threads",

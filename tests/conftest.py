@@ -203,7 +203,7 @@ def page(pixel_bundle: WrittenBundle, tmp_path_factory: pytest.TempPathFactory) 
         pytest.skip(f"npm does not reach its registry: {error.problem}")
     folder = tmp_path_factory.mktemp("web") / "page"
     files = web_from_bundle(pixel_bundle.folder, pixel_bundle.document, runtime)
-    write_folder(files, folder, "page", "page.json")
+    write_folder(files, folder)
     return folder
 
 

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from bundling.document import BundleDocument
 
 
+def require_served(document: "BundleDocument", triton: bool, web: bool) -> None:
+    """Raise UserError unless a bundle has what Triton, or a browser, can open."""
+    from bundling.triton import served_artifacts
+    from bundling.web_page import artifact_for_browsers
+
+    if triton:
+        served_artifacts(document)
+    if web:
+        artifact_for_browsers(document)
+
+
 def repository_beside(session: Session, folder: Path, document: "BundleDocument") -> Path:
     """Write the model repository of a bundle, and say what it leaves out.
 
@@ -18,15 +29,15 @@ def repository_beside(session: Session, folder: Path, document: "BundleDocument"
         folder: the bundle's; the repository is FOLDER-triton.
     """
     from bundling.triton import triton_from_bundle
-    from bundling.writing import write_folder
+    from bundling.writing import folder_beside, write_folder
 
     network = document.network
     name = f"{network.dataset}-{network.variant}-{network.depth}"
     repository = triton_from_bundle(folder, document, name)
     for id, reason in repository.left_out.items():
         session.listener.say("triton", f"left out {id}: {reason}")
-    out = folder.with_name(f"{folder.name}-triton")
-    write_folder(repository.files, out, "model repository", "*/config.pbtxt")
+    out = folder_beside(folder, "triton")
+    write_folder(repository.files, out)
     return out
 
 
@@ -45,9 +56,9 @@ def page_beside(folder: Path, document: "BundleDocument", runtime: Mapping[str, 
         folder: the bundle's; the page is FOLDER-web.
         runtime: what `runtime_of_browsers` gave.
     """
-    from bundling.web_page import DESCRIPTION, web_from_bundle
-    from bundling.writing import write_folder
+    from bundling.web_page import web_from_bundle
+    from bundling.writing import folder_beside, write_folder
 
-    out = folder.with_name(f"{folder.name}-web")
-    write_folder(web_from_bundle(folder, document, runtime), out, "page", DESCRIPTION)
+    out = folder_beside(folder, "web")
+    write_folder(web_from_bundle(folder, document, runtime), out)
     return out

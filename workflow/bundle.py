@@ -8,7 +8,7 @@ from artifacts.names import CHECKPOINT_CARD
 from errors import CheckFailed, UserError
 from runtimes.engines import ENGINES, EngineSpec
 from vocabulary import Device, Precision
-from workflow.beside_bundle import page_beside, repository_beside, runtime_of_browsers
+from workflow.beside_bundle import page_beside, repository_beside, require_served, runtime_of_browsers
 from workflow.choice import Session
 from workflow.listener import NOBODY, Listener, busy
 from workflow.measure import subjects_of, verified
@@ -51,14 +51,20 @@ def bundled(
     """Write the verified artifacts of a run as a bundle; what is missing is made, and verified.
 
     Raises:
-        UserError: an artifact that was named is not verified, or nothing is; the network is not trained.
+        UserError: an artifact that was named is not verified, or nothing is; the network is not trained; what
+            was asked for cannot be made, or has no place. Nothing is written then.
     """
     from bundling.assemble import bundle_from_run
     from bundling.candidates import candidates_of
-    from bundling.writing import write_archive, write_bundle
+    from bundling.signing import require_key
+    from bundling.writing import require_place, write_archive, write_bundle
 
     _require_trained(session, options)
-    # Before the long work, because npm may be missing.
+    folder = options.out or session.run.path / DEFAULT_FOLDER
+    # What can be wrong with the options is asked before the long work.
+    require_place(folder, options.archive, options.triton, options.web)
+    if options.sign is not None:
+        require_key(options.sign)
     browsers = runtime_of_browsers(session) if options.web else None
     wanted = _subjects(session, subjects)
     judged = _judged(session, wanted + _adapted(session, wanted, options), runtime)
@@ -77,7 +83,7 @@ def bundled(
             runtime.allow_saturation,
             source_files() if options.with_sdk else {},
         )
-    folder = options.out or session.run.path / DEFAULT_FOLDER
+    require_served(bundle.document, options.triton, options.web)
     write_bundle(bundle, folder, options.sign)
     archive = write_archive(folder) if options.archive else None
     triton = repository_beside(session, folder, bundle.document) if options.triton else None
@@ -213,6 +219,7 @@ def checked(
         UserError: there is no bundle at the path.
         CheckFailed: a file is not what it was, or pictures are decoded to other pixels here.
     """
+    from bundling.document import SIGNATURE
     from bundling.received import bundle_folder, checked_document
     from bundling.signing import check_signature
     from bundling.trial import require_same_pictures
@@ -224,6 +231,8 @@ def checked(
         if received.public_key is not None:
             check_signature(folder, received.public_key)
             listener.say("signature", f"by {received.public_key}")
+        elif (folder / SIGNATURE).is_file():
+            listener.say("signature", "not checked, because --public-key does not say whose it has to be")
         require_same_pictures(folder, document)
         listener.say("pictures", f"{document.golden.count} decoded, fitted and normalised to the same bits")
         outcomes = tuple(

@@ -95,7 +95,7 @@ async function resultOf(network, file) {
   const shown = `${dimensions(picture.width, picture.height)}, cut and resized to ${dimensions(size, size)}`;
   const figure = made("figure", {}, canvasOf(pixels, size), made("figcaption", {}, "what the network sees"));
   const text = made("div", {}, made("h3", {}, file.name), ...bars(shares[0], network.description.classes));
-  text.append(made("p", { className: "muted" }, `${shown}; ${milliseconds.toFixed(1)} ms`));
+  text.append(made("p", { className: "muted" }, `${shown}; ${milliseconds.toFixed(1)}\u00a0ms`));
   return made("article", { className: "result" }, figure, text);
 }
 
@@ -122,6 +122,8 @@ function bars(shares, classes) {
 }
 
 async function watchCamera(network) {
+  // A second stream beside the first would be left running, with the camera's light on.
+  element("camera").disabled = true;
   try {
     // Browsers show a camera to pages on https and on localhost only.
     if (!navigator.mediaDevices) throw new Error("the page has to be served through https, or on localhost");
@@ -132,19 +134,22 @@ async function watchCamera(network) {
     showProblem("");
     await classifyFrames(network, video);
   } catch (error) {
+    stopCamera();
     showProblem(`The camera cannot be used: ${error.message}`);
   }
 }
 
 async function classifyFrames(network, video) {
   const { size, classes } = network.description;
-  while (video.srcObject) {
+  while (video.srcObject?.active) {
     const pixels = pixelsOf(video, video.videoWidth, video.videoHeight, size);
     const { shares, milliseconds } = await network.classify(pixels);
     element("live-bars").replaceChildren(...bars(shares[0], classes));
-    element("live-time").textContent = `${milliseconds.toFixed(1)} ms`;
+    element("live-time").textContent = `${milliseconds.toFixed(1)}\u00a0ms`;
     await new Promise(requestAnimationFrame);
   }
+  // The camera may have been unplugged.
+  if (video.srcObject) stopCamera();
 }
 
 function stopCamera() {
@@ -152,6 +157,7 @@ function stopCamera() {
   for (const track of video.srcObject?.getTracks() ?? []) track.stop();
   video.srcObject = null;
   element("live").hidden = true;
+  element("camera").disabled = false;
   element("camera").focus();
 }
 

@@ -7,15 +7,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
+import openvino
 import pytest
 from command_line import snapshot
+from fault_injection import publish_engine
 
 from artifacts.names import CHECKPOINT
 from artifacts.run_directory import RunDirectory
+from bundling.assemble import _artifact_files
+from bundling.candidates import candidates_of
 from bundling.document import README
+from bundling.judged import Judged
 from data.dataset import Dataset, scale_and_shift
 from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime
+from runtimes.subjects import Subject
+from vocabulary import Device, Precision
 from workflow.bundle import WrittenBundle, bundled
 from workflow.choice import session_from_options
 from workflow.options import BundleOptions, RunOptions, RuntimeOptions, SubjectOptions
@@ -33,6 +41,25 @@ def test_the_artifacts_are_the_files_of_the_run(written: WrittenBundle, bundled_
         "openvino-fp32": "models/model.onnx",
         "openvino-int8": "models/model.int8.openvino.onnx",
     }
+
+
+def test_the_graph_lies_beside_a_plan(preact_run: RunDirectory) -> None:
+    """A plan opens in one version of TensorRT, and a receiver who has another one builds from the graph."""
+    plan = "engines/fp32.rtx.engine"
+    publish_engine(preact_run, plan)
+    judged = Judged(Subject("trt", Precision.fp32, plan, Device.cuda), None)
+    files = _artifact_files(preact_run, candidates_of(preact_run, [judged]))
+    assert sorted(files) == ["engines/fp32.rtx.engine", "engines/fp32.rtx.json", "models/model.onnx"]
+    assert files["models/model.onnx"] == preact_run.verified("model.onnx").read_bytes()
+
+
+def test_runtimes_say_which_versions_and_cpus_were_seen(written: WrittenBundle) -> None:
+    for artifact in written.document.artifacts:
+        versions = {"ort": onnxruntime.__version__, "openvino": openvino.__version__.split("-")[0]}
+        assert versions[artifact.runtime.name].startswith(artifact.runtime.verified_version)
+        assert artifact.runtime.accepts == "same major"
+        expected = ("x86_64", "aarch64") if artifact.runtime.name == "ort" else ("x86_64",)
+        assert artifact.hardware.arch == expected
 
 
 def test_the_network_is_named(written: WrittenBundle, bundled_run: RunDirectory, digits: Dataset) -> None:

@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 
 import pytest
+from fault_injection import publish_engine
 
 from artifacts.names import ACCURACY, BENCHMARK, MODEL, MODEL_FP16, MODEL_INT8_CPU, MODEL_INT8_RTX, PARITY
 from artifacts.records import Step
 from artifacts.run_directory import RunDirectory
+from artifacts.stages import STAGES
 from bundling.candidates import Candidate, candidates_of
 from bundling.document import VerdictEntry
 from bundling.entries import entry_of, limit_of
-from bundling.judged import Judged, judged_in
+from bundling.judged import Judged, judged_in, plans_in
+from errors import UserError
 from graphs.card import GraphCard
 from graphs.onnx_file import card_from_file
 from machine.description import this_machine
@@ -54,6 +57,58 @@ def test_a_verdict_on_other_files_does_not_hold(preact_run: RunDirectory, field:
         row = row_of(preact_run, subject, figures)
         write_table(preact_run, name, "verify", [row | {field: "of an earlier file"}])
     assert judged_in(preact_run, [subject]) == [Judged(subject, None)]
+
+
+@pytest.mark.parametrize("name", [PARITY, ACCURACY])
+@pytest.mark.parametrize("change", ["another revision", "another content"])
+def test_a_verdict_of_other_code_or_by_hand_does_not_hold(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, name: str, change: str
+) -> None:
+    subject = graphs_in(preact_run)[0]
+    parity = {"images": 360, "snr_db": 45.0, "agreement": 100.0, "passed": True}
+    for table, figures in ((PARITY, parity), (ACCURACY, {"accuracy": 99.0, "drop": 0.0})):
+        write_table(preact_run, table, "verify", [row_of(preact_run, subject, figures)])
+    assert judged_in(preact_run, [subject]) == [Judged(subject, PASSED)]
+    if change == "another revision":
+        raised = replace(STAGES["verify"], revision=STAGES["verify"].revision + 1)
+        monkeypatch.setitem(STAGES, "verify", raised)
+    else:
+        (preact_run.path / name).write_text((preact_run.path / name).read_text() + "\n")
+    assert judged_in(preact_run, [subject]) == [Judged(subject, None)]
+
+
+def test_latencies_of_other_code_do_not_count(
+    preact_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = graphs_in(preact_run)[:2]
+    rows = [
+        row_of(preact_run, one, {"batch": 1, "p50_ms": ms})
+        for one, ms in zip(subjects, (1.0, 2.0), strict=True)
+    ]
+    write_table(preact_run, BENCHMARK, "benchmark", rows)
+    judged = [Judged(subject, PASSED) for subject in subjects]
+    assert ids_of(preact_run, judged) == ["ort-fp32", "ort-int8"]
+    raised = replace(STAGES["benchmark"], revision=STAGES["benchmark"].revision + 1)
+    monkeypatch.setitem(STAGES, "benchmark", raised)
+    assert ids_of(preact_run, judged) == ["ort-int8", "ort-fp32"]
+
+
+def test_plans_of_an_earlier_network_are_no_plans_of_the_run(preact_run: RunDirectory) -> None:
+    publish_engine(preact_run, "engines/fp32.rtx.engine")
+    assert [plan.artifact for plan in plans_in(preact_run, [Precision.fp32])] == ["engines/fp32.rtx.engine"]
+    assert plans_in(preact_run, [Precision.int8]) == []
+    with preact_run.writing(Step("export", {}, (), (MODEL,))) as folder:
+        (folder / MODEL).write_bytes(b"another network")
+    assert plans_in(preact_run, [Precision.fp32]) == []
+
+
+def test_a_sidecar_that_was_changed_is_refused(preact_run: RunDirectory) -> None:
+    publish_engine(preact_run, "engines/fp32.rtx.engine")
+    (plan,) = plans_in(preact_run, [Precision.fp32])
+    sidecar = preact_run.path / "engines/fp32.rtx.json"
+    sidecar.write_text(sidecar.read_text() + "\n")
+    with pytest.raises(UserError, match=r"fp32\.rtx\.json"):
+        candidates_of(preact_run, [Judged(plan, PASSED)])
 
 
 def test_a_failed_verdict_is_not_passed(preact_run: RunDirectory) -> None:

@@ -73,8 +73,10 @@ def test_bfloat16_instead_of_float32_fails(
 
     if "AVX512-bf16" not in instruction_sets():
         pytest.skip("this CPU does not compute in bfloat16")
-    monkeypatch.setattr(OpenVinoRuntime, "settings", {"INFERENCE_PRECISION_HINT": "bf16"})
+    settings = {"INFERENCE_PRECISION_HINT": "bf16"}
+    monkeypatch.setattr(OpenVinoRuntime, "settings", settings)
     artifact = next(a for a in bundle_document.artifacts if a.id == "openvino-fp32")
+    artifact = replace(artifact, runtime=replace(artifact.runtime, settings=settings))
     trial = trial_of(bundle_copy, bundle_document, artifact)
     assert trial.failures
 
@@ -134,6 +136,17 @@ def test_a_version_that_is_not_accepted(bundle_copy: Path, bundle_document: Bund
         UserError, match=r"made with onnxruntime 0\.9\.1 and accepts same major of it, and 1\."
     ):
         artifact_runtime(bundle_copy, replace(artifact, runtime=runtime))
+
+
+def test_settings_that_skipfold_does_not_use(bundle_copy: Path, bundle_document: BundleDocument) -> None:
+    """A program elsewhere would follow the bundle, and the check would have shown something else."""
+    artifact = next(a for a in bundle_document.artifacts if a.id == "openvino-fp32")
+    settings = artifact.runtime.settings | {"INFERENCE_PRECISION_HINT": "bf16"}
+    changed = replace(artifact, runtime=replace(artifact.runtime, settings=settings))
+    with pytest.raises(
+        UserError, match=r"settings \{.*'bf16'.*\}, and this version of skipfold uses \{.*'f32'"
+    ):
+        artifact_runtime(bundle_copy, changed)
 
 
 def test_another_cpu(

@@ -58,7 +58,7 @@ def test_chosen_golden_pictures_get_their_labels(opened: Browser, page: Path) ->
     ]
     assert _results(opened, len(expected)) == expected
     assert len({label for _, label in expected}) > 5
-    assert " ms" in opened.text(".result")
+    assert "\u00a0ms" in opened.text(".result")
 
 
 def test_dropped_pictures_get_their_labels(opened: Browser, page: Path) -> None:
@@ -97,10 +97,29 @@ def test_file_that_is_no_picture_is_named_and_the_others_are_classified(
 def test_camera_is_classified_until_it_is_stopped(opened: Browser) -> None:
     opened.click("#camera")
     opened.wait("document.querySelectorAll('#live-bars .bar').length === 5")
-    assert " ms" in opened.text("#live-time")
+    assert "\u00a0ms" in opened.text("#live-time")
     opened.click("#stop")
     opened.wait("document.getElementById('live').hidden")
     assert opened.script("return document.getElementById('video').srcObject") is None
+
+
+def test_camera_is_on_once_and_off_after_the_stop(opened: Browser) -> None:
+    """A stream of which the page has no reference would keep the camera's light on."""
+    opened.script("""
+        window.streams = [];
+        const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          window.streams.push(await asked(wanted));
+          return window.streams.at(-1);
+        };
+    """)
+    opened.script("for (const _ of [1, 2]) document.getElementById('camera').click()")
+    opened.wait("document.querySelectorAll('#live-bars .bar').length === 5")
+    assert opened.script("return document.getElementById('camera').disabled")
+    opened.click("#stop")
+    states = "return window.streams.map(stream => stream.getTracks().map(track => track.readyState))"
+    assert opened.script(states) == [["ended"]]
+    assert not opened.script("return document.getElementById('camera').disabled")
 
 
 def test_nothing_is_loaded_from_elsewhere(opened: Browser, address: str) -> None:

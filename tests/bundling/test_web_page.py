@@ -70,7 +70,7 @@ def test_bundle_without_a_graph_that_takes_pixels_is_refused(pixel_bundle: Writt
     plain = tuple(entry for entry in document.artifacts if entry.input.dtype == "float32")
     with pytest.raises(UserError, match="no graph for a browser") as refusal:
         web_from_bundle(pixel_bundle.folder, replace(document, artifacts=plain), RUNTIME)
-    assert "--u8" in refusal.value.fix
+    assert "leave out --web" in refusal.value.fix
 
 
 def test_page_of_an_unverified_graph_says_so(pixel_bundle: WrittenBundle) -> None:

@@ -76,6 +76,7 @@ def test_no_bundle_ends_with_2(skipfold: Skipfold) -> None:
     [
         *(("--depth", 20), ("--engine", "ort"), ("--precision", "int8"), ("--out", "out")),
         *(("--u8",), ("--static-batch", 4), ("--triton",), ("--web",)),
+        *(("--allow-saturation",), ("--no-cuda-graphs",), ("--with-sdk",)),
         *(("--archive",), ("--unverified",), ("--sign", "key"), ("--variant", "preact")),
     ],
 )

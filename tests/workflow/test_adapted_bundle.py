@@ -100,8 +100,6 @@ def test_repository_and_page_lie_beside_the_bundle_and_are_replaced(
         models = {path.parent.name for path in (tmp_path / "bundle-triton").glob("*/config.pbtxt")}
         assert models == {f"digits-preact-8-{id}" for id in ids}
         assert (tmp_path / "bundle-web" / "ort" / "ort.wasm.bundle.min.js").read_bytes() == b"export {};"
-        assert not (tmp_path / "bundle-web" / "left over").exists()
-        (tmp_path / "bundle-web" / "left over").write_text("from the first time")
 
 
 def test_without_npm_nothing_is_begun(
@@ -117,9 +115,28 @@ def test_without_npm_nothing_is_begun(
 def test_folder_of_something_else_is_not_replaced(preact_run: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "bundle-triton").mkdir()
     (tmp_path / "bundle-triton" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="bundle-triton is there and is no model repository"):
+    with pytest.raises(UserError, match="bundle-triton is there and is no folder that skipfold wrote"):
         _bundle(preact_run, tmp_path / "bundle", triton=True)
     assert (tmp_path / "bundle-triton" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"web": True}, "no graph for a browser"), ({"triton": True}, "Triton can serve no artifact")],
+)
+def test_bundle_that_cannot_have_what_lies_beside_it_is_not_written(
+    preact_run: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, bool],
+    words: str,
+) -> None:
+    monkeypatch.setattr("bundling.onnxruntime_web.runtime_from_npm", lambda: {"ort.js": b""})
+    chosen = SubjectOptions(engine=["openvino"], precision=[Precision.fp32])
+    with pytest.raises(UserError, match=words):
+        bundled(_session(preact_run), chosen, BundleOptions(out=tmp_path / "bundle", **options))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("bundle")] == []
 
 
 def test_graph_that_normalises_wrongly_is_not_bundled(

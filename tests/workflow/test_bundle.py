@@ -287,6 +287,45 @@ def test_a_changed_file_ends_the_check(bundle_copy: Path) -> None:
         checked(ReceivedOptions(check=bundle_copy))
 
 
+def test_pictures_that_give_other_pixels_end_the_check(bundle_copy: Path, written: WrittenBundle) -> None:
+    """Their hashes may be right: whoever decodes and resizes in another way finds out here."""
+    first, second = written.document.golden.pictures[:2]
+    replace_file(bundle_copy, first, (bundle_copy / second).read_bytes())
+    with pytest.raises(CheckFailed, match=f"{first} gives other pixels here"):
+        checked(ReceivedOptions(check=bundle_copy))
+
+
+def test_nothing_is_made_where_the_bundle_has_no_place(preact_run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bundle.json").write_text("{}")
+    with pytest.raises(UserError, match="out is there and is no bundle that skipfold wrote"):
+        bundled(session_of(preact_run), options=BundleOptions(out=tmp_path / "out"))
+    assert PARITY not in preact_run
+
+
+def test_nothing_is_made_where_the_key_cannot_sign(
+    preact_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(private_key: Path) -> None:
+        raise UserError(f"{private_key} cannot sign", "give another key")
+
+    monkeypatch.setattr("bundling.signing.require_key", refuse)
+    options = BundleOptions(out=tmp_path / "out", sign=tmp_path / "key")
+    with pytest.raises(UserError, match="key cannot sign"):
+        bundled(session_of(preact_run), options=options)
+    assert PARITY not in preact_run
+
+
+def test_a_signature_that_nobody_checked_is_named(bundle_copy: Path, written: WrittenBundle) -> None:
+    (bundle_copy / "bundle.sig").write_text("{}")
+    for path, expected in ((bundle_copy, True), (written.folder, False)):
+        listener = HeardProgress()
+        assert checked(ReceivedOptions(check=path), listener=listener).passed
+        found = [text for stage, text in listener.lines if stage == "signature"]
+        assert bool(found) == expected
+        assert all(text.startswith("not checked, because --public-key") for text in found)
+
+
 def test_a_signature_is_wanted_where_a_key_is_given(
     written: WrittenBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
