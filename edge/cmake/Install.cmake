@@ -14,7 +14,8 @@ install(EXPORT skipfoldTargets NAMESPACE skipfold:: DESTINATION "${_package}")
 
 configure_package_config_file(cmake/skipfoldConfig.cmake.in "${CMAKE_CURRENT_BINARY_DIR}/skipfoldConfig.cmake"
   INSTALL_DESTINATION "${_package}")
-# Before version 1 every minor version may change the ABI.
+# The C ABI is numbered by SKF_ABI, which is the SOVERSION. The C++ layer is compiled into the program, and
+# before version 1 a minor version may change that layer.
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/skipfoldConfigVersion.cmake"
   COMPATIBILITY SameMinorVersion)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/skipfoldConfig.cmake"
