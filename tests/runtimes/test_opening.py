@@ -11,14 +11,13 @@ from artifacts.run_directory import RunDirectory
 from calibration.quantizing.qdq import qdq_from_ranges
 from calibration.quantizing.scheme import Scheme
 from errors import CheckFailed, UserError
+from runtimes.engines import ENGINES
 from runtimes.openvino_runtime import OpenVinoRuntime
 from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, RtxReferenceRuntime
 from runtimes.runtime import Runtime
-from runtimes.torch_runtime import TorchRuntime
-from runtimes.trt_runtime import TrtRuntime
 
 REFERENCES = (ReferenceRuntime, RtxReferenceRuntime)
-CLASSES = {c.name: c for c in (TorchRuntime, OrtRuntime, OpenVinoRuntime, TrtRuntime, *REFERENCES)}
+CLASSES = {spec.name: spec.runtime() for spec in ENGINES.values()}
 REFUSED = [
     ("torch", "cpu", "fp16"),
     ("torch", "cpu", "int8"),
@@ -39,7 +38,9 @@ REFUSED = [
     ("ort", "cuda", "fp8"),
     ("openvino", "cpu", "bf16"),
     ("openvino", "cpu", "fp8"),
-    ("torch", "cpu", "bf16"),
+    ("torch", "cpu", "fp16"),
+    ("torch", "cuda", "int8"),
+    ("torch-compile", "cpu", "fp16"),
     ("ort", "npu", "fp32"),
 ]
 

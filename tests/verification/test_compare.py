@@ -1,13 +1,16 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sample_networks import sample_card
 
 from data.dataset import Dataset, Split
 from graphs.card import Batch
+from models.config import resnet_config
 from verification.compare import BATCH, Comparison, compare, logits_of_split
 
 # Signal 3² + 4² + 1² + 2² = 30.
@@ -137,8 +140,9 @@ def test_shares_are_in_per_cent_and_drop_is_bounded_by_disagreement(original: Ba
 class Recorder:
     """A runtime that gives each image's mean and first pixel, and remembers its batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int = 0) -> None:
         self.batches: list[int] = []
+        self.card = replace(sample_card(resnet_config("preact", 8)), batch=batch)
 
     def infer(self, images: Batch) -> Batch:
         self.batches.append(len(images))
@@ -152,6 +156,14 @@ def test_split_is_fed_in_batches_of_one_size(digits: Dataset, count: int) -> Non
     found = logits_of_split(runtime, digits, split, "fed")  # type: ignore[arg-type]
     assert set(runtime.batches) == {BATCH}
     np.testing.assert_array_equal(found, Recorder().infer(digits.normalised(split.images)))
+
+
+def test_an_artifact_of_a_fixed_batch_is_fed_batches_of_that_size(digits: Dataset) -> None:
+    split = Split(digits.train.images[:7], digits.train.labels[:7])
+    runtime = Recorder(batch=4)
+    fed = logits_of_split(runtime, digits, split, "fed")  # type: ignore[arg-type]
+    assert runtime.batches == [4, 4]
+    np.testing.assert_array_equal(fed, Recorder().infer(digits.normalised(split.images)))
 
 
 def test_progress_is_told_how_many_batches_there_are(digits: Dataset) -> None:
