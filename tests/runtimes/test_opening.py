@@ -13,10 +13,9 @@ from calibration.quantizing.scheme import Scheme
 from errors import CheckFailed, UserError
 from runtimes.engines import ENGINES
 from runtimes.openvino_runtime import OpenVinoRuntime
-from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime, RtxReferenceRuntime
+from runtimes.ort_runtime import OrtRuntime, ReferenceRuntime
 from runtimes.runtime import Runtime
 
-REFERENCES = (ReferenceRuntime, RtxReferenceRuntime)
 CLASSES = {spec.name: spec.runtime() for spec in ENGINES.values()}
 REFUSED = [
     ("torch", "cpu", "fp16"),
