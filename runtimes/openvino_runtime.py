@@ -67,6 +67,8 @@ class OpenVinoRuntime(Runtime):
     def _layer_times(self, images: Batch, calls: int) -> list[LayerTime]:
         request = self._compiled(len(images), PERF_COUNT=True).create_infer_request()
         totals: Counter[str] = Counter()
+        # The first call is slower in some layers, because it packs weights, for example those of `logits`.
+        request.infer({0: images})
         for _ in range(calls):
             request.infer({0: images})
             for layer in request.get_profiling_info():

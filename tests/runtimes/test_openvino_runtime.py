@@ -1,4 +1,6 @@
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -9,6 +11,7 @@ from artifacts.run_directory import RunDirectory
 from data.dataset import Dataset
 from errors import CheckFailed, UserError
 from runtimes.openvino_runtime import OpenVinoRuntime
+from runtimes.runtime import LayerTime
 
 
 def _convolutions(path: Path) -> int:
@@ -68,3 +71,29 @@ def test_each_batch_size_is_compiled_once(trained_runs: dict[str, Path], digits:
         runtime.infer(images)
         assert runtime._request(3) is first
         assert set(runtime._requests) == {1, 3}
+
+
+class FakeRequest:
+    """A request whose first call takes 100 ms in the one layer that it tells of, and each later one 2 ms."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def create_infer_request(self) -> "FakeRequest":
+        return self
+
+    def infer(self, inputs: object) -> None:
+        self.calls += 1
+
+    def get_profiling_info(self) -> list[SimpleNamespace]:
+        took = timedelta(milliseconds=100 if self.calls == 1 else 2)
+        return [SimpleNamespace(node_name="logits", exec_type="gemm", real_time=took)]
+
+
+def test_profile_leaves_out_the_first_call_which_packs_weights(
+    trained_runs: dict[str, Path], digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = digits.normalised(digits.test.images[:2])
+    with OpenVinoRuntime(trained_runs["preact"] / MODEL, "fp32") as runtime:
+        monkeypatch.setattr(runtime, "_compiled", lambda batch, **options: FakeRequest())
+        assert runtime.layer_times(images, calls=4) == [LayerTime("logits (gemm)", 2.0)]

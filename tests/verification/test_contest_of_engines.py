@@ -126,6 +126,17 @@ def test_gpu_is_looked_at_behind_each_turn_and_its_own_clock_is_read(monkeypatch
     }
 
 
+def test_device_time_is_the_median_of_the_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    stubs = two(monkeypatch)
+    with ExitStack() as stack:
+        contestants, _ = opened(stack, RUN, [ORT])
+        # One turn of ten is disturbed, and one is faster than the others.
+        told = iter([0.1, *[0.25] * (ROUNDS - 2), 9.0])
+        monkeypatch.setattr(stubs.opened[0], "device_ms", lambda images: next(told))
+        (measured,), _ = timed_in_turns(contestants, IMAGES, 1, 0.0)
+    assert measured.device_ms == 0.25
+
+
 def test_memory_of_opening_and_of_the_first_call_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     two(monkeypatch)
     host = iter((0, 5_000_000, 5_000_000, 45_000_000))

@@ -89,6 +89,11 @@ def test_two_rounds_and_one_are_enough_to_go_on() -> None:
     assert (low, high) == pytest.approx((2, 4))
 
 
+def test_a_resample_draws_one_round_less_than_there_are() -> None:
+    """Of two rounds it is one of them; two drawn ones would have a median of 2 ms now and then."""
+    assert set(resampled_medians(rounds_of((0.001,), (0.003,)))) == {0.001, 0.003}
+
+
 def test_runtimes_that_had_other_numbers_of_turns_are_not_compared() -> None:
     with pytest.raises(ValueError, match="1 rounds are not in turns with 2"):
         ratio_of(rounds_of((0.002,)), rounds_of((0.001,), (0.001,)))
