@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Both are numbers of TIFF tags; the values say that a pixel has 16 bits and that 0 is black.
 _BITS_OF_A_PIXEL, _SIXTEEN = 258, (16,)
 _PHOTOMETRIC, _ZERO_IS_BLACK = 262, 1
+# The number of an EXIF tag.
+_ORIENTATION = 274
 
 
 def upright_rgb(picture: "Image", source: str) -> "Image":
@@ -36,9 +38,32 @@ def upright_rgb(picture: "Image", source: str) -> "Image":
     Raises:
         UserError: the value that stands for white is not known; see the module's docstring.
     """
-    from PIL import ImageOps
+    picture.load()
+    orientation = picture.getexif().get(_ORIENTATION)
+    return _upright(_rgb(picture, source), orientation)
 
-    ImageOps.exif_transpose(picture, in_place=True)
+
+def _upright(rgb: "Image", orientation: object) -> "Image":
+    """Turn a picture as its EXIF orientation says.
+
+    Pillow's own function, ImageOps.exif_transpose, also writes all of the EXIF block again, and fails on a
+    block in which another entry is broken.
+    """
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return rgb.transpose(turns[orientation]) if orientation in turns else rgb
+
+
+def _rgb(picture: "Image", source: str) -> "Image":
     if picture.mode.startswith(("I", "F")):
         return _from_grey_of_16_bits(picture, source)
     return _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")

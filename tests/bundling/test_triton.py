@@ -46,9 +46,7 @@ def made(
 
 @pytest.fixture
 def repository(made: tuple[Path, BundleDocument], tmp_path: Path) -> Path:
-    write_folder(
-        triton_from_bundle(*made, "digits").files, tmp_path / "models", "repository", "*/config.pbtxt"
-    )
+    write_folder(triton_from_bundle(*made, "digits").files, tmp_path / "models")
     return tmp_path / "models"
 
 
@@ -125,7 +123,7 @@ def test_warm_up_is_a_golden_picture_of_the_size_that_the_configuration_says(
 
 
 def test_labels_are_the_classes(triton_config: ModuleType, repository: Path, digits: Dataset) -> None:
-    for model in repository.iterdir():
+    for model in filter(Path.is_dir, repository.iterdir()):
         (output,) = _parsed(triton_config, model).output
         assert (model / output.label_filename).read_text().splitlines() == list(digits.classes)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.colour import upright_rgb
 from data.images import image_from_bytes
 from errors import UserError
 
@@ -200,3 +201,15 @@ def test_a_broken_exif_block_is_no_reason_to_refuse_a_picture() -> None:
         Image.new("RGB", SIZE, (10, 20, 30)), "jpeg", quality=100, exif=b"Exif\0\0II*\0\xff\xff"
     )
     assert np.abs(np.array(colour_of(content)) - [10, 20, 30]).max() <= 1
+
+
+def test_a_broken_entry_beside_the_orientation_is_passed_over() -> None:
+    """The tag of an integer holds text; the picture is turned all the same."""
+    orientation = Image.Exif()
+    orientation[0x010F], orientation[0x0112] = "maker", 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 50)).save(buffer, "jpeg", exif=orientation)
+    content = buffer.getvalue().replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02", 1)
+    assert content != buffer.getvalue()
+    with Image.open(io.BytesIO(content)) as picture:
+        assert upright_rgb(picture, "x").size == (50, 40)
