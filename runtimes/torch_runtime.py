@@ -54,8 +54,8 @@ class TorchRuntime(Runtime):
         # TF32 keeps 10 bits of a mantissa, so the original would be less exact than the float32 artifacts.
         torch.backends.cudnn.allow_tf32 = False
         model, card = model_from_checkpoint(self.path, self.path.with_name(CHECKPOINT_CARD))
-        # On CPUs PyTorch is fastest in channels_last, and a slower baseline would flatter every other engine. On
-        # GPUs this was not measured.
+        # On CPUs PyTorch is fastest in channels_last, and a slower baseline would flatter every other engine.
+        # This was not measured on GPUs.
         model = model.to(self.device, _TYPES[self.precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._model = self._prepared(model)
         return graph_card_of_checkpoint(card, self.path).with_precision(self.precision)
