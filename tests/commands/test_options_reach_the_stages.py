@@ -254,6 +254,8 @@ def test_the_key_and_the_place_reach_the_writing(
         "--out",
         tmp_path / "out",
     )
+    # The key is looked at before anything is made, and this key is no file.
+    monkeypatch.setattr("bundling.signing.require_key", lambda key: None)
     arguments = reached(skipfold, monkeypatch, "bundling.writing.write_bundle", *command)
     assert (arguments["out"], arguments["key"]) == (tmp_path / "out", tmp_path / "key")
 
