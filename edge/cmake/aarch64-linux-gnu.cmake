@@ -1,12 +1,11 @@
 #[[
-A toolchain file: cross-compiles for 64-bit ARM under Linux with the packages g++-aarch64-linux-gnu of Debian and
-Ubuntu.
+A toolchain file: cross-compiles for 64-bit ARM under Linux with g++-aarch64-linux-gnu of Debian and Ubuntu.
 
     cmake -S edge -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=edge/cmake/aarch64-linux-gnu.cmake
           -DONNXRuntime_ROOT=FOLDER -DSKIPFOLD_OPENVINO=OFF
 
-FOLDER has include/ and an aarch64 library in lib/. Set CMAKE_CROSSCOMPILING_EMULATOR to
-"qemu-aarch64;-L;/usr/aarch64-linux-gnu", and CTest runs the tests in that emulator.
+FOLDER has include/ and an aarch64 library in lib/. With QEMU 10 or later CTest runs the tests in an emulator, if
+CMAKE_CROSSCOMPILING_EMULATOR is "qemu-aarch64;-cpu;cortex-a76;-L;/usr/aarch64-linux-gnu".
 ]]
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)

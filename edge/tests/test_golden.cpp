@@ -12,7 +12,7 @@ TEST_CASE("Every artifact stands its self-test and gives the golden pictures the
   for (const std::string& artifact : received::artifacts()) {
     CAPTURE(artifact);
     auto net = received::open(artifact, 32);
-    MESSAGE(artifact << " in its self-test: " << net.info().snr_db << " dB");
+    MESSAGE(artifact << " on the golden pictures: " << net.info().snr_db << " dB from the golden logits");
     CHECK(net.info().snr_db >= received::least_snr(artifact));
     std::vector<std::uint32_t> given(labels.size());
     REQUIRE(net.classify(pixels.data(), labels.size(), given.data()));
