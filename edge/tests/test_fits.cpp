@@ -41,7 +41,8 @@ std::vector<std::uint8_t> with_gaps(const Picture& picture) {
 
 }  // namespace
 
-TEST_CASE("400 pictures of odd sizes are cut and resized as Python does it, bit for bit") {
+TEST_CASE("400 pictures of odd sizes are cut and resized as Python does it, bit for bit" *
+          doctest::test_suite("golden")) {
   const auto net = received::open(received::artifacts().front(), 1, SKF_NO_SELF_TEST);
   const auto expected = received::values_in<std::uint8_t>(received::fixture("fits/fitted.u8"));
   const std::size_t bytes = std::size_t{3} * net.info().height * net.info().width;

@@ -70,13 +70,27 @@ BUILDS = (GCC, CLANG, SANITIZED, THREADS)
 
 def build_and_test(build: Build, work: Path) -> str:
     """Configure, compile and test one build, and return CTest's last lines."""
+    compile_build(build, work)
+    return ctest_line(run_tests(build, work))
+
+
+def compile_build(build: Build, work: Path) -> None:
+    """Configure and compile one build."""
     folder = work / build.name
     configure(SOURCES, folder, work, build.options)
     targets = [f"--target={target}" for target in build.targets]
     run(["cmake", "--build", folder, *targets], work / f"{build.name}.build.log")
+
+
+def run_tests(build: Build, work: Path) -> str:
+    """Run the tests of a build that is compiled, and return what CTest printed."""
     only = ["--tests-regex", build.tests] if build.tests else []
-    command = ["ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", *only]
-    printed = run(command, work / f"{build.name}.test.log", build.environment)
+    command = ["ctest", "--test-dir", work / build.name, "--output-on-failure", "--no-tests=error", *only]
+    return run(command, work / f"{build.name}.test.log", build.environment)
+
+
+def ctest_line(printed: str) -> str:
+    """The line in which CTest says how many tests passed."""
     return next(line for line in printed.splitlines() if "tests passed" in line)
 
 

@@ -3,27 +3,23 @@
 The wheel of ONNX Runtime holds the shared library and no headers. Headers older than the library are safe,
 because the C API is a table of functions that only ever grows: a program asks for the table of the version
 it was compiled for, here 21, and any later library has it. Debian packs the headers of 1.21 since its
-release 13. On an older Debian the package is read from the same mirror with a private list of sources, and
-unpacked without being installed. apt checks Debian's signature, and this file checks the SHA-256 of the
-header itself, so that the same header is compiled everywhere.
+release 13. On an older Debian the package is unpacked without being installed (`debian_package.py`). This
+file checks the SHA-256 of the header itself, so that the same header is compiled everywhere.
 """
 
 import hashlib
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from errors import UserError
+from tools.edge.debian_package import Wanted, unpack
 
-PACKAGE = "libonnxruntime-dev"
 HEADER = "onnxruntime_c_api.h"
 # onnxruntime_c_api.h of ONNX Runtime 1.21.0, ORT_API_VERSION 21.
 HEADER_SHA256 = "7783e9664bdb0b1b36145b5c8587dd1bc9a399aa000edf2e3dd03003cafc6882"
-# The first Debian release that has the package.
-RELEASE = "trixie"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _BY_HAND = f"put {HEADER} of ONNX Runtime 1.21 or later into a folder and name it with ONNXRUNTIME_INCLUDE"
+_PACKAGE = Wanted("libonnxruntime-dev", _BY_HAND)
 
 
 def lay_out(folder: Path, include: Path | None = None) -> None:
@@ -36,7 +32,7 @@ def lay_out(folder: Path, include: Path | None = None) -> None:
     Raises:
         UserError: the wheel has no library, or the header cannot be had here.
     """
-    _link_library(folder / "lib", library_of_wheel())
+    link_library(folder / "lib", library_of_wheel())
     if include is not None:
         _copy_headers(include, folder / "include")
     elif not _is_pinned(folder / "include" / HEADER):
@@ -56,7 +52,7 @@ def library_of_wheel() -> Path:
     return found[-1]
 
 
-def _link_library(folder: Path, library: Path) -> None:
+def link_library(folder: Path, library: Path) -> None:
     """Link the library under its SONAME, which the loader asks for, and the name the linker asks for."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("libonnxruntime.so", "libonnxruntime.so.1", library.name):
@@ -81,60 +77,9 @@ def _fetch_headers(target: Path) -> None:
         _copy_headers(installed, target)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        headers = _unpacked(Path(temporary)) / "usr/include/onnxruntime"
+        headers = unpack(_PACKAGE, Path(temporary)) / "usr/include/onnxruntime"
         if not _is_pinned(headers / HEADER):
-            raise UserError(f"{PACKAGE} no longer holds the {HEADER} that is pinned in {__file__}", _BY_HAND)
+            raise UserError(
+                f"{_PACKAGE.package} no longer holds the {HEADER} that is pinned in {__file__}", _BY_HAND
+            )
         _copy_headers(headers, target)
-
-
-def _unpacked(folder: Path) -> Path:
-    """Download Debian's package with lists and caches of its own, and unpack it into a folder."""
-    options = _private_sources(folder)
-    _apt([*options, "update"], folder)
-    _apt([*options, "download", PACKAGE], folder)
-    (package,) = folder.glob("*.deb")
-    subprocess.run(["dpkg-deb", "-x", package, folder / "unpacked"], check=True)
-    return folder / "unpacked"
-
-
-def _private_sources(folder: Path) -> list[str]:
-    for name in ("lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    sources = folder / "sources.list"
-    sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror()} {RELEASE} main\n")
-    settings = {
-        "Dir::Etc::SourceList": sources,
-        "Dir::Etc::SourceParts": "-",
-        "Dir::State::Lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-        "Acquire::Languages": "none",
-        # The temporary folder belongs to this user, not to apt's own.
-        "APT::Sandbox::User": "",
-    }
-    return [f"-o{name}={value}" for name, value in settings.items()]
-
-
-def _debian_mirror() -> str:
-    """The mirror that this machine's own configuration names for Debian's main archive."""
-    if shutil.which("apt-get") is None:
-        raise UserError(
-            f"the headers of ONNX Runtime are missing, and there is no apt-get for {PACKAGE}", _BY_HAND
-        )
-    command = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(SITE) $(SUITE)", "Created-By: Packages"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    for origin, site, suite in (line.split(" ", 2) for line in listed):
-        if origin == "Debian" and not suite.endswith(("-security", "-updates", "-backports")):
-            return site
-    raise UserError(
-        f"the headers of ONNX Runtime come from {PACKAGE} of Debian, and apt knows no mirror of Debian here",
-        _BY_HAND,
-    )
-
-
-def _apt(arguments: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        ["apt-get", "-qq", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        last = " ".join(done.stderr.strip().splitlines()[-1:])
-        raise UserError(f"apt-get {arguments[-1]} failed for {PACKAGE} of {RELEASE}: {last}", _BY_HAND)

@@ -56,6 +56,7 @@ NEEDS = (
     Need(("g++",), tool("g++")),
     Need(("clang",), tool("clang++")),
     Need(("libclang-rt-dev", "libclang-rt-14-dev", "clang"), clang_runtimes),
+    Need(("g++-aarch64-linux-gnu",), tool("aarch64-linux-gnu-g++")),
     Need(("cmake",), tool("cmake")),
     Need(("ninja-build",), tool("ninja")),
     Need(("nlohmann-json3-dev",), header("nlohmann/json.hpp")),

@@ -1,13 +1,13 @@
 """The library under the names that linker and loader ask for, and headers only if they are pinned."""
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from errors import UserError
 from tools.edge import onnxruntime_files
+from tools.edge.debian_package import Wanted
 from tools.edge.onnxruntime_files import HEADER, lay_out, library_of_wheel
 
 CONTENT = b"#define ORT_API_VERSION 21\n"
@@ -57,11 +57,11 @@ def test_a_header_that_changed_is_fetched_again(tmp_path: Path, monkeypatch: pyt
 def test_a_fetched_header_that_is_not_the_pinned_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unpacked(folder: Path) -> Path:
+    def unpack(package: Wanted, folder: Path) -> Path:
         include(folder / "usr/include/onnxruntime", b"another")
         return folder
 
-    monkeypatch.setattr(onnxruntime_files, "_unpacked", unpacked)
+    monkeypatch.setattr(onnxruntime_files, "unpack", unpack)
     monkeypatch.setattr(onnxruntime_files, "_is_pinned", lambda header: False)
     with pytest.raises(UserError, match=r"no longer holds the onnxruntime_c_api\.h that is pinned"):
         lay_out(tmp_path / "laid")
@@ -70,38 +70,6 @@ def test_a_fetched_header_that_is_not_the_pinned_one_is_refused(
 def test_a_folder_without_the_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no onnxruntime_c_api\.h"):
         lay_out(tmp_path / "laid", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("listed", "mirror"),
-    [
-        (
-            "Google http://elsewhere cloud\nDebian http://a/security oldstable-security\n"
-            "Debian http://a/updates oldstable-updates\nDebian http://a/debian oldstable\n",
-            "http://a/debian",
-        ),
-        ("Debian http://b/debian stable\n", "http://b/debian"),
-    ],
-)
-def test_the_mirror_is_the_one_of_the_machine(
-    listed: str, mirror: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnxruntime_files.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(
-        onnxruntime_files.subprocess,
-        "run",
-        lambda command, **options: subprocess.CompletedProcess(command, 0, listed, ""),
-    )
-    assert onnxruntime_files._debian_mirror() == mirror
-
-
-def test_another_distribution_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime_files.shutil, "which", lambda name: f"/usr/bin/{name}")
-    listed = subprocess.CompletedProcess([], 0, "Ubuntu http://c/ubuntu noble\n", "")
-    monkeypatch.setattr(onnxruntime_files.subprocess, "run", lambda command, **options: listed)
-    with pytest.raises(UserError, match="apt knows no mirror of Debian here") as refused:
-        onnxruntime_files._debian_mirror()
-    assert "ONNXRUNTIME_INCLUDE" in refused.value.fix
 
 
 def test_the_wheel_that_is_installed_has_the_library() -> None:
