@@ -10,7 +10,6 @@ from uint8 pixels to probabilities. Run the script on a machine that does nothin
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from browser import chromium, served
 from web_pages import TESTED
 
 from benchmarks.markdown import machine_lines, markdown_table
+from runtimes.timing import summary
 
 CALLS = 300
 COLUMNS = ["network", "browser", "opened and tested ms", "p50 ms", "p90 ms", "p99 ms", "calls"]
@@ -69,8 +69,8 @@ def row_of(page: Path) -> list[str]:
 
 def percentiles(times: list[float]) -> list[str]:
     """The 50th, 90th and 99th percentile of durations in milliseconds."""
-    cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return [f"{cuts[at - 1]:.2f}" for at in (50, 90, 99)]
+    latency = summary([milliseconds / 1000 for milliseconds in times], batch=1)
+    return [f"{part:.2f}" for part in (latency.p50_ms, latency.p90_ms, latency.p99_ms)]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from errors import CheckFailed
 from graphs.card import INPUT, OUTPUT
 from graphs.conditions import require_float32
 from graphs.onnx_file import constant, replace_constant
+from graphs.outputs import follow_output
 from graphs.passes import GraphPass, PassResult
 from vocabulary import Precision
 
@@ -132,10 +133,4 @@ def _cast_input(model: ir.Model, dtype: ir.DataType) -> None:
 def _cast_output(model: ir.Model) -> None:
     narrowed = model.graph.outputs[0]
     narrowed.name = f"{OUTPUT}.narrow"
-    cast = ir.node("Cast", [narrowed], {"to": int(ir.DataType.FLOAT)}, name=OUTPUT)
-    logits = cast.outputs[0]
-    logits.name = OUTPUT
-    logits.type = ir.TensorType(ir.DataType.FLOAT)
-    logits.shape = narrowed.shape
-    model.graph.append(cast)
-    model.graph.outputs[0] = logits
+    follow_output(model.graph, "Cast", {"to": int(ir.DataType.FLOAT)}, OUTPUT)

@@ -27,6 +27,7 @@ from onnx_ir.passes import InvariantError
 
 from graphs.card import INPUT, OUTPUT, PROBABILITIES
 from graphs.onnx_file import initializer
+from graphs.outputs import follow_output
 from graphs.passes import GraphPass, PassResult
 
 # The names begin with a word that quantization does not use: its scale of the input is "images.scale".
@@ -68,7 +69,7 @@ class Uint8Input(GraphPass):
     def rewrite(self, graph: ir.Model) -> PassResult:
         """Put four nodes before the readers of the images and one behind the logits."""
         self._normalise_inside(graph)
-        _append_softmax(graph)
+        follow_output(graph.graph, "Softmax", {"axis": 1}, PROBABILITIES)
         return self.result([*_NEW, PROBABILITIES])
 
     def ensures(self, graph: ir.Model, result: PassResult) -> None:
@@ -105,17 +106,6 @@ class Uint8Input(GraphPass):
         graph.graph.insert_before(first, nodes)
         for reader, index in readers:
             reader.replace_input_with(index, nodes[-1].outputs[0])
-
-
-def _append_softmax(graph: ir.Model) -> None:
-    logits = graph.graph.outputs[0]
-    softmax = ir.node("Softmax", [logits], {"axis": 1}, name=PROBABILITIES)
-    probabilities = softmax.outputs[0]
-    probabilities.name = PROBABILITIES
-    probabilities.type = ir.TensorType(ir.DataType.FLOAT)
-    probabilities.shape = logits.shape
-    graph.graph.append(softmax)
-    graph.graph.outputs[0] = probabilities
 
 
 def _require_one(values: Sequence[ir.Value], name: str, rank: int) -> None:

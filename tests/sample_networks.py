@@ -59,6 +59,18 @@ def absorbable_network(config: ResNetConfig, seed: int = 0) -> ResNet:
     return model
 
 
+def network_with_dead_parts() -> ResNet:
+    """A pre-activation ResNet-8 with a tensor that is zero throughout, and with channels of zero weights."""
+    model = sample_network(resnet_config("preact", 8))
+    dead = model.get_submodule("stage2.0.residual.bn2")
+    dead.weight.data.zero_()
+    # The ReLU then writes zeros alone, behind weights that fold to zero.
+    dead.bias.data.fill_(-1)
+    model.get_submodule("stage3.0.residual.conv1").weight.data[::2] = 0
+    model.get_submodule("stem.conv").weight.data[3] = 0
+    return model
+
+
 def graph_of(model: ResNet) -> ir.Model:
     """The float graph as it is read from a file: with the shapes of all tensors."""
     graph, _ = onnx_from_model(model)

@@ -34,9 +34,9 @@ from quantized_samples import (
 from sample_networks import (
     TWO_BLOCKS,
     graph_of,
+    network_with_dead_parts,
     run_graph,
     sample_card,
-    sample_network,
 )
 
 from calibration.quantizing.activations import QuantizeActivations
@@ -191,13 +191,7 @@ def test_graph_is_valid_and_close_to_the_float_one(tmp_path, network, scheme, ab
 
 @pytest.mark.parametrize("scheme", [CPU, Scheme("cpu", stream="fp32"), *GPU], ids=named)
 def test_dead_tensors_and_channels_stay_finite_and_right(scheme):
-    model = sample_network(resnet_config("preact", 8))
-    dead = model.get_submodule("stage2.0.residual.bn2")
-    dead.weight.data.zero_()
-    dead.bias.data.fill_(-1)  # the ReLU then writes zeros alone, behind weights that fold to zero
-    model.get_submodule("stage3.0.residual.conv1").weight.data[::2] = 0
-    model.get_submodule("stem.conv").weight.data[3] = 0
-    graph = graph_of(model)
+    graph = graph_of(network_with_dead_parts())
     (expected,) = run_graph(graph, IMAGES)
     ranges = calibrated_on(graph)
     assert ranges["stage2.0.residual.relu2"].range == (0, 0, 0)

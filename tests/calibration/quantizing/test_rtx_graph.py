@@ -18,9 +18,9 @@ from sample_networks import (
     FOUR_BLOCKS,
     TWO_BLOCKS,
     graph_of,
+    network_with_dead_parts,
     run_graph,
     sample_card,
-    sample_network,
 )
 
 from artifacts.names import MODEL, MODEL_FP8_RTX, MODEL_INT8_RTX, MODEL_REPARAMETRIZED
@@ -118,13 +118,7 @@ def test_one_scale_for_a_weight_is_enough_because_the_channels_were_made_alike(m
 
 @EACH_SCHEME
 def test_dead_tensors_and_channels_stay_finite_and_right(scheme):
-    model = sample_network(resnet_config("preact", 8))
-    dead = model.get_submodule("stage2.0.residual.bn2")
-    dead.weight.data.zero_()
-    dead.bias.data.fill_(-1)  # a tensor that is zero throughout, behind weights that fold to zero
-    model.get_submodule("stage3.0.residual.conv1").weight.data[::2] = 0
-    model.get_submodule("stem.conv").weight.data[3] = 0
-    graph = graph_of(model)
+    graph = graph_of(network_with_dead_parts())
     (expected,) = run_graph(graph, IMAGES)
     Quantize(calibrated_on(graph), scheme)(graph)
     for name, value in graph.graph.initializers.items():
